@@ -1,0 +1,7 @@
+//! FLOOR 0: what Finch is. Endpoints, header names, error bodies. Facts only, no decisions.
+
+pub mod endpoints;
+pub mod error;
+pub mod headers;
+
+pub use endpoints::{Auth, Batch, Effect, Endpoint, Method, Operation, Replay};

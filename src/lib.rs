@@ -1,0 +1,4 @@
+//! perch stands between a company's apps and the Finch API. ARCHITECTURE.md is the map.
+
+pub mod finch;
+pub mod types;

@@ -1,0 +1,2 @@
+//! The program: `perch`. All of it is in the library.
+fn main() {}
