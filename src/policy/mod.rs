@@ -1,0 +1,17 @@
+//! FLOOR 1: decisions. Pure functions of facts: no I/O, no clock, no randomness of their own.
+
+pub mod batch;
+pub mod caller;
+pub mod class;
+pub mod headers;
+pub mod problem;
+pub mod refusal;
+pub mod resend;
+pub mod resolve;
+pub mod route;
+pub mod wire;
+
+pub use caller::Selector;
+pub use class::Class;
+pub use problem::Problem;
+pub use refusal::Refusal;

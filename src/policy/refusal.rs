@@ -1,0 +1,315 @@
+//! Every "no" that perch says by itself. A closed set: each has one status, one code, one class and
+//! one sentence, and one function turns any of them into an answer.
+
+use super::class::Class;
+use super::problem::Problem;
+use super::resend::Resend;
+use crate::types::{ConnectionId, CustomerId, Environment, Product};
+use serde::Serialize;
+use std::time::Duration;
+
+/// One of several connections that a call could mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// What to put into `Perch-Connection`.
+    pub connection_id: String,
+    /// Or this, when it is the only one of that provider.
+    pub provider_id: Option<String>,
+}
+
+/// Why a call was not sent to Finch, or why its answer was not had.
+#[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request is not one perch reads: framing, target, head.
+    Malformed(&'static str),
+    /// A header that must stand once stands twice.
+    DoubledHeader(&'static str),
+    /// A header's value cannot be read.
+    BadHeader { header: &'static str, why: String },
+    /// No endpoint of Finch has this path.
+    UnknownPath { nearest: String },
+    /// The path exists with other methods.
+    WrongMethod { allowed: String },
+    /// A body where Finch takes none.
+    UnexpectedBody,
+    /// The body is larger than perch holds.
+    BodyTooLarge { max: usize },
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// The body of a code exchange or session is not a JSON object.
+    BodyNotAnObject,
+    /// Nobody is named.
+    NoCustomer,
+    /// Two names are given, and they differ.
+    CustomersDisagree,
+    /// A real Finch token where a reference belongs.
+    RawToken,
+    /// The customer has no connection.
+    UnknownCustomer(CustomerId),
+    /// The connection is not known, or not this customer's.
+    UnknownConnection(String),
+    /// The customer has several, and none is picked.
+    Ambiguous { customer: Option<CustomerId>, choices: Vec<Choice> },
+    /// Writes to the provider are off.
+    WritesDenied,
+    /// The connection's token belongs to another environment.
+    OtherEnvironment { connection: ConnectionId, stored: String, configured: Environment },
+    /// The connection waits for an operator's decision.
+    Held { connection: ConnectionId, why: String },
+    /// The connection was disconnected.
+    Disconnected(ConnectionId),
+    /// Quota would come too late.
+    Limited { product: Product, scope: &'static str, wait: Duration },
+    /// Too many are waiting already.
+    QueueFull { product: Product },
+    /// perch is stopping.
+    Draining,
+    /// The store does not answer.
+    VaultUnavailable,
+    /// The sealed token cannot be opened.
+    TokenUnreadable(ConnectionId),
+    /// Finch could not be reached; nothing was sent.
+    Unreachable(&'static str),
+    /// The exchange broke after the call was sent.
+    Broken(&'static str),
+    /// No answer inside the time Finch may take.
+    TimedOut,
+    /// Finch answered something that is not a usable answer.
+    BadAnswer(&'static str),
+    /// The code gave a token for another customer than the one named. The token is kept.
+    ExchangedForAnother { connection: ConnectionId },
+    /// The code gave a token of another environment. The token is kept.
+    ExchangedElsewhere { connection: ConnectionId, environment: String, configured: Environment },
+    /// The token that the exchange gave could not be stored.
+    ExchangeNotStored { connection: Option<ConnectionId>, why: String },
+    /// A fault of perch's own.
+    Fault,
+}
+
+impl Refusal {
+    /// The answer it becomes.
+    pub fn problem(&self) -> Problem {
+        use Refusal as R;
+        let bad = |code, message: String| Problem::new(400, code, Class::InvalidRequest, message);
+        match self {
+            R::Malformed(what) => bad("perch_malformed_request", format!("perch does not read this request: {what}")).closing(),
+            R::DoubledHeader(name) => bad("perch_duplicate_header", format!("{name} stands more than once; send exactly one")),
+            R::BadHeader { header, why } => bad("perch_invalid_header", format!("{header} {why}")),
+            R::UnknownPath { nearest } => Problem::new(
+                404,
+                "perch_unknown_path",
+                Class::InvalidRequest,
+                format!("Finch has no such endpoint, so nothing was sent; did you mean {nearest}?"),
+            ),
+            R::WrongMethod { allowed } => Problem::new(
+                405,
+                "perch_wrong_method",
+                Class::InvalidRequest,
+                format!("Finch answers this path to {allowed} only; nothing was sent"),
+            )
+            .allowing(allowed),
+            R::UnexpectedBody => bad("perch_unexpected_body", "a GET of Finch's has no body; nothing was sent".to_owned()).closing(),
+            R::BodyTooLarge { max } => Problem::new(
+                413,
+                "perch_body_too_large",
+                Class::InvalidRequest,
+                format!("the body is larger than {max} bytes; send fewer items at a time"),
+            )
+            .closing(),
+            R::BodyTooSlow => Problem::new(
+                408,
+                "perch_body_too_slow",
+                Class::InvalidRequest,
+                "the body did not arrive in time; nothing was sent to Finch".to_owned(),
+            )
+            .closing(),
+            R::BodyNotAnObject => bad("perch_invalid_body", "the body must be one JSON object".to_owned()),
+            R::NoCustomer => bad(
+                "perch_customer_missing",
+                "name the customer: header Perch-Customer: <id>, or Authorization: Bearer customer:<id>".to_owned(),
+            ),
+            R::CustomersDisagree => bad(
+                "perch_customer_mismatch",
+                "the customer or connection is named twice, and the names differ; name it once".to_owned(),
+            ),
+            R::RawToken => bad(
+                "perch_raw_token_refused",
+                "Authorization holds neither customer:<id> nor connection:<id>. Finch tokens stay in perch's vault: \
+                 import this one with `perch connections import`, revoke it if it leaked, and name the customer instead"
+                    .to_owned(),
+            ),
+            R::UnknownCustomer(customer) => Problem::new(
+                404,
+                "perch_unknown_customer",
+                Class::UnknownCustomer,
+                format!("customer {customer} has no connection; finish Finch Connect, or see `perch connections list`"),
+            ),
+            R::UnknownConnection(name) => Problem::new(
+                404,
+                "perch_unknown_connection",
+                Class::UnknownCustomer,
+                format!("there is no connection {name} here; see `perch connections list`"),
+            ),
+            R::Ambiguous { customer, choices } => bad(
+                "perch_connection_ambiguous",
+                match customer {
+                    Some(customer) => format!(
+                        "customer {customer} has {} connections that this could mean; pick one with Perch-Connection",
+                        choices.len()
+                    ),
+                    None => format!("{} connections fit; pick one with Perch-Connection", choices.len()),
+                },
+            )
+            .choosing(choices),
+            R::WritesDenied => Problem::new(
+                403,
+                "perch_writes_denied",
+                Class::CallerRefused,
+                "this call writes to the employment system, and writes are off (apps.writes = \"deny\"); Finch asks to be \
+                 told before write access goes live"
+                    .to_owned(),
+            ),
+            R::OtherEnvironment { connection, stored, configured } => Problem::new(
+                403,
+                "perch_environment_mismatch",
+                Class::ApplicationBlocked,
+                format!("connection {connection} holds a {stored} token, and perch works in {configured}; nothing was sent"),
+            ),
+            R::Held { connection, why } => Problem::new(
+                403,
+                "perch_connection_held",
+                Class::ApplicationBlocked,
+                format!("connection {connection} waits for an operator: {why}; see `perch connections show {connection}`"),
+            ),
+            R::Disconnected(connection) => Problem::new(
+                401,
+                "perch_disconnected",
+                Class::Disconnected,
+                format!("connection {connection} was disconnected; the customer has to go through Finch Connect again"),
+            ),
+            R::Limited { product, scope, wait } => Problem::new(
+                429,
+                "perch_rate_limited",
+                Class::RateLimited,
+                format!("{product} has no free request before this call's patience ends; nothing was sent"),
+            )
+            .waiting(*wait)
+            .scoped(scope),
+            R::QueueFull { product } => Problem::new(
+                429,
+                "perch_queue_full",
+                Class::RateLimited,
+                format!("too many calls for {product} are waiting already; nothing was sent"),
+            )
+            .waiting(Duration::from_secs(5))
+            .scoped("product"),
+            R::Draining => Problem::new(
+                503,
+                "perch_draining",
+                Class::PerchUnavailable,
+                "perch is stopping; nothing was sent; send the call again".to_owned(),
+            )
+            .resend(Resend::Yes)
+            .closing(),
+            R::VaultUnavailable => Problem::new(
+                503,
+                "perch_vault_unavailable",
+                Class::PerchUnavailable,
+                "the vault does not answer; nothing was sent".to_owned(),
+            )
+            .waiting(Duration::from_secs(5)),
+            R::TokenUnreadable(connection) => Problem::new(
+                500,
+                "perch_token_unreadable",
+                Class::PerchUnavailable,
+                format!("the sealed token of connection {connection} cannot be opened; nothing was sent; tell the operator"),
+            ),
+            R::Unreachable(why) => Problem::new(
+                502,
+                "perch_finch_unreachable",
+                Class::FinchUnreachable,
+                format!("Finch could not be reached ({why}); nothing was sent"),
+            )
+            .resend(Resend::After(5)),
+            R::Broken(why) => Problem::new(
+                502,
+                "perch_finch_unreachable",
+                Class::FinchUnreachable,
+                format!("the exchange with Finch broke ({why}) after the call was sent; it may have been carried out"),
+            ),
+            R::TimedOut => Problem::new(
+                504,
+                "perch_finch_timeout",
+                Class::FinchUnreachable,
+                "Finch did not answer in time; the call may still be carried out".to_owned(),
+            ),
+            R::BadAnswer(why) => Problem::new(
+                502,
+                "perch_bad_answer",
+                Class::FinchUnreachable,
+                format!("Finch's answer cannot be used ({why}); the call may have been carried out"),
+            ),
+            R::ExchangedForAnother { connection } => Problem::new(
+                403,
+                "perch_exchange_customer_mismatch",
+                Class::CallerRefused,
+                format!(
+                    "the code belongs to another customer than the one named. The token is sealed and held as connection \
+                     {connection}; an operator decides with `perch connections assign {connection} --customer <id>`"
+                ),
+            ),
+            R::ExchangedElsewhere { connection, environment, configured } => Problem::new(
+                403,
+                "perch_environment_mismatch",
+                Class::ApplicationBlocked,
+                format!(
+                    "the code gave a {environment} token, and perch works in {configured}. It is sealed and held as \
+                     connection {connection}; check finch.environment and the client id"
+                ),
+            ),
+            R::ExchangeNotStored { connection, why } => Problem::new(
+                500,
+                "perch_exchange_not_stored",
+                Class::PerchUnavailable,
+                format!(
+                    "Finch gave a token for {}, and perch could not store it: {why}. The code is spent; the customer has to \
+                     go through Finch Connect again",
+                    connection.as_ref().map_or("an unnamed connection", ConnectionId::as_str)
+                ),
+            ),
+            R::Fault => Problem::new(
+                500,
+                "perch_fault",
+                Class::PerchUnavailable,
+                "perch failed on this call; it may have been sent; look for the request id in perch's log".to_owned(),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_may_have_been_sent_never_invites_a_repetition() {
+        for refusal in [Refusal::Broken("reset"), Refusal::TimedOut, Refusal::BadAnswer("x"), Refusal::Fault]
+        {
+            assert_eq!(refusal.problem().resend, Resend::No, "{refusal:?}");
+        }
+        assert_eq!(Refusal::Draining.problem().resend, Resend::Yes);
+    }
+
+    #[test]
+    fn a_long_wait_has_no_retry_after() {
+        let limited = |secs| Refusal::Limited {
+            product: Product::Directory,
+            scope: "product",
+            wait: Duration::from_secs(secs),
+        };
+        assert_eq!(limited(9).problem().resend, Resend::After(9));
+        assert_eq!(limited(3600).problem().resend, Resend::No);
+        assert_eq!(limited(3600).problem().wait, Some(Duration::from_secs(3600)));
+    }
+}

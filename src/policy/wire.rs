@@ -1,0 +1,188 @@
+//! Whether a request is one perch reads. pingora repairs much that perch refuses: two readings of
+//! one message are how requests are smuggled and paths are confused.
+
+use super::refusal::Refusal;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+
+/// The longest path and query together.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// The most header lines of a request.
+const HEADERS_MAX: usize = 100;
+
+/// The target of a request, cut in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Starts with `/`; letters, digits and `-._~:@/` only.
+    pub path: &'a str,
+    /// Behind the `?`, as it came.
+    pub query: Option<&'a str>,
+}
+
+/// Checks the head of an HTTP/1 request as it came over the wire.
+///
+/// # Errors
+/// Bare line feeds and both framings at once, which pingora would repair.
+pub fn check_head(raw: &[u8]) -> Result<(), Refusal> {
+    let mut previous = 0;
+    for &byte in raw {
+        if byte == b'\n' && previous != b'\r' {
+            return Err(Refusal::Malformed("a header line ends in a bare line feed"));
+        }
+        previous = byte;
+    }
+    let has = |name: &str| {
+        raw.split(|b| *b == b'\n').skip(1).any(|line| {
+            let field = line.split(|b| *b == b':').next().unwrap_or_default();
+            field.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+        })
+    };
+    if has("content-length") && has("transfer-encoding") {
+        return Err(Refusal::Malformed("Content-Length and Transfer-Encoding stand together"));
+    }
+    Ok(())
+}
+
+/// Checks what holds for every version of HTTP.
+///
+/// # Errors
+/// Missing or doubled `Host`, doubled framing, too many headers.
+pub fn check_headers(headers: &HeaderMap, is_http_11: bool) -> Result<(), Refusal> {
+    if headers.len() > HEADERS_MAX {
+        return Err(Refusal::Malformed("more than 100 header lines"));
+    }
+    let count = |name| headers.get_all(name).iter().count();
+    match count(HOST) {
+        0 if is_http_11 => return Err(Refusal::Malformed("Host is missing")),
+        0 | 1 => {}
+        _ => return Err(Refusal::DoubledHeader("Host")),
+    }
+    if count(CONTENT_LENGTH) > 1 {
+        return Err(Refusal::DoubledHeader("Content-Length"));
+    }
+    if count(TRANSFER_ENCODING) > 1 {
+        return Err(Refusal::DoubledHeader("Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+/// Checks the target.
+///
+/// # Errors
+/// Anything but an origin-form path whose characters mean themselves: an encoded path could be read
+/// in two ways, and no id of Finch's needs it.
+pub fn check_target(target: &[u8]) -> Result<Target<'_>, Refusal> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(Refusal::Malformed("the target is longer than 8 KiB"));
+    }
+    let text = std::str::from_utf8(target).map_err(|_| Refusal::Malformed("the target is not ASCII"))?;
+    let (path, query) = match text.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (text, None),
+    };
+    if !path.starts_with('/') || path.starts_with("//") {
+        return Err(Refusal::Malformed("the target must be a path that starts with one slash"));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:@/".contains(&b);
+    if !path.bytes().all(plain) {
+        return Err(Refusal::Malformed("the path holds characters that no path of Finch's has"));
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Refusal::Malformed("the path holds dot segments"));
+    }
+    if query.is_some_and(|q| !is_sound_query(q.as_bytes())) {
+        return Err(Refusal::Malformed("the query holds a raw or a badly encoded character"));
+    }
+    Ok(Target { path, query })
+}
+
+/// RFC 3986 §3.4, and brackets, which common clients leave as they are.
+fn is_sound_query(query: &[u8]) -> bool {
+    let mut rest = query;
+    while let [byte, tail @ ..] = rest {
+        rest = match byte {
+            b'%' => match tail {
+                [a, b, tail @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
+                _ => return false,
+            },
+            b if b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?[]".contains(b) => tail,
+            _ => return false,
+        };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_path_is_a_target() {
+        for bad in [
+            "http://evil/x",
+            "https://api.tryfinch.com/employer/company",
+            "//evil/x",
+            "@evil/x",
+            "employer/company",
+            "*",
+            "",
+            "/employer/%2e%2e/x",
+            "/employer/../x",
+            "/employer/./x",
+            "/employer/..;/x",
+            "/a\\..\\b",
+            "/a%00",
+            "/a\u{1}b",
+            "/a b",
+            "/a#b",
+            "/ä",
+            "/a?b=\u{0}",
+            "/a?b=%zz",
+            "/a?b=%2",
+            "/a?b c",
+            "/a?b#c",
+            "/a?<",
+            "/%252e%252e/",
+        ] {
+            assert!(check_target(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(check_target(b"/\xff").is_err());
+        assert!(check_target(&[b"/".as_slice(), &[b'a'; 9_000]].concat()).is_err());
+        let target = check_target(b"/employer/company?entity_ids%5B%5D=a&x[]=b").expect("sound");
+        assert_eq!(target, Target { path: "/employer/company", query: Some("entity_ids%5B%5D=a&x[]=b") });
+        assert_eq!(check_target(b"/providers").expect("sound").query, None);
+    }
+
+    #[test]
+    fn a_head_with_two_readings_is_refused() {
+        for bad in [
+            "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\ncontent-length : 3\r\n\r\n",
+            "GET / HTTP/1.1\n\n",
+        ] {
+            assert!(check_head(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert_eq!(check_head(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"), Ok(()));
+        assert_eq!(check_head(b""), Ok(()));
+    }
+
+    #[test]
+    fn a_doubled_host_or_length_is_refused() {
+        let headers = |lines: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                map.append(*name, value.parse().expect("a value"));
+            }
+            map
+        };
+        assert!(check_headers(&headers(&[]), true).is_err());
+        assert!(check_headers(&headers(&[]), false).is_ok());
+        assert!(check_headers(&headers(&[("host", "a"), ("host", "b")]), true).is_err());
+        assert!(
+            check_headers(&headers(&[("host", "a"), ("content-length", "1"), ("content-length", "1")]), true)
+                .is_err()
+        );
+        assert!(check_headers(&headers(&[("host", "a")]), true).is_ok());
+    }
+}
