@@ -2,4 +2,6 @@
 
 pub mod finch;
 pub mod policy;
+pub mod telemetry;
 pub mod types;
+pub mod upstream;

@@ -6,7 +6,7 @@ use crate::finch::endpoints::Batch;
 use serde::Deserialize;
 
 /// How many items an answer holds, and how many are not data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct BatchReport {
     /// All items.
     pub total: u64,

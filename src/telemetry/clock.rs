@@ -1,0 +1,10 @@
+//! The only place that reads the wall clock.
+
+use crate::types::UnixMillis;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock now, for records that people read; never for a decision about quota.
+pub fn unix_now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

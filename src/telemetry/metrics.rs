@@ -1,0 +1,287 @@
+//! Every metric perch has. The doc of a field is its meaning; labels are closed sets, and no customer,
+//! connection or path is ever a label.
+
+use super::access::AccessLine;
+use crate::types::{Priority, Product};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Seconds from a cached answer to Finch's own limit of six minutes.
+const SECONDS: [f64; 14] =
+    [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 180.0, 370.0];
+
+/// The registry and its members. A struct, not statics: two gateways in one process do not share it.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    calls: IntCounterVec,
+    attempts: IntCounterVec,
+    duration: HistogramVec,
+    finch_429: IntCounterVec,
+    batch_items: IntCounterVec,
+    quota_used: IntGaugeVec,
+    quota_limit: IntGaugeVec,
+    queue_depth: IntGaugeVec,
+    holds: IntGaugeVec,
+    connections: IntGaugeVec,
+    limiter_mode: IntGaugeVec,
+    vault_errors: IntCounterVec,
+    /// Tokens found in an answer of Finch's and taken out.
+    pub redactions: IntCounter,
+    /// Calls that carried a real token through, while that is allowed.
+    pub passed_through: IntCounter,
+    /// Access lines lost because nobody read stdout.
+    pub access_lines_dropped: IntCounter,
+}
+
+/// What quota looks like now, taken when somebody asks for `/metrics`.
+#[derive(Debug, Default)]
+pub struct QuotaGauges {
+    /// Per product: used, limit.
+    pub products: Vec<(Product, u64, u64)>,
+    /// The egress IP: used, limit.
+    pub ip: Option<(u64, u64)>,
+    /// Per product and priority: how many wait.
+    pub waiting: Vec<(Product, Priority, u64)>,
+    /// Per scope: how many holds are in force.
+    pub holds: Vec<(&'static str, u64)>,
+}
+
+/// What the registry refused: a programming error that start-up reports.
+pub type MetricsError = prometheus::Error;
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake in this file.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let r = &registry;
+        let info = gauges(r, "perch_build_info", "The version that runs; always 1", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            calls: counters(r, "perch_calls_total", "Calls answered", &["product", "class"])?,
+            attempts: counters(
+                r,
+                "perch_attempts_total",
+                "Attempts at Finch by status, or none",
+                &["product", "status"],
+            )?,
+            duration: register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("perch_call_duration_seconds", "Time of a call by phase")
+                        .buckets(SECONDS.to_vec()),
+                    &["product", "phase"],
+                )?,
+            )?,
+            finch_429: counters(
+                r,
+                "perch_finch_429_total",
+                "Calls Finch refused for a limit; must stay 0",
+                &["finch_code"],
+            )?,
+            batch_items: counters(
+                r,
+                "perch_batch_items_total",
+                "Items of batch answers",
+                &["product", "outcome"],
+            )?,
+            quota_used: gauges(
+                r,
+                "perch_quota_used",
+                "Requests that still count against the limit",
+                &["product"],
+            )?,
+            quota_limit: gauges(r, "perch_quota_limit", "The limit", &["product"])?,
+            queue_depth: gauges(r, "perch_queue_depth", "Calls waiting for quota", &["product", "priority"])?,
+            holds: gauges(r, "perch_holds", "Scopes that must not be called until a time", &["scope"])?,
+            connections: gauges(r, "perch_connections", "Connections in the vault", &["status", "provider"])?,
+            limiter_mode: gauges(r, "perch_limiter_mode", "1 for the mode in force", &["mode"])?,
+            vault_errors: counters(
+                r,
+                "perch_vault_errors_total",
+                "Failures of the vault by kind",
+                &["kind"],
+            )?,
+            redactions: counter(
+                r,
+                "perch_redactions_total",
+                "Tokens taken out of answers of Finch's; must stay 0",
+            )?,
+            passed_through: counter(
+                r,
+                "perch_passed_through_total",
+                "Calls that brought a real token along",
+            )?,
+            access_lines_dropped: counter(r, "perch_access_lines_dropped_total", "Access lines nobody read")?,
+            registry,
+        };
+        // What must stay 0 must be there to be looked at.
+        for code in FINCH_429_CODES {
+            metrics.finch_429.with_label_values(&[code]).inc_by(0);
+        }
+        for (mode, on) in [("memory", 1), ("redis", 0), ("degraded", 0)] {
+            metrics.limiter_mode.with_label_values(&[mode]).set(on);
+        }
+        for kind in VaultFault::ALL {
+            metrics.vault_errors.with_label_values(&[kind.as_str()]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn call(&self, line: &AccessLine) {
+        let product = line.product;
+        self.calls.with_label_values(&[product, line.class.as_str()]).inc();
+        let perch = line.total.saturating_sub(line.wait).saturating_sub(line.finch);
+        for (phase, span) in
+            [("total", line.total), ("wait", line.wait), ("finch", line.finch), ("perch", perch)]
+        {
+            self.duration.with_label_values(&[product, phase]).observe(span.as_secs_f64());
+        }
+        if let Some(batch) = line.batch {
+            let good = batch.total.saturating_sub(batch.failed).saturating_sub(batch.pending);
+            for (outcome, count) in [("ok", good), ("failed", batch.failed), ("pending", batch.pending)] {
+                self.batch_items.with_label_values(&[product, outcome]).inc_by(count);
+            }
+        }
+    }
+
+    /// One attempt: its status, or `None` when no answer came.
+    pub fn attempt(&self, product: &str, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |s| s.to_string());
+        self.attempts.with_label_values(&[product, &status]).inc();
+    }
+
+    /// Finch refused for a limit. An unknown code is counted as such: labels stay bounded.
+    pub fn refused_by_finch(&self, finch_code: Option<&str>) {
+        let code =
+            finch_code.and_then(|c| FINCH_429_CODES.into_iter().find(|k| *k == c)).unwrap_or("unknown_code");
+        self.finch_429.with_label_values(&[code]).inc();
+    }
+
+    /// The vault failed.
+    pub fn vault_fault(&self, kind: VaultFault) {
+        self.vault_errors.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// Takes over what quota looks like now.
+    pub fn set_quota(&self, quota: &QuotaGauges) {
+        for (product, used, limit) in &quota.products {
+            self.quota_used.with_label_values(&[product.as_str()]).set(whole(*used));
+            self.quota_limit.with_label_values(&[product.as_str()]).set(whole(*limit));
+        }
+        if let Some((used, limit)) = quota.ip {
+            self.quota_used.with_label_values(&["egress-ip"]).set(whole(used));
+            self.quota_limit.with_label_values(&["egress-ip"]).set(whole(limit));
+        }
+        for (product, priority, depth) in &quota.waiting {
+            self.queue_depth.with_label_values(&[product.as_str(), priority.as_str()]).set(whole(*depth));
+        }
+        for (scope, count) in &quota.holds {
+            self.holds.with_label_values(&[scope]).set(whole(*count));
+        }
+    }
+
+    /// Takes over how many connections there are. Providers come from Finch's own list; the caller
+    /// bounds them.
+    pub fn set_connections(&self, counts: &[(&str, &str, u64)]) {
+        self.connections.reset();
+        for (status, provider, count) in counts {
+            self.connections.with_label_values(&[status, provider]).set(whole(*count));
+        }
+    }
+
+    /// The text for Prometheus.
+    ///
+    /// # Errors
+    /// A metric cannot be written: a mistake in this file.
+    pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+        let mut out = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+}
+
+const FINCH_429_CODES: [&str; 7] = [
+    "finch_application_rl",
+    "finch_api_ip_rl",
+    "finch_auth_ip_rl",
+    "upstream_rate_limit_exceeded",
+    "finch_token_rl",
+    "finch_rate_limit_exceeded",
+    "unknown_code",
+];
+
+/// How the vault can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaultFault {
+    /// The store does not answer.
+    Store,
+    /// A sealed token cannot be opened.
+    Unreadable,
+}
+
+impl VaultFault {
+    const ALL: [VaultFault; 2] = [VaultFault::Store, VaultFault::Unreadable];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            VaultFault::Store => "store",
+            VaultFault::Unreadable => "unreadable",
+        }
+    }
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, MetricsError> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counters(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    register(r, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+    register(r, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+    register(r, IntCounter::new(name, help)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Class;
+    use crate::types::{RequestId, UnixMillis};
+
+    #[test]
+    fn what_must_stay_zero_is_there_from_the_start() {
+        let text =
+            String::from_utf8(Metrics::new().expect("a registry").render().expect("text")).expect("text");
+        assert!(text.contains("perch_finch_429_total{finch_code=\"finch_application_rl\"} 0"), "{text}");
+        assert!(text.contains("perch_limiter_mode{mode=\"memory\"} 1"), "{text}");
+        assert!(text.contains("perch_build_info{version="), "{text}");
+    }
+
+    #[test]
+    fn a_call_is_counted_once_and_a_strange_code_adds_no_label() {
+        let metrics = Metrics::new().expect("a registry");
+        let mut line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));
+        line.product = Product::Directory.as_str();
+        line.class = Class::Ok;
+        metrics.call(&line);
+        metrics.refused_by_finch(Some("evil\"} 1\n"));
+        let text = String::from_utf8(metrics.render().expect("text")).expect("text");
+        assert!(text.contains("perch_calls_total{class=\"ok\",product=\"directory\"} 1"), "{text}");
+        assert!(text.contains("perch_finch_429_total{finch_code=\"unknown_code\"} 1"), "{text}");
+    }
+}

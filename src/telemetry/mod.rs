@@ -1,0 +1,42 @@
+//! FLOOR 2: evidence. One line per call, one registry of metrics, one log for operators.
+
+pub mod access;
+pub mod clock;
+pub mod log;
+pub mod metrics;
+
+pub use access::{AccessLine, AccessLog};
+pub use metrics::Metrics;
+
+use std::sync::Arc;
+
+/// Where every finished call is told to.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The counters behind `/metrics`.
+    pub metrics: Metrics,
+    access: AccessLog,
+}
+
+impl Telemetry {
+    /// Joins the two.
+    pub fn new(metrics: Metrics, access: AccessLog) -> Arc<Self> {
+        Arc::new(Self { metrics, access })
+    }
+
+    /// Tells a finished call once, to both.
+    pub fn record(&self, line: &AccessLine) {
+        self.metrics.call(line);
+        if !self.access.write(line) {
+            self.metrics.access_lines_dropped.inc();
+        }
+    }
+
+    /// Writes what is still queued; call it last.
+    pub fn flush(&self) {
+        self.access.flush();
+    }
+}
+
+/// The product label of a call whose path is not one of Finch's.
+pub const UNKNOWN_PRODUCT: &str = "unknown";

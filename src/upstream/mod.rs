@@ -1,0 +1,284 @@
+//! FLOOR 2: one attempt at Finch. Connect, send, read; no second try, no decision, no quota.
+//!
+//! Built on pingora's own connector: pool, TLS, HTTP/1.1 and HTTP/2 by ALPN. The caller spends one
+//! admission per [`Finch::send`] and learns from its error whether a byte may have reached Finch.
+
+mod answer;
+mod roots;
+
+pub use answer::{Answer, Body, ReadError, Rest};
+pub use roots::RootsError;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::{ALPN, HttpPeer};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Where Finch is, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether to speak TLS. Off for a simulator on loopback only.
+    pub tls: bool,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// One more trust anchor, PEM, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Name look-up, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// From the first byte sent to the last byte of an inspected answer. Finch may take six minutes.
+    pub answer_timeout: Duration,
+}
+
+/// One request, ready to be written.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The method.
+    pub method: &'static str,
+    /// Path and query.
+    pub target: String,
+    /// Everything but `Host` and framing.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// No connection: not a byte was written.
+    Unreachable(&'static str),
+    /// The exchange broke after writing began. `stale` tells that a pooled connection turned out to
+    /// be dead before any byte of an answer.
+    Broken {
+        /// What broke.
+        why: &'static str,
+        /// Whether a kept connection had been closed by Finch meanwhile.
+        stale: bool,
+    },
+    /// No answer in time.
+    TimedOut,
+    /// What came is no answer of HTTP's.
+    BadAnswer(&'static str),
+}
+
+/// How long a looked-up address is used before it is looked up again.
+const ADDRESS_KEPT: Duration = Duration::from_secs(30);
+/// A silent connection is given up after this long between two pieces of a streamed body.
+const READ_GAP_MAX: Duration = Duration::from_secs(60);
+/// Kept connections idle longer than this are closed; below the minute at which load balancers do.
+const IDLE_MAX: Duration = Duration::from_secs(55);
+/// 1xx answers read before giving up.
+const INFORMATIONAL_MAX: u32 = 8;
+
+/// The way to Finch.
+pub struct Finch {
+    connector: Arc<Connector>,
+    settings: Settings,
+    host_header: HeaderValue,
+    roots: Option<Arc<CaType>>,
+    address: Mutex<Option<(SocketAddr, Instant)>>,
+}
+
+impl std::fmt::Debug for Finch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Finch").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Finch {
+    /// Prepares the way; connects to nothing yet.
+    ///
+    /// # Errors
+    /// The extra trust anchor cannot be read.
+    pub fn new(settings: Settings) -> Result<Self, RootsError> {
+        let roots = settings.ca_file.as_deref().map(roots::with_system).transpose()?;
+        let default_port = if settings.tls { 443 } else { 80 };
+        let authority = match (settings.port == default_port, settings.host.contains(':')) {
+            (true, false) => settings.host.clone(),
+            (true, true) => format!("[{}]", settings.host),
+            (false, false) => format!("{}:{}", settings.host, settings.port),
+            (false, true) => format!("[{}]:{}", settings.host, settings.port),
+        };
+        let host_header = HeaderValue::from_str(&authority).map_err(|_| RootsError::Host(authority))?;
+        Ok(Self {
+            connector: Arc::new(Connector::new(None)),
+            settings,
+            host_header,
+            roots,
+            address: Mutex::new(None),
+        })
+    }
+
+    /// Sends one attempt and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// See [`SendError`]: whether anything may have reached Finch is the caller's main question.
+    pub async fn send(&self, attempt: &Attempt) -> Result<Answer, SendError> {
+        let peer = self.peer().await?;
+        let connected = timeout(self.settings.connect_timeout, self.connector.get_http_session(&peer)).await;
+        let (mut session, reused) = match connected {
+            Ok(Ok(session)) => session,
+            Ok(Err(cause)) => return Err(SendError::Unreachable(connect_failure(&cause))),
+            Err(_) => return Err(SendError::Unreachable("no connection in time")),
+        };
+        let deadline = Instant::now() + self.settings.answer_timeout;
+        let head = self.head(attempt, matches!(session, HttpSession::H2(_)))?;
+        session.set_read_timeout(Some(self.settings.answer_timeout));
+        match timeout_at(deadline, exchange(&mut session, head, attempt.body.clone())).await {
+            Err(_) => {
+                session.shutdown().await;
+                Err(SendError::TimedOut)
+            }
+            Ok(Err(failure)) => {
+                session.shutdown().await;
+                Err(match failure {
+                    Failure::TimedOut => SendError::TimedOut,
+                    Failure::Io(why) => SendError::Broken { why, stale: reused },
+                    Failure::Bad(why) => SendError::BadAnswer(why),
+                })
+            }
+            Ok(Ok((status, headers))) => {
+                session.set_read_timeout(Some(READ_GAP_MAX));
+                let rest = Rest::new(session, Arc::clone(&self.connector), peer, deadline);
+                Ok(Answer { status, headers, rest })
+            }
+        }
+    }
+
+    fn head(&self, attempt: &Attempt, is_h2: bool) -> Result<Box<RequestHeader>, SendError> {
+        let refuse = |_| SendError::Unreachable("the request cannot be written");
+        let mut head =
+            RequestHeader::build(attempt.method, attempt.target.as_bytes(), Some(attempt.headers.len() + 2))
+                .map_err(refuse)?;
+        if is_h2 {
+            let uri = http::Uri::builder()
+                .scheme("https")
+                .authority(self.host_header.as_bytes())
+                .path_and_query(attempt.target.as_str())
+                .build()
+                .map_err(|_| SendError::Unreachable("the request cannot be written"))?;
+            head.set_uri(uri);
+        } else {
+            head.insert_header(HOST, self.host_header.clone()).map_err(refuse)?;
+        }
+        for (name, value) in &attempt.headers {
+            head.append_header(name.clone(), value.clone()).map_err(refuse)?;
+        }
+        if !attempt.body.is_empty() || attempt.method != "GET" {
+            head.insert_header(CONTENT_LENGTH, attempt.body.len()).map_err(refuse)?;
+        }
+        Ok(Box::new(head))
+    }
+
+    async fn peer(&self) -> Result<HttpPeer, SendError> {
+        let mut peer = HttpPeer::new(self.address().await?, self.settings.tls, self.settings.host.clone());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.settings.connect_timeout);
+        options.total_connection_timeout = Some(self.settings.connect_timeout);
+        options.write_timeout = Some(Duration::from_secs(60));
+        options.idle_timeout = Some(IDLE_MAX);
+        options.alpn = if self.settings.tls { ALPN::H2H1 } else { ALPN::H1 };
+        options.ca = self.roots.clone();
+        Ok(peer)
+    }
+
+    /// The address of Finch: looked up at most every half minute, the last good one when the look-up
+    /// fails.
+    async fn address(&self) -> Result<SocketAddr, SendError> {
+        if let Ok(ip) = self.settings.host.parse() {
+            return Ok(SocketAddr::new(ip, self.settings.port));
+        }
+        let kept = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((address, at)) = kept
+            && at.elapsed() < ADDRESS_KEPT
+        {
+            return Ok(address);
+        }
+        let look_up = tokio::net::lookup_host((self.settings.host.as_str(), self.settings.port));
+        let found = match timeout(self.settings.connect_timeout, look_up).await {
+            Ok(Ok(mut addresses)) => addresses.next(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        match found.or(kept.map(|(address, _)| address)) {
+            Some(address) => {
+                *self.address.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((address, Instant::now()));
+                Ok(address)
+            }
+            None => Err(SendError::Unreachable("its name cannot be resolved")),
+        }
+    }
+}
+
+enum Failure {
+    TimedOut,
+    Io(&'static str),
+    Bad(&'static str),
+}
+
+async fn exchange(
+    session: &mut HttpSession,
+    head: Box<RequestHeader>,
+    body: Bytes,
+) -> Result<(u16, HeaderMap), Failure> {
+    let sending = |_| Failure::Io("it closed the connection while the call was sent");
+    session.write_request_header(head).await.map_err(sending)?;
+    if !body.is_empty() {
+        session.write_request_body(body, true).await.map_err(sending)?;
+    }
+    session.finish_request_body().await.map_err(sending)?;
+    for _ in 0..INFORMATIONAL_MAX {
+        session.read_response_header().await.map_err(|cause| read_failure(&cause))?;
+        let Some(answer) = session.response_header() else { return Err(Failure::Bad("no head")) };
+        match answer.status.as_u16() {
+            101 => return Err(Failure::Bad("it switched protocols unasked")),
+            100..=199 => {}
+            status => {
+                let headers = &answer.headers;
+                let doubled = headers.get_all(CONTENT_LENGTH).iter().count() > 1;
+                if doubled
+                    || (headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING))
+                {
+                    return Err(Failure::Bad("its length is told twice"));
+                }
+                return Ok((status, headers.clone()));
+            }
+        }
+    }
+    Err(Failure::Bad("endless interim answers"))
+}
+
+fn read_failure(cause: &pingora::Error) -> Failure {
+    match cause.etype() {
+        pingora::ErrorType::ReadTimedout => Failure::TimedOut,
+        pingora::ErrorType::InvalidHTTPHeader
+        | pingora::ErrorType::H2Error
+        | pingora::ErrorType::InvalidH2 => Failure::Bad("it is not HTTP"),
+        _ => Failure::Io("it closed the connection before answering"),
+    }
+}
+
+/// A reason fit for a log and an app: pingora's own texts may quote addresses and certificates.
+fn connect_failure(cause: &pingora::Error) -> &'static str {
+    use pingora::ErrorType as E;
+    match cause.etype() {
+        E::ConnectTimedout | E::TLSHandshakeTimedout => "no connection in time",
+        E::ConnectRefused => "connection refused",
+        E::ConnectNoRoute => "no route",
+        E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError | E::TLSWantX509Lookup => {
+            "TLS failed: its certificate is not trusted, or the protocols differ"
+        }
+        _ => "no connection",
+    }
+}
