@@ -78,7 +78,7 @@ pub enum Refusal {
     /// Finch answered something that is not a usable answer.
     BadAnswer(&'static str),
     /// The code gave a token for another customer than the one named. The token is kept.
-    ExchangedForAnother { connection: ConnectionId },
+    ExchangedForAnother { connection: ConnectionId, is_held: bool },
     /// The code gave a token of another environment. The token is kept.
     ExchangedElsewhere { connection: ConnectionId, environment: String, configured: Environment },
     /// The token that the exchange gave could not be stored.
@@ -250,14 +250,20 @@ impl Refusal {
                 Class::FinchUnreachable,
                 format!("Finch's answer cannot be used ({why}); the call may have been carried out"),
             ),
-            R::ExchangedForAnother { connection } => Problem::new(
+            R::ExchangedForAnother { connection, is_held } => Problem::new(
                 403,
                 "perch_exchange_customer_mismatch",
                 Class::CallerRefused,
-                format!(
-                    "the code belongs to another customer than the one named. The token is sealed and held as connection \
-                     {connection}; an operator decides with `perch connections assign {connection} --customer <id>`"
-                ),
+                match is_held {
+                    true => format!(
+                        "the code belongs to another customer than the one named. The token is sealed and held as connection \
+                         {connection}; an operator decides with `perch connections assign {connection} --customer <id>`"
+                    ),
+                    false => format!(
+                        "the code belongs to another customer than the one named. The token is sealed for the customer that \
+                         connection {connection} already belongs to"
+                    ),
+                },
             ),
             R::ExchangedElsewhere { connection, environment, configured } => Problem::new(
                 403,

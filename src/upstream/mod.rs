@@ -4,9 +4,11 @@
 //! admission per [`Finch::send`] and learns from its error whether a byte may have reached Finch.
 
 mod answer;
+mod introspect;
 mod roots;
 
 pub use answer::{Answer, Body, ReadError, Rest};
+pub use introspect::{IntrospectError, Introspection, introspect};
 pub use roots::RootsError;
 
 use bytes::Bytes;

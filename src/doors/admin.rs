@@ -1,0 +1,116 @@
+//! The admin door: is it alive, is it ready, what has it counted.
+
+use crate::engine::Engine;
+use crate::telemetry::metrics::QuotaGauges;
+use crate::types::AdminToken;
+use async_trait::async_trait;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, Method, Response};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The most providers that get a metric label of their own; the rest share `other`.
+const PROVIDER_LABELS_MAX: usize = 100;
+
+/// The door.
+#[derive(Debug)]
+pub struct AdminDoor {
+    engine: Arc<Engine>,
+    token: Option<AdminToken>,
+}
+
+impl AdminDoor {
+    /// A door to this engine; with a token, whoever wants more than a probe must show it.
+    pub fn new(engine: Arc<Engine>, token: Option<AdminToken>) -> Self {
+        Self { engine, token }
+    }
+
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
+        if !is_own_name(headers, self.token.is_some()) {
+            return text(421, "this door answers to its address and to localhost only");
+        }
+        if method != Method::GET && method != Method::HEAD {
+            return text(405, "only GET");
+        }
+        match path {
+            "/livez" => text(200, "ok"),
+            "/readyz" => match self.engine.is_ready().await {
+                true => text(200, "ok"),
+                false if self.engine.drain.is_closing() => text(503, "stopping"),
+                false => text(503, "the vault does not answer"),
+            },
+            _ if !self.is_known(headers) => text(401, "show the admin token: Authorization: Bearer <token>"),
+            "/metrics" => match self.metrics().await {
+                Ok(body) => (200, "text/plain; version=0.0.4; charset=utf-8", body),
+                Err(error) => {
+                    tracing::error!(error = %error, "could not write the metrics");
+                    text(500, "the metrics cannot be written; see the log")
+                }
+            },
+            _ => text(404, "there is /livez, /readyz and /metrics"),
+        }
+    }
+
+    fn is_known(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = headers.get(AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
+        shown.ct_eq(token.expose().as_bytes()).into()
+    }
+
+    async fn metrics(&self) -> Result<Vec<u8>, crate::telemetry::metrics::MetricsError> {
+        let metrics = &self.engine.telemetry.metrics;
+        let quota = self.engine.quota.snapshot();
+        let mut holds = BTreeMap::from([("product", 0), ("ip", 0)]);
+        for (scope, _) in &quota.holds {
+            *holds.entry(scope.as_str()).or_default() += 1;
+        }
+        metrics.set_quota(&QuotaGauges {
+            products: quota.products.iter().map(|(p, s)| (*p, s.used.into(), s.limit.into())).collect(),
+            ip: Some((quota.ip.used.into(), quota.ip.limit.into())),
+            waiting: quota.waiting.iter().map(|(product, priority, n)| (*product, *priority, *n as u64)).collect(),
+            holds: holds.into_iter().collect(),
+        });
+        // Without the store the last counts stand; `/readyz` tells the rest.
+        if let Ok(stats) = self.engine.vault.stats().await {
+            metrics.set_connections(&bounded(&stats.connections));
+        }
+        metrics.render()
+    }
+}
+
+/// A page of a stranger's that made its own name point here must not be answered (DNS rebinding). With
+/// a token to show, the name does not matter.
+fn is_own_name(headers: &HeaderMap, has_token: bool) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|v| v.to_str().ok()) else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    has_token || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+#[async_trait]
+impl ServeHttp for AdminDoor {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let (status, content_type, body) = self.answer(&head.method, head.uri.path(), &head.headers).await;
+        let is_head = head.method == Method::HEAD;
+        let answer = Response::builder()
+            .status(status)
+            .header("Content-Type", content_type)
+            .header("Content-Length", body.len())
+            .header("Cache-Control", "no-store")
+            .header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+            .header("Referrer-Policy", "no-referrer")
+            .header("X-Content-Type-Options", "nosniff")
+            .header("X-Frame-Options", "DENY")
+            .body(if is_head { Vec::new() } else { body });
+        answer.unwrap_or_else(|_| Response::new(Vec::new()))
+    }
+}

@@ -1,0 +1,202 @@
+//! What pingora leaves to its user: a bound on connections, and deadlines for a head as a whole. A
+//! client that sends one byte every few seconds is cut off, however alive it looks.
+
+use async_trait::async_trait;
+use pingora::apps::ServerApp;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::server::ShutdownWatch;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+tokio::task_local! {
+    /// The pace of the connection whose task this is.
+    static PACE: Arc<Pace>;
+}
+
+/// How long a connection may take over what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between requests, and before the first.
+    pub idle: Duration,
+}
+
+/// Where a connection is in a request.
+#[derive(Debug, Default)]
+pub struct Pace(AtomicU8);
+
+const BETWEEN: u8 = 0;
+const IN_HEAD: u8 = 1;
+const IN_CALL: u8 = 2;
+
+impl Pace {
+    /// The head is read; its deadlines no longer hold.
+    pub fn head_is_read() {
+        let _ = PACE.try_with(|pace| pace.0.store(IN_CALL, Ordering::Release));
+    }
+
+    /// The answer is written; the next head may come.
+    pub fn answer_is_written() {
+        let _ = PACE.try_with(|pace| pace.0.store(BETWEEN, Ordering::Release));
+    }
+}
+
+/// An app behind a bound and deadlines.
+pub struct Guarded<A> {
+    app: Arc<A>,
+    places: Arc<Semaphore>,
+    patience: Patience,
+}
+
+impl<A> Guarded<A> {
+    /// Lets in at most `connections_max` at once; one more is closed unread.
+    pub fn new(app: A, connections_max: usize, patience: Patience) -> Self {
+        let places = connections_max.min(Semaphore::MAX_PERMITS);
+        Self { app: Arc::new(app), places: Arc::new(Semaphore::new(places)), patience }
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
+    async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let Ok(_place) = Arc::clone(&self.places).try_acquire_owned() else {
+            tracing::warn!("too many connections; one was closed unread");
+            return None;
+        };
+        let pace = Arc::new(Pace::default());
+        let deadline = Instant::now() + self.patience.idle;
+        let paced = Paced {
+            stream: session,
+            pace: Arc::clone(&pace),
+            patience: self.patience,
+            seen: BETWEEN,
+            timer: Box::pin(sleep_until(deadline)),
+        };
+        PACE.scope(pace, self.app.process_new(Box::new(paced), shutdown)).await
+    }
+
+    async fn cleanup(&self) {
+        self.app.cleanup().await;
+    }
+}
+
+/// A connection whose reads know in which part of a request they are.
+struct Paced {
+    stream: Stream,
+    pace: Arc<Pace>,
+    patience: Patience,
+    seen: u8,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl fmt::Debug for Paced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stream.fmt(f)
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let pace = this.pace.0.load(Ordering::Acquire);
+        if pace == BETWEEN && this.seen != BETWEEN {
+            this.timer.as_mut().reset(Instant::now() + this.patience.idle);
+        }
+        this.seen = pace;
+        if pace != IN_CALL && this.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if pace == BETWEEN && buf.filled().len() > before {
+            this.pace.0.store(IN_HEAD, Ordering::Release);
+            this.seen = IN_HEAD;
+            this.timer.as_mut().reset(Instant::now() + this.patience.head);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Paced {
+    async fn shutdown(&mut self) {
+        self.stream.shutdown().await;
+    }
+}
+
+impl UniqueID for Paced {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl Ssl for Paced {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Paced {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Paced {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Paced {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Paced {}

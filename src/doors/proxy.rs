@@ -1,0 +1,165 @@
+//! The proxy door: pingora's `ProxyHttp` as a shell around the engine. The whole exchange happens in
+//! `request_filter`, because every decision needs facts that pingora's own proxy path has too late:
+//! the body of an error, the whole request, an exchange that outlives its client.
+
+use super::guard::Pace;
+use super::receive::{Bounds, receive};
+use crate::engine::{Answer, AnswerBody, Client, Engine, Finished, Running};
+use crate::policy::Refusal;
+use crate::telemetry::AccessLine;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Version};
+use pingora::http::ResponseHeader;
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the rest of a refused body is read, so that the refusal can be.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// A client that does not take its answer for this long is given up.
+const WRITE_GAP_MAX: Duration = Duration::from_secs(60);
+
+/// The door.
+#[derive(Debug)]
+pub struct ProxyDoor {
+    engine: Arc<Engine>,
+    bounds: Bounds,
+}
+
+impl ProxyDoor {
+    /// A door to this engine.
+    pub fn new(engine: Arc<Engine>, body_bytes_max: usize, body_timeout: Duration) -> Self {
+        Self { engine, bounds: Bounds { body_bytes_max, body_timeout } }
+    }
+
+    /// Runs the call in a task of its own and waits for it, or for its client to leave.
+    async fn carry(&self, session: &mut Session, call: crate::engine::Call) -> Option<Finished> {
+        let (watch, client) = Client::present();
+        let request_id = call.request_id.clone();
+        let mut task = tokio::spawn(Arc::clone(&self.engine).run(call, client));
+        let ended = tokio::select! {
+            ended = &mut task => Some(ended),
+            // Anything but silence after a whole request means that the client is gone.
+            _ = session.as_downstream_mut().read_body_or_idle(true) => None,
+        };
+        match ended {
+            Some(Ok(finished)) => Some(finished),
+            Some(Err(_)) => Some(self.engine.refuse_unread(&Refusal::Fault, request_id)),
+            None => {
+                watch.has_left();
+                let engine = Arc::clone(&self.engine);
+                let running = engine.drain.enter();
+                tokio::spawn(async move {
+                    let mut finished = match task.await {
+                        Ok(finished) => finished,
+                        Err(_) => engine.refuse_unread(&Refusal::Fault, request_id),
+                    };
+                    finished.line.client_gone = true;
+                    engine.telemetry.record(&finished.line);
+                    drop(running);
+                });
+                None
+            }
+        }
+    }
+
+    async fn write(&self, session: &mut Session, finished: Finished, _running: Running) -> Result<bool> {
+        let Finished { answer, mut line } = finished;
+        let written = write_answer(session, answer, &mut line).await;
+        line.client_gone = written.is_err();
+        self.engine.telemetry.record(&line);
+        // An error here makes pingora drop the connection: a body that broke off must look broken.
+        written.map(|()| true)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for ProxyDoor {
+    type CTX = ();
+
+    fn new_ctx(&self) -> Self::CTX {}
+
+    /// None: perch changes no body.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, _ctx: &mut ()) -> Result<bool> {
+        Pace::head_is_read();
+        let running = self.engine.drain.enter();
+        session.set_pipelining_enabled(true);
+        session.set_write_timeout(Some(WRITE_GAP_MAX));
+        session.set_total_drain_timeout(Some(DRAIN_MAX));
+        let received = receive(session, self.bounds, self.engine.quota.now()).await;
+        let finished = match received.call {
+            Ok(call) => match self.carry(session, call).await {
+                Some(finished) => finished,
+                None => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left")),
+            },
+            Err(refusal) => self.engine.refuse_unread(&refusal, received.request_id),
+        };
+        let done = self.write(session, finished, running).await;
+        Pace::answer_is_written();
+        done
+    }
+
+    /// Never called: every request is answered above.
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {
+        Err(Error::explain(ErrorType::InternalError, "the engine answers every call"))
+    }
+
+    async fn fail_to_proxy(&self, _session: &mut Session, _e: &Error, _ctx: &mut ()) -> FailToProxy {
+        FailToProxy { error_code: 0, can_reuse_downstream: false }
+    }
+
+    /// perch's own line tells it.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &(), _error: &Error) -> bool {
+        true
+    }
+}
+
+async fn write_answer(session: &mut Session, answer: Answer, line: &mut AccessLine) -> Result<()> {
+    let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 2))?;
+    for (name, value) in &answer.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    let is_streamed = matches!(answer.body, AnswerBody::Streamed(..));
+    if answer.closes || (is_streamed && session.req_header().version != Version::HTTP_11) {
+        session.set_keepalive(None);
+    }
+    let is_head = session.req_header().method == Method::HEAD;
+    match answer.body {
+        AnswerBody::Whole(body) => {
+            // RFC 9110 §8.6: neither has a length.
+            if answer.status.as_u16() != 204 && answer.status.as_u16() != 304 {
+                head.insert_header(CONTENT_LENGTH, body.len())?;
+            }
+            let ends = body.is_empty() || is_head;
+            session.as_downstream_mut().write_response_header(Box::new(head)).await?;
+            if !ends {
+                line.bytes_out += body.len() as u64;
+                session.as_downstream_mut().write_response_body(body, true).await?;
+            }
+            Ok(())
+        }
+        AnswerBody::Streamed(first, mut rest) => {
+            if session.req_header().version == Version::HTTP_11 {
+                head.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
+            session.as_downstream_mut().write_response_header(Box::new(head)).await?;
+            let mut next = Some(first);
+            while let Some(piece) = next {
+                line.bytes_out += piece.len() as u64;
+                session.as_downstream_mut().write_response_body(piece, false).await?;
+                next = rest
+                    .next()
+                    .await
+                    .map_err(|_| Error::explain(ErrorType::ConnectionClosed, "Finch's answer broke off"))?;
+            }
+            session.as_downstream_mut().write_response_body(Bytes::new(), true).await
+        }
+    }
+}

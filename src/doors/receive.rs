@@ -1,0 +1,86 @@
+//! receive: from bytes on a connection to a call, whole, bounded and with one meaning.
+
+use super::new_request_id;
+use crate::engine::Call;
+use crate::policy::{Refusal, wire};
+use crate::telemetry::clock::unix_now;
+use crate::types::{Moment, RequestId};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+use pingora::proxy::Session;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// What a request may cost before it is a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The largest body.
+    pub body_bytes_max: usize,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+}
+
+/// A request that was read, or why it was not; its id either way.
+pub(super) struct Received {
+    pub(super) request_id: RequestId,
+    pub(super) call: Result<Call, Refusal>,
+}
+
+/// Reads one request.
+pub(super) async fn receive(session: &mut Session, bounds: Bounds, received: Moment) -> Received {
+    let request_id = new_request_id();
+    let call = read(session, bounds, received, request_id.clone()).await;
+    Received { request_id, call }
+}
+
+async fn read(session: &mut Session, bounds: Bounds, received: Moment, request_id: RequestId) -> Result<Call, Refusal> {
+    if let Some(h1) = session.as_http1() {
+        wire::check_head(&h1.get_headers_raw_bytes())?;
+    }
+    let head = session.req_header();
+    wire::check_headers(&head.headers, head.version == Version::HTTP_11)?;
+    let target = wire::check_target(head.raw_path())?;
+    let (path, query) = (target.path.to_owned(), target.query.map(str::to_owned));
+    let method = head.method.as_str().to_owned();
+    let headers = head.headers.clone();
+    check_body_head(&method, &headers, bounds)?;
+    if let Some(expect) = headers.get(EXPECT) {
+        if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal::BadHeader { header: "Expect", why: "asks for something other than 100-continue".to_owned() });
+        }
+        session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
+    }
+    let body = read_body(session, bounds).await?;
+    Ok(Call { request_id, received_at: unix_now(), received, method, path, query, headers, body, app: None })
+}
+
+/// What the head already tells about the body.
+fn check_body_head(method: &str, headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let has_body = headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|n| n > 0);
+    if has_body && matches!(method, "GET" | "HEAD" | "TRACE" | "OPTIONS") {
+        return Err(Refusal::UnexpectedBody);
+    }
+    match length {
+        Some(length) if length > bounds.body_bytes_max => Err(Refusal::BodyTooLarge { max: bounds.body_bytes_max }),
+        _ => Ok(()),
+    }
+}
+
+async fn read_body(session: &mut Session, bounds: Bounds) -> Result<Bytes, Refusal> {
+    let deadline = Instant::now() + bounds.body_timeout;
+    let mut body = BytesMut::new();
+    loop {
+        match timeout_at(deadline, session.read_request_body()).await {
+            Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
+            Ok(Ok(None)) => return Ok(body.freeze()),
+            Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => return Err(Refusal::BodyTooSlow),
+            Ok(Err(_)) => return Err(Refusal::Malformed("its body breaks off or is badly framed")),
+            Err(_) => return Err(Refusal::BodyTooSlow),
+        }
+        if body.len() > bounds.body_bytes_max {
+            return Err(Refusal::BodyTooLarge { max: bounds.body_bytes_max });
+        }
+    }
+}

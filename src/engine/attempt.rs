@@ -1,0 +1,145 @@
+//! inject and attempt: one admission, one sending, one outcome.
+
+use super::Engine;
+use super::call::{Call, Caller, Client, Ended, Identity};
+use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
+use crate::finch::endpoints::{Endpoint, Operation};
+use crate::finch::headers::FINCH_REQUEST_ID;
+use crate::limit::Reason;
+use crate::policy::{Refusal, headers};
+use crate::telemetry::AccessLine;
+use crate::types::FinchRequestId;
+use crate::types::json::RawObject;
+use crate::upstream::{Answer, Attempt, SendError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use tokio::time::Instant;
+
+impl Engine {
+    /// Waits for quota until the call's patience ends or its client leaves.
+    pub(super) async fn admit(
+        &self,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        client: &mut Client,
+        line: &mut AccessLine,
+    ) -> Result<Permit, Ended> {
+        let began = Instant::now();
+        let ask = AskFacts {
+            product: endpoint.product,
+            customer: line.customer.clone(),
+            priority: caller.priority,
+            patience: caller.patience.saturating_sub(line.wait),
+        };
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(refused(endpoint, &refusal))),
+            () = client.gone() => Err(Ended::Abandoned),
+        };
+        line.wait += began.elapsed();
+        admitted
+    }
+
+    /// The request as Finch gets it.
+    pub(super) fn inject(&self, call: &Call, endpoint: &Endpoint, identity: &Identity) -> Result<Attempt, Refusal> {
+        let target = match &call.query {
+            Some(query) => format!("{}?{query}", call.path),
+            None => call.path.clone(),
+        };
+        let mut headers = headers::to_finch(&call.headers);
+        let mut body = call.body.clone();
+        let authorization = match identity {
+            Identity::Connection(entry) => match &entry.token {
+                Some(token) => Some(format!("Bearer {}", token.expose())),
+                None => return Err(Refusal::Disconnected(entry.facts.connection_id.clone())),
+            },
+            Identity::Brought(token) => Some(format!("Bearer {}", token.expose())),
+            Identity::Application => {
+                let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
+                Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
+            }
+            Identity::InBody => {
+                body = self.with_credentials(&call.body)?;
+                None
+            }
+            Identity::Nobody => None,
+        };
+        if let Some(authorization) = authorization {
+            // A token that is no header value could not have come from Finch.
+            let mut value = HeaderValue::try_from(authorization).map_err(|_| Refusal::Fault)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(Attempt { method: endpoint.method.as_str(), target, headers, body })
+    }
+
+    /// The body of a code exchange with perch's credentials in place of whatever the app put there.
+    fn with_credentials(&self, body: &[u8]) -> Result<Bytes, Refusal> {
+        let mut object = RawObject::parse(body).ok_or(Refusal::BodyNotAnObject)?;
+        object.set("client_id", &self.settings.client_id);
+        object.set("client_secret", &self.settings.client_secret.expose());
+        Ok(object.to_bytes().into())
+    }
+
+    /// Sends once. The permit is given back only when not a byte was written.
+    pub(super) async fn attempt(
+        &self,
+        attempt: &Attempt,
+        permit: Permit,
+        line: &mut AccessLine,
+    ) -> Result<Answer, SendError> {
+        let began = Instant::now();
+        let sent = self.finch.send(attempt).await;
+        line.finch += began.elapsed();
+        match &sent {
+            Err(SendError::Unreachable(_)) => permit.refund(),
+            Ok(_) | Err(SendError::Broken { .. } | SendError::TimedOut | SendError::BadAnswer(_)) => {
+                permit.arrived();
+                line.attempts += 1;
+                self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
+            }
+        }
+        if let Ok(answer) = &sent
+            && let Some(id) = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok())
+            && let Ok(id) = FinchRequestId::new(id)
+        {
+            line.saw(id);
+        }
+        sent
+    }
+}
+
+/// What the app reads when no answer was had.
+pub(super) fn unanswered(error: SendError) -> Refusal {
+    match error {
+        SendError::Unreachable(why) => Refusal::Unreachable(why),
+        SendError::Broken { why, .. } => Refusal::Broken(why),
+        SendError::TimedOut => Refusal::TimedOut,
+        SendError::BadAnswer(why) => Refusal::BadAnswer(why),
+    }
+}
+
+fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
+    let product = endpoint.product;
+    match refusal {
+        QuotaRefusal::Draining => Refusal::Draining,
+        QuotaRefusal::Limited { retry_in, scope, reason } => match reason {
+            Reason::Quota | Reason::Hold => Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in },
+            Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
+        },
+    }
+}
+
+/// Whether the answer of this operation brings a token.
+pub(super) const fn brings_token(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::CreateAccessToken | Operation::SandboxCreateConnection | Operation::SandboxCreateAccount
+    )
+}

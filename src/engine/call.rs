@@ -1,0 +1,156 @@
+//! A call as the door hands it over, and what the door gets back.
+
+use crate::policy::{Class, Refusal, Selector};
+use crate::policy::problem::Evidence;
+use crate::telemetry::AccessLine;
+use crate::types::{AccessToken, AppName, Moment, Priority, RequestId, UnixMillis};
+use crate::upstream::Rest;
+use crate::vault::Entry;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A request, read and bounded, its framing and target already found sound.
+#[derive(Debug)]
+pub struct Call {
+    /// perch's id of it.
+    pub request_id: RequestId,
+    /// When it came in.
+    pub received_at: UnixMillis,
+    /// The same, on the steady clock.
+    pub received: Moment,
+    /// The method as it came.
+    pub method: String,
+    /// The path, plain.
+    pub path: String,
+    /// The query, as it came.
+    pub query: Option<String>,
+    /// All headers as they came.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// Which app it is, when apps are told apart.
+    pub app: Option<AppName>,
+}
+
+/// What the headers of a call say about it.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) selector: Selector,
+    pub(super) priority: Priority,
+    pub(super) patience: Duration,
+}
+
+/// With whose credentials an attempt is made.
+#[derive(Debug, Clone)]
+pub(super) enum Identity {
+    /// A customer's connection.
+    Connection(Arc<Entry>),
+    /// The application itself.
+    Application,
+    /// The application, inside the body.
+    InBody,
+    /// Nobody's.
+    Nobody,
+    /// The app's own token, while an operator allows that.
+    Brought(Arc<AccessToken>),
+}
+
+/// What the app gets.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Every header but framing.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody,
+    /// Whether the app's connection must be closed after it.
+    pub closes: bool,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Larger than perch holds: what was read, and the rest as it comes.
+    Streamed(Bytes, Box<Rest>),
+}
+
+/// The end of a call inside the engine: the answer for the app and the line for the log, which is
+/// written when the answer has left.
+#[derive(Debug)]
+pub struct Finished {
+    /// For the app.
+    pub answer: Answer,
+    /// For the log.
+    pub line: AccessLine,
+}
+
+/// Tells an engine that its client has left.
+#[derive(Debug, Clone)]
+pub struct Client(watch::Receiver<bool>);
+
+/// The door's end of [`Client`].
+#[derive(Debug)]
+pub struct ClientWatch(watch::Sender<bool>);
+
+impl Client {
+    /// A client that is there, and the way to say that it has left.
+    pub fn present() -> (ClientWatch, Client) {
+        let (gone, client) = watch::channel(false);
+        (ClientWatch(gone), Client(client))
+    }
+
+    /// Waits until the client has left; for ever when it stays.
+    pub(super) async fn gone(&mut self) {
+        if self.0.wait_for(|gone| *gone).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl ClientWatch {
+    /// The client has left.
+    pub fn has_left(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Why a call ends without Finch's answer.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// perch says no, or found no answer.
+    Refused(Refusal),
+    /// The client left while the call waited.
+    Abandoned,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Ended::Refused(refusal)
+    }
+}
+
+/// What an error body tells about the call.
+pub(super) fn evidence(line: &AccessLine, now: UnixMillis) -> Evidence<'_> {
+    Evidence {
+        request_id: &line.request_id,
+        finch_request_id: line.finch_request_id.last(),
+        customer: line.customer.as_ref(),
+        connection_id: line.connection_id.as_ref(),
+        attempts: line.attempts,
+        now,
+    }
+}
+
+/// What the last attempt found, for the case that no further one is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) class: Class,
+    pub(super) wait: Option<Duration>,
+    pub(super) scope: Option<&'static str>,
+}

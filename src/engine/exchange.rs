@@ -1,0 +1,243 @@
+//! The code exchange: the token stays here, the app gets a reference.
+
+use super::Engine;
+use super::call::{Answer, AnswerBody, Call, Caller};
+use super::quota::AskFacts;
+use crate::finch::endpoints::{Endpoint, Operation};
+use crate::policy::caller::reference;
+use crate::policy::exchange::{Arrival, Keeping, keep};
+use crate::policy::{Class, Refusal, headers};
+use crate::telemetry::AccessLine;
+use crate::telemetry::clock::unix_now;
+use crate::types::json::RawObject;
+use crate::types::{AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId};
+use crate::upstream::{Introspection, SendError, introspect};
+use crate::vault::{NewConnection, Status, VaultError};
+use http::{HeaderMap, StatusCode};
+use std::time::Duration;
+use zeroize::Zeroize;
+
+/// How long an exchange waits for the admission of its `/introspect`; without it the token is kept
+/// with what the exchange itself told.
+const INTROSPECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of a new connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Facts {
+    customer: Option<CustomerId>,
+    company: Option<CompanyId>,
+    provider: Option<ProviderId>,
+    products: Vec<String>,
+    entities: Vec<EntityId>,
+    client_type: Option<Environment>,
+    account_status: Option<String>,
+}
+
+impl Engine {
+    /// A session is made for one customer: its body and its header must not name two.
+    pub(super) fn check_session(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        line: &mut AccessLine,
+    ) -> Result<(), Refusal> {
+        if endpoint.operation != Operation::CreateSession {
+            return Ok(());
+        }
+        let body = RawObject::parse(&call.body).ok_or(Refusal::BodyNotAnObject)?;
+        let Some(customer) = body.text("customer_id").and_then(|id| CustomerId::new(id).ok()) else {
+            // Finch says what is wrong with it.
+            return Ok(());
+        };
+        if caller.selector.customer.as_ref().is_some_and(|named| *named != customer) {
+            return Err(Refusal::CustomersDisagree);
+        }
+        line.customer = Some(customer);
+        Ok(())
+    }
+
+    /// Seals the token that an answer brings and makes the app's answer: the same, with a reference
+    /// in the token's place. Everything is stored before anything is said.
+    pub(super) async fn keep_token(
+        &self,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        status: u16,
+        finch_headers: &HeaderMap,
+        mut body: Vec<u8>,
+        line: &mut AccessLine,
+    ) -> Result<Answer, Refusal> {
+        let parsed = RawObject::parse(&body);
+        let Some((mut object, text)) = parsed.and_then(|o| o.text("access_token").map(|token| (o, token))) else {
+            body.zeroize();
+            tracing::error!(path = endpoint.path, "an exchange was answered without a token");
+            return Err(Refusal::BadAnswer("the exchange brought no token"));
+        };
+        body.zeroize();
+        // Two copies: the vault keeps one, the other asks whose it is and is searched for below.
+        let token = AccessToken::new(text.clone());
+        let probe = AccessToken::new(text);
+        let mut facts = Facts::told(&object);
+        let mut connection = object.text("connection_id").and_then(|id| ConnectionId::new(id).ok());
+        let mut kept = None;
+        if let Some(id) = &connection {
+            kept = Some(self.store(id, &facts, caller, AccessToken::new(probe.expose().to_owned())).await?);
+        }
+        // What `/introspect` adds is worth a second write; the token itself is already safe.
+        if let Some(told) = self.ask_whose(&probe, line).await {
+            let fuller = facts.clone().with(&told);
+            let id = connection.clone().or_else(|| told.connection_id.and_then(|id| ConnectionId::new(id).ok()));
+            if let Some(id) = id.filter(|_| kept.is_none() || fuller != facts) {
+                kept = Some(self.store(&id, &fuller, caller, token).await?);
+                connection = Some(id);
+            }
+            facts = fuller;
+        }
+        let (Some(connection), Some(kept)) = (connection, kept) else {
+            return Err(Refusal::ExchangeNotStored { connection: None, why: "Finch did not name the connection".to_owned() });
+        };
+        line.connection_id = Some(connection.clone());
+        line.company_id.clone_from(&facts.company);
+        line.provider.clone_from(&facts.provider);
+        match kept {
+            Keeping::Active(customer) => line.customer = customer,
+            Keeping::Swapped(_) => return Err(Refusal::ExchangedForAnother { connection, is_held: false }),
+            Keeping::HeldForCustomer => return Err(Refusal::ExchangedForAnother { connection, is_held: true }),
+            Keeping::HeldForEnvironment(environment) => {
+                return Err(Refusal::ExchangedElsewhere {
+                    connection,
+                    environment: environment.to_string(),
+                    configured: self.settings.environment,
+                });
+            }
+        }
+        object.set("access_token", &reference(&connection));
+        let mut out = object.to_bytes();
+        let mut headers = headers::to_app(finch_headers, true);
+        headers::redact(&mut headers, &mut out, probe.expose().as_bytes());
+        line.class = Class::Ok;
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        let mut answer = Answer { status, headers, body: AnswerBody::Whole(out.into()), closes: false };
+        self.sign(&mut answer, line);
+        Ok(answer)
+    }
+
+    /// One transaction: the token is sealed for whom it belongs to, or held.
+    async fn store(
+        &self,
+        id: &ConnectionId,
+        facts: &Facts,
+        caller: &Caller,
+        token: AccessToken,
+    ) -> Result<Keeping, Refusal> {
+        let stored = match self.vault.connection(id).await {
+            Ok(entry) => entry.facts.customer_id.clone(),
+            Err(_) => None,
+        };
+        let keeping = keep(Arrival {
+            finch: facts.customer.as_ref(),
+            named: caller.selector.customer.as_ref(),
+            stored: stored.as_ref(),
+            client_type: facts.client_type,
+            configured: self.settings.environment,
+        });
+        let (customer, status, held_reason) = match &keeping {
+            Keeping::Active(customer) => (customer.clone(), facts.status(), None),
+            Keeping::Swapped(customer) => (Some(customer.clone()), facts.status(), None),
+            Keeping::HeldForCustomer => {
+                (stored, Status::Held, Some("its exchange named another customer than Finch or the vault".to_owned()))
+            }
+            Keeping::HeldForEnvironment(other) => {
+                (stored, Status::Held, Some(format!("its token is of the {other} environment")))
+            }
+        };
+        let new = NewConnection {
+            connection_id: id.clone(),
+            customer_id: customer,
+            company_id: facts.company.clone(),
+            provider_id: facts.provider.clone(),
+            products: facts.products.clone(),
+            entity_ids: facts.entities.clone(),
+            client_type: facts.client_type.unwrap_or(self.settings.environment),
+            account_status: facts.account_status.clone(),
+            token,
+            status,
+            held_reason,
+        };
+        self.vault.seal(new, unix_now()).await.map_err(|error| self.not_stored(id, &error))?;
+        Ok(keeping)
+    }
+
+    fn not_stored(&self, id: &ConnectionId, error: &VaultError) -> Refusal {
+        tracing::error!(error = %error, connection.id = %id, "could not store the token that an exchange brought");
+        Refusal::ExchangeNotStored { connection: Some(id.clone()), why: error.to_string() }
+    }
+
+    async fn ask_whose(&self, token: &AccessToken, line: &mut AccessLine) -> Option<Introspection> {
+        let ask = AskFacts {
+            product: Product::Introspect,
+            customer: None,
+            priority: Priority::Interactive,
+            patience: INTROSPECT_PATIENCE,
+        };
+        let permit = self.quota.admit(ask).await.ok()?;
+        let product = Product::Introspect.as_str();
+        let told = introspect(&self.finch, token, |sent| match sent {
+            Err(SendError::Unreachable(_)) => permit.refund(),
+            sent => {
+                permit.arrived();
+                self.telemetry.metrics.attempt(product, sent.is_ok().then_some(200));
+            }
+        })
+        .await;
+        line.attempts += 1;
+        told.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+    }
+}
+
+impl Facts {
+    /// What the exchange itself tells (Finch API reference, Create Access Token).
+    fn told(object: &RawObject) -> Self {
+        let list = |name| {
+            object.get(name).and_then(|v| serde_json::from_str::<Vec<String>>(v.get()).ok()).unwrap_or_default()
+        };
+        let mut entities = ids(&list("entity_ids"));
+        entities.extend(object.text("entity_id").and_then(|id| EntityId::new(id).ok()));
+        Self {
+            customer: object.text("customer_id").and_then(|id| CustomerId::new(id).ok()),
+            company: object.text("company_id").and_then(|id| CompanyId::new(id).ok()),
+            provider: object.text("provider_id").and_then(|id| ProviderId::new(id).ok()),
+            products: list("products"),
+            entities,
+            client_type: object.text("client_type").as_deref().and_then(Environment::parse),
+            account_status: None,
+        }
+    }
+
+    /// The same, and what `/introspect` knows better.
+    fn with(self, told: &Introspection) -> Self {
+        let entities: Vec<String> = told.entities.iter().flatten().map(|e| e.id.clone()).collect();
+        Self {
+            customer: told.customer_id.as_deref().and_then(|id| CustomerId::new(id).ok()).or(self.customer),
+            company: told.company_id.as_deref().and_then(|id| CompanyId::new(id).ok()).or(self.company),
+            provider: told.provider_id.as_deref().and_then(|id| ProviderId::new(id).ok()).or(self.provider),
+            products: if told.products.is_empty() { self.products } else { told.products.clone() },
+            entities: if entities.is_empty() { self.entities } else { ids(&entities) },
+            client_type: told.client_type.as_deref().and_then(Environment::parse).or(self.client_type),
+            account_status: told.connection_status.as_ref().map(|s| s.status.clone()),
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self.account_status.as_deref() {
+            // The second word is the one of older pages of Finch's.
+            Some("reauth" | "error_reauth") => Status::NeedsReauth,
+            _ => Status::Active,
+        }
+    }
+}
+
+fn ids(texts: &[String]) -> Vec<EntityId> {
+    texts.iter().filter_map(|id| EntityId::new(id).ok()).collect()
+}

@@ -1,0 +1,181 @@
+//! FLOOR 3: a call's life. [`Engine::run`] reads top to bottom as the call goes; the rooms beside it
+//! hold one verb each.
+
+mod attempt;
+mod call;
+mod drain;
+mod exchange;
+pub mod quota;
+mod reply;
+mod resolve;
+
+pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
+pub use drain::{Drain, Running};
+
+use crate::finch::endpoints::{Effect, Endpoint};
+use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
+use crate::limit::patience::WaitRules;
+use crate::policy::route::route;
+use crate::policy::{Class, Refusal};
+use crate::telemetry::clock::unix_now;
+use crate::telemetry::{AccessLine, Telemetry};
+use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
+use crate::upstream::{Finch, SendError};
+use crate::vault::Vault;
+use call::{Ended, Identity};
+use quota::Quota;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What the engine takes from the configuration.
+#[derive(Debug)]
+pub struct Settings {
+    /// The Finch application.
+    pub client_id: ApplicationId,
+    /// Its secret.
+    pub client_secret: ClientSecret,
+    /// Which kind of tokens belong here.
+    pub environment: Environment,
+    /// How long calls wait when they do not say.
+    pub wait: WaitRules,
+    /// Whether calls may change customers' employment systems.
+    pub writes: bool,
+    /// Whether an app may still bring a token of its own.
+    pub pass_through: bool,
+    /// The largest answer that is held and looked into.
+    pub inspect_bytes_max: usize,
+}
+
+/// Carries calls to Finch and back.
+#[derive(Debug)]
+pub struct Engine {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// Who the customers are.
+    pub vault: Arc<Vault>,
+    /// What may be sent.
+    pub quota: Arc<Quota>,
+    /// The way to Finch.
+    pub finch: Finch,
+    /// What is told of it.
+    pub telemetry: Arc<Telemetry>,
+    /// Who is still inside.
+    pub drain: Drain,
+}
+
+impl Engine {
+    /// A call's life. Run it in a task of its own: an exchange with Finch that has begun is finished
+    /// even when its client has gone, because a write must not be cut in the middle and a read was
+    /// paid for. A call that still waits gives its place back.
+    pub async fn run(self: Arc<Self>, call: Call, mut client: Client) -> Finished {
+        let began = Instant::now();
+        let mut line = AccessLine::begin(call.request_id.clone(), call.received_at);
+        line.app.clone_from(&call.app);
+        line.bytes_in = call.body.len() as u64;
+        let answer = match self.serve(&call, &mut client, &mut line).await {
+            Ok(answer) => answer,
+            Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),
+            Err(Ended::Abandoned) => abandon(&mut line),
+        };
+        line.total = began.elapsed();
+        Finished { answer, line }
+    }
+
+    async fn serve(&self, call: &Call, client: &mut Client, line: &mut AccessLine) -> Result<Answer, Ended> {
+        let endpoint = route(&call.method, &call.path)?;
+        line.product = endpoint.product.as_str();
+        line.method = endpoint.method.as_str();
+        line.path = endpoint.path;
+        let caller = self.identify(call)?;
+        self.permit_effect(endpoint)?;
+        let identity = self.resolve(call, endpoint, &caller, line).await?;
+        self.check_session(call, endpoint, &caller, line)?;
+        let attempt = self.inject(call, endpoint, &identity)?;
+        let mut failed: Option<SendError> = None;
+        loop {
+            let permit = match (self.admit(endpoint, &caller, client, line).await, failed) {
+                (Ok(permit), _) => permit,
+                // No quota for another attempt: the answer is what the last one found.
+                (Err(Ended::Refused(_)), Some(error)) => return Err(attempt::unanswered(error).into()),
+                (Err(ended), _) => return Err(ended),
+            };
+            match self.attempt(&attempt, permit, line).await {
+                Ok(answer) => return Ok(self.reply(endpoint, &caller, &identity, answer, line).await?),
+                // A kept connection that Finch had closed: the one failure that says nothing about
+                // Finch. A new attempt, a new admission, once.
+                Err(error @ SendError::Broken { stale: true, .. })
+                    if endpoint.effect == Effect::Reads && failed.is_none() =>
+                {
+                    failed = Some(error);
+                }
+                Err(error) => return Err(attempt::unanswered(error).into()),
+            }
+        }
+    }
+
+    /// Finch asks to be told before write access goes live, so an operator says so first.
+    fn permit_effect(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        match endpoint.writes_to_provider() && !self.settings.writes {
+            true => Err(Refusal::WritesDenied),
+            false => Ok(()),
+        }
+    }
+
+    /// The answer that a refusal becomes: the one door out for "no".
+    fn refuse(&self, refusal: &Refusal, line: &mut AccessLine) -> Answer {
+        let problem = refusal.problem();
+        line.class = problem.class;
+        line.refusal = Some(problem.finch_code);
+        let body = problem.to_body(call::evidence(line, unix_now()));
+        let mut answer = reply::own(problem.status, body);
+        if let Some(allow) = &problem.allow {
+            reply::put(&mut answer.headers, "allow", allow);
+        }
+        if let Some(id) = line.finch_request_id.last() {
+            reply::put(&mut answer.headers, FINCH_REQUEST_ID, id.as_str());
+        }
+        answer.closes = problem.closes;
+        reply::advise(&mut answer.headers, problem.resend);
+        self.sign(&mut answer, line);
+        answer
+    }
+
+    /// The same for a request that never became a call: the door found its framing or target unsound.
+    pub fn refuse_unread(&self, refusal: &Refusal, request_id: RequestId) -> Finished {
+        let mut line = AccessLine::begin(request_id, unix_now());
+        let answer = self.refuse(refusal, &mut line);
+        Finished { answer, line }
+    }
+
+    /// Whether Finch is worth calling: the vault answers and perch is not stopping.
+    pub async fn is_ready(&self) -> bool {
+        !self.drain.is_closing() && self.vault.ping().await.is_ok()
+    }
+
+    /// Stops: whoever waits is told so at once.
+    pub fn close(&self) {
+        self.drain.close();
+        self.quota.close();
+    }
+}
+
+/// The client left while the call waited; nobody reads this.
+fn abandon(line: &mut AccessLine) -> Answer {
+    line.class = Class::Abandoned;
+    line.client_gone = true;
+    line.status = 499;
+    let mut answer = reply::own(499, Vec::new());
+    reply::put(&mut answer.headers, PERCH_REQUEST_ID, line.request_id.as_str());
+    answer
+}
+
+impl Identity {
+    /// The secret that must not stand in the answer.
+    fn secret(&self) -> Option<&str> {
+        match self {
+            Identity::Connection(entry) => entry.token.as_ref().map(|token| token.expose()),
+            Identity::Brought(token) => Some(token.expose()),
+            Identity::Application | Identity::InBody | Identity::Nobody => None,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! identify and resolve: from the headers of a call to the connection it means.
+
+use super::Engine;
+use super::call::{Call, Caller, Identity};
+use crate::finch::endpoints::{Auth, Endpoint};
+use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
+use crate::limit::patience::{Hints, patience};
+use crate::policy::resolve::{self, Candidate};
+use crate::policy::{Refusal, caller};
+use crate::telemetry::AccessLine;
+use crate::telemetry::metrics::VaultFault;
+use crate::types::{AccessToken, ConnectionId, ProviderId};
+use crate::vault::{Entry, Status, VaultError};
+use http::header::AUTHORIZATION;
+use std::sync::Arc;
+
+impl Candidate for Arc<Entry> {
+    fn connection_id(&self) -> &ConnectionId {
+        &self.facts.connection_id
+    }
+
+    fn provider_id(&self) -> Option<&ProviderId> {
+        self.facts.provider_id.as_ref()
+    }
+
+    fn is_usable(&self) -> bool {
+        match self.facts.status {
+            Status::Active | Status::NeedsReauth => true,
+            Status::Held | Status::Disconnecting | Status::Disconnected => false,
+        }
+    }
+}
+
+impl Engine {
+    /// Who calls, how urgently, and how long it may wait.
+    pub(super) fn identify(&self, call: &Call) -> Result<Caller, Refusal> {
+        let selector = caller::selector(&call.headers)?;
+        let priority = caller::priority(&call.headers)?;
+        let hint = |name| call.headers.get(name).and_then(|v| v.to_str().ok());
+        let hints = Hints {
+            max_wait: caller::once(&call.headers, PERCH_MAX_WAIT, "Perch-Max-Wait")?,
+            sdk_lang: hint(STAINLESS_LANG),
+            sdk_read_timeout: hint(STAINLESS_READ_TIMEOUT),
+            sdk_timeout: hint(STAINLESS_TIMEOUT),
+        };
+        let patience = patience(&hints, priority, &self.settings.wait).map_err(|_| Refusal::BadHeader {
+            header: "Perch-Max-Wait",
+            why: "is not a number of seconds such as 15 or 2.5".to_owned(),
+        })?;
+        Ok(Caller { selector, priority, patience })
+    }
+
+    /// Whose credentials the call goes out with.
+    pub(super) async fn resolve(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        line: &mut AccessLine,
+    ) -> Result<Identity, Refusal> {
+        let selector = &caller.selector;
+        line.customer = selector.customer.clone();
+        match endpoint.auth {
+            Auth::NoAuth => return Ok(Identity::Nobody),
+            Auth::Basic => return Ok(Identity::Application),
+            Auth::InBody => return Ok(Identity::InBody),
+            Auth::Bearer => {}
+        }
+        if selector.has_raw_token {
+            return self.bring(call).ok_or(Refusal::RawToken);
+        }
+        let entry = match (&selector.connection, &selector.customer, &selector.pick) {
+            (Some(connection), customer, pick) => {
+                let entry = self.connection(connection).await?;
+                let is_other = customer.as_ref().is_some_and(|c| entry.facts.customer_id.as_ref() != Some(c));
+                if is_other || pick.as_ref().is_some_and(|p| !resolve::is(&entry, p)) {
+                    return Err(Refusal::CustomersDisagree);
+                }
+                entry
+            }
+            (None, Some(customer), pick) => {
+                let entries = self.vault.of_customer(customer).await.map_err(|e| self.vault_refusal(&e))?;
+                resolve::pick(customer, &entries, pick.as_deref())?
+            }
+            (None, None, Some(pick)) => match ConnectionId::new(pick) {
+                Ok(id) => self.connection(&id).await?,
+                Err(_) => return Err(Refusal::UnknownConnection(pick.clone())),
+            },
+            (None, None, None) => return Err(Refusal::NoCustomer),
+        };
+        let facts = &entry.facts;
+        line.customer = facts.customer_id.clone();
+        line.connection_id = Some(facts.connection_id.clone());
+        line.company_id = facts.company_id.clone();
+        line.provider = facts.provider_id.clone();
+        match facts.status {
+            Status::Active | Status::NeedsReauth => Ok(Identity::Connection(entry)),
+            Status::Held => Err(Refusal::Held {
+                connection: facts.connection_id.clone(),
+                why: facts.held_reason.clone().unwrap_or_else(|| "no reason is recorded".to_owned()),
+            }),
+            Status::Disconnecting | Status::Disconnected => Err(Refusal::Disconnected(facts.connection_id.clone())),
+        }
+    }
+
+    async fn connection(&self, id: &ConnectionId) -> Result<Arc<Entry>, Refusal> {
+        self.vault.connection(id).await.map_err(|e| self.vault_refusal(&e))
+    }
+
+    /// The app's own token, where an operator lets old code run beside new.
+    fn bring(&self, call: &Call) -> Option<Identity> {
+        if !self.settings.pass_through {
+            return None;
+        }
+        let value = call.headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let token = value.split_once(' ')?.1.trim();
+        self.telemetry.metrics.passed_through.inc();
+        Some(Identity::Brought(Arc::new(AccessToken::new(token.to_owned()))))
+    }
+
+    /// What a caller reads when the vault does not give a connection.
+    pub(super) fn vault_refusal(&self, error: &VaultError) -> Refusal {
+        match error {
+            VaultError::UnknownConnection(id) => Refusal::UnknownConnection(id.to_string()),
+            VaultError::OtherEnvironment { connection, stored } => Refusal::OtherEnvironment {
+                connection: connection.clone(),
+                stored: stored.to_string(),
+                configured: self.settings.environment,
+            },
+            VaultError::Unreadable(connection) => {
+                self.telemetry.metrics.vault_fault(VaultFault::Unreadable);
+                tracing::error!(connection.id = %connection, "the sealed token of connection {connection} cannot be opened");
+                Refusal::TokenUnreadable(connection.clone())
+            }
+            other => {
+                self.telemetry.metrics.vault_fault(VaultFault::Store);
+                tracing::error!(error = %other, "the vault does not answer");
+                Refusal::VaultUnavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `/introspect`: whose token this is, in Finch's own words.
+
+use super::{Attempt, Body, Finch, SendError};
+use crate::policy::headers;
+use crate::types::AccessToken;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+
+/// What Finch tells of a token; everything may be missing (Finch API reference, Introspect).
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Introspection {
+    /// The connection.
+    pub connection_id: Option<String>,
+    /// The customer given to the session that made it.
+    pub customer_id: Option<String>,
+    /// The company.
+    pub company_id: Option<String>,
+    /// The employment system.
+    pub provider_id: Option<String>,
+    /// `production`, `development` or `sandbox`.
+    pub client_type: Option<String>,
+    /// Granted scopes.
+    pub products: Vec<String>,
+    /// The legal entities.
+    pub entities: Option<Vec<EntityRef>>,
+    /// How the connection is.
+    pub connection_status: Option<StatusRef>,
+}
+
+/// One legal entity.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct EntityRef {
+    /// Its id.
+    pub id: String,
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct StatusRef {
+    /// `connected`, `reauth`, `pending` and others; Finch may add more.
+    pub status: String,
+}
+
+/// Why Finch did not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntrospectError {
+    /// No answer.
+    Unanswered(SendError),
+    /// An answer with this status.
+    Refused(u16),
+    /// An answer that is not what it should be.
+    Unreadable,
+}
+
+impl std::fmt::Display for IntrospectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            IntrospectError::Unanswered(SendError::Unreachable(why)) => write!(f, "Finch could not be reached: {why}"),
+            IntrospectError::Unanswered(_) => f.write_str("Finch did not answer"),
+            IntrospectError::Refused(401) => f.write_str("Finch does not accept the token (401)"),
+            IntrospectError::Refused(status) => write!(f, "Finch answered {status}"),
+            IntrospectError::Unreadable => f.write_str("Finch's answer cannot be read"),
+        }
+    }
+}
+
+/// The largest answer that is read: Finch's is a few kilobytes.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Asks Finch whose token this is. The caller has spent an admission for it, and learns through
+/// `arrived` when the head of the answer is there.
+///
+/// # Errors
+/// [`IntrospectError`].
+pub async fn introspect(
+    finch: &Finch,
+    token: &AccessToken,
+    arrived: impl FnOnce(Result<(), SendError>),
+) -> Result<Introspection, IntrospectError> {
+    let mut headers = headers::to_finch(&HeaderMap::new());
+    let mut bearer =
+        HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| IntrospectError::Unreadable)?;
+    bearer.set_sensitive(true);
+    headers.insert(AUTHORIZATION, bearer);
+    let attempt = Attempt { method: "GET", target: "/introspect".to_owned(), headers, body: Bytes::new() };
+    let sent = finch.send(&attempt).await;
+    arrived(sent.as_ref().map(|_| ()).map_err(|e| *e));
+    let answer = sent.map_err(IntrospectError::Unanswered)?;
+    if answer.status != 200 {
+        return Err(IntrospectError::Refused(answer.status));
+    }
+    match answer.rest.read(ANSWER_BYTES_MAX).await {
+        Ok(Body::Whole(body)) => serde_json::from_slice(&body).map_err(|_| IntrospectError::Unreadable),
+        Ok(Body::Larger(..)) | Err(_) => Err(IntrospectError::Unreadable),
+    }
+}
