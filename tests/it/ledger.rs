@@ -36,6 +36,8 @@ struct Plan {
     product: usize,
     comes: Millis,
     patience: Millis,
+    /// How late it asks again.
+    oversleeps: Millis,
     gives_up_after: Option<Millis>,
     /// Between the grant and the first byte. When not zero the ledger is told of the sending.
     connects: Millis,
@@ -255,8 +257,9 @@ impl<'a> World<'a> {
                 let until = millis(until);
                 ensure(until > now, "told to ask again at once")?;
                 ensure(until <= deadline, "told to wait beyond its deadline")?;
-                self.due[i] = until;
-                self.events.push(Reverse((until, i, Event::Ask)));
+                let wakes = until + plan.oversleeps;
+                self.due[i] = wakes;
+                self.events.push(Reverse((wakes, i, Event::Ask)));
                 if is_new {
                     self.phases[i] = Phase::Waiting { turn };
                     if let Some(after) = plan.gives_up_after {
@@ -402,6 +405,7 @@ impl Dice {
                 1 | 2 => self.below(20_000),
                 _ => self.below(600_000),
             },
+            oversleeps: if self.one_in(8) { self.below(2_000) } else { 0 },
             gives_up_after: self.one_in(10).then(|| self.below(90_000)),
             connects: if self.one_in(6) { self.below(12_000) } else { 0 },
             transit: self.delay(transit_max),
@@ -475,6 +479,7 @@ prop_compose! {
         product in 0..3_usize,
         comes in 0..200_000_u64,
         patience in 0..600_000_u64,
+        oversleeps in prop_oneof![4 => Just(0), 1 => 0..2_000_u64],
         gives_up_after in prop::option::weighted(0.1, 0..90_000_u64),
         connects in prop_oneof![4 => Just(0), 1 => 0..12_000_u64],
         transit in 0..=(if is_bounded { BOUND } else { ANSWER_MAX }),
@@ -482,7 +487,7 @@ prop_compose! {
         fate in prop_oneof![Just(Fate::Answered), Just(Fate::Lost), Just(Fate::Broken), Just(Fate::Unsent)],
         asks_again in any::<bool>(),
     ) -> Plan {
-        Plan { product, comes, patience, gives_up_after, connects, transit, answers, fate, asks_again }
+        Plan { product, comes, patience, oversleeps, gives_up_after, connects, transit, answers, fate, asks_again }
     }
 }
 

@@ -1,0 +1,3 @@
+//! FLOOR 3: a call's life.
+
+pub mod quota;
