@@ -1,2 +1,3 @@
-#[test]
-fn a() {}
+//! What perch promises, tried from outside: one binary, one file per behaviour.
+
+mod ledger;

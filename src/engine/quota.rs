@@ -1,0 +1,311 @@
+//! The verb *admit*: waits until an attempt may be sent. The arithmetic is `limit`'s; here are the
+//! clock, the lock and the sleeping.
+//!
+//! A waiter sleeps until the time the ledger told it, or until it is rung because it has become
+//! next in line or something was given back. Nobody polls.
+
+use crate::limit::{Admission, Ask, Ledger, Reason, Rules, Scope, Standing, Ticket};
+use crate::types::{CustomerId, Moment, Priority, Product};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The quota of one Finch application, shared by every call.
+#[derive(Debug)]
+pub struct Quota {
+    /// The origin of this clock's moments.
+    origin: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    next_ticket: u64,
+    /// What wakes each waiting call.
+    bells: HashMap<Ticket, Arc<Notify>>,
+    is_closed: bool,
+    asks: u64,
+}
+
+/// Who wants to send what, and how long it may take to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskFacts {
+    /// What the attempt counts against.
+    pub product: Product,
+    /// For whom, when the call names a customer.
+    pub customer: Option<CustomerId>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The longest wait, from now on; zero takes what is free now or nothing.
+    pub patience: Duration,
+}
+
+/// Why an attempt was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The limits leave no room in time.
+    Limited {
+        /// When it is worth coming back.
+        retry_in: Duration,
+        /// Whose limit it is.
+        scope: Scope,
+        /// Which rule refused it.
+        reason: Reason,
+        /// How long it has waited.
+        waited: Duration,
+    },
+    /// perch is going down and admits nothing more.
+    Draining,
+}
+
+/// How everything stands, for metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The products that have a limit.
+    pub products: Vec<(Product, Standing)>,
+    /// The egress IP.
+    pub ip: Standing,
+    /// How many calls wait, for every product and priority.
+    pub waiting: Vec<(Product, Priority, usize)>,
+    /// The holds that last, and for how long.
+    pub holds: Vec<(Scope, Duration)>,
+    /// How often the ledger was asked so far. It grows with the calls, not with time.
+    pub asks: u64,
+}
+
+enum Answer {
+    Granted,
+    Wait { until: Moment, bell: Arc<Notify> },
+    Refused(Refusal),
+}
+
+impl Quota {
+    /// A quota with nothing spent; the clock starts now.
+    pub fn new(rules: Rules) -> Arc<Self> {
+        let state = State {
+            ledger: Ledger::new(rules),
+            next_ticket: 0,
+            bells: HashMap::new(),
+            is_closed: false,
+            asks: 0,
+        };
+        Arc::new(Self { origin: Instant::now(), state: Mutex::new(state) })
+    }
+
+    /// The present on this quota's clock.
+    pub fn now(&self) -> Moment {
+        Moment::at(self.origin.elapsed())
+    }
+
+    /// Waits for a permit. A future that is dropped gives its place to the next.
+    ///
+    /// # Errors
+    /// [`Refusal::Limited`] as soon as it is known that the patience will not do, and
+    /// [`Refusal::Draining`] once the quota is closed.
+    pub async fn admit(self: &Arc<Self>, facts: AskFacts) -> Result<Permit, Refusal> {
+        let came = self.now();
+        let ask = Ask {
+            ticket: self.lock().ticket(),
+            product: facts.product,
+            customer: facts.customer,
+            priority: facts.priority,
+            deadline: came + facts.patience,
+        };
+        let mut place = None;
+        loop {
+            match self.ask(&ask, came) {
+                Answer::Granted => {
+                    let waited = self.now().since(came);
+                    return Ok(Permit { quota: self.clone(), ticket: ask.ticket, waited, is_settled: false });
+                }
+                Answer::Refused(refusal) => return Err(refusal),
+                Answer::Wait { until, bell } => {
+                    place.get_or_insert_with(|| Place { quota: self, ticket: ask.ticket });
+                    tokio::select! {
+                        () = bell.notified() => {}
+                        () = tokio::time::sleep(until.since(self.now())) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends nothing in `scope` for this long. A hold is only ever made longer.
+    pub fn hold(&self, scope: Scope, span: Duration) {
+        let mut state = self.lock();
+        let now = self.now();
+        state.ledger.hold(scope, now + span, now);
+        // Those in other products may now go ahead of the ones held.
+        state.ring_all();
+    }
+
+    /// How the product's limit stands; `None` when it has none.
+    pub fn standing(&self, product: Product) -> Option<Standing> {
+        self.lock().ledger.standing(product, self.now())
+    }
+
+    /// How the egress IP's limit stands.
+    pub fn ip_standing(&self) -> Standing {
+        self.lock().ledger.ip_standing(self.now())
+    }
+
+    /// How many calls wait.
+    pub fn waiting(&self, product: Product, priority: Priority) -> usize {
+        self.lock().ledger.waiting(product, priority)
+    }
+
+    /// How everything stands, at one moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let State { ledger, asks, .. } = &*self.lock();
+        let now = self.now();
+        let each = Product::ALL.into_iter().flat_map(|p| Priority::ALL.map(|priority| (p, priority)));
+        Snapshot {
+            products: Product::ALL.into_iter().filter_map(|p| Some((p, ledger.standing(p, now)?))).collect(),
+            ip: ledger.ip_standing(now),
+            waiting: each.map(|(p, priority)| (p, priority, ledger.waiting(p, priority))).collect(),
+            holds: ledger.holds(now).collect(),
+            asks: *asks,
+        }
+    }
+
+    /// Admits nothing from now on: everyone who waits, and everyone who comes, is told
+    /// [`Refusal::Draining`]. Permits that were granted stay good.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.bells.values().for_each(|bell| bell.notify_one());
+    }
+
+    /// One question to the ledger, and the bell under the same lock, so that no ring is missed.
+    fn ask(&self, ask: &Ask, came: Moment) -> Answer {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Answer::Refused(Refusal::Draining);
+        }
+        let now = self.now();
+        state.asks += 1;
+        match state.ledger.ask(ask, now) {
+            Admission::Granted => {
+                state.ring(ask.product);
+                Answer::Granted
+            }
+            Admission::Wait { until } => {
+                let bell = state.bells.entry(ask.ticket).or_default().clone();
+                Answer::Wait { until, bell }
+            }
+            Admission::Refused { retry_at, scope, reason } => {
+                // It may have stood in line.
+                state.ring_all();
+                let (retry_in, waited) = (retry_at.since(now), now.since(came));
+                Answer::Refused(Refusal::Limited { retry_in, scope, reason, waited })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The ledger has no state between two of its calls that a panic could leave half done
+        // and that would not mend itself: a lost permit runs out, a lost ticket expires.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// Wakes whoever is next for `product`.
+    fn ring(&self, product: Product) {
+        if let Some(bell) = self.ledger.head(product).and_then(|head| self.bells.get(&head)) {
+            bell.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        Product::ALL.into_iter().for_each(|product| self.ring(product));
+    }
+}
+
+/// A place in line, given up when dropped.
+struct Place<'a> {
+    quota: &'a Quota,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.quota.lock();
+        state.bells.remove(&self.ticket);
+        if state.ledger.cancel(self.ticket) {
+            state.ring_all();
+        }
+    }
+}
+
+/// The right to send one attempt, now. One that is dropped without a word counts as sent and
+/// never answered, because nobody can say that it was not.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is spent"]
+pub struct Permit {
+    quota: Arc<Quota>,
+    ticket: Ticket,
+    waited: Duration,
+    is_settled: bool,
+}
+
+impl Permit {
+    /// How long the attempt waited for it.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The first byte is about to be written. Tell this when time has passed since the grant, in
+    /// connecting for instance: the bound on the way to Finch counts from here. `false`: the
+    /// permit has run out; refund it and ask for another.
+    #[must_use = "a permit that has run out must not be used"]
+    pub fn sent(&mut self) -> bool {
+        let is_good = self.quota.lock_and(|ledger, now| ledger.sent(self.ticket, now));
+        self.is_settled |= is_good;
+        is_good
+    }
+
+    /// The response headers are here, or an error came after the first byte was written.
+    pub fn arrived(mut self) {
+        self.is_settled = true;
+        self.quota.lock_and(|ledger, now| ledger.arrived(self.ticket, now));
+    }
+
+    /// Not one byte was written: somebody else may have it.
+    pub fn refund(mut self) {
+        self.is_settled = true;
+        let mut state = self.quota.lock();
+        if state.ledger.refund(self.ticket) {
+            state.ring_all();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            // Sent at the latest now; what follows is the ledger's rule for the unanswered.
+            let _ = self.quota.lock_and(|ledger, now| ledger.sent(self.ticket, now));
+        }
+    }
+}
+
+impl Quota {
+    fn lock_and<T>(&self, act: impl FnOnce(&mut Ledger, Moment) -> T) -> T {
+        let mut state = self.lock();
+        let now = self.now();
+        act(&mut state.ledger, now)
+    }
+}
+
+#[cfg(test)]
+#[path = "quota_tests.rs"]
+mod tests;

@@ -1,0 +1,21 @@
+//! FLOOR 1: the arithmetic of Finch's rate limits. Who may send now, who waits until when, who is
+//! refused, and how that reads in headers. Pure: `now` is an argument everywhere.
+//!
+//! The rule: a limit of L is L permits. A permit is busy while its request is in flight and for
+//! one window and a pad after the response headers arrive, so at any instant at most L requests
+//! can have reached Finch within the last window, whatever the network did to them on the way.
+//! Counting *sends* cannot promise that: a slow request and a quick one may arrive together.
+
+mod admission;
+mod bucket;
+pub mod headers;
+mod ledger;
+mod line;
+pub mod patience;
+mod per_product;
+mod rules;
+
+pub use admission::{Admission, Ask, Reason, Scope, Standing, Ticket};
+pub use ledger::Ledger;
+pub use per_product::PerProduct;
+pub use rules::{IpRule, Rules};
