@@ -1,2 +1,3 @@
 //! x
+pub mod kek;
 pub mod seal;
