@@ -15,7 +15,7 @@ pub mod record;
 mod schema;
 pub mod sqlite;
 
-pub use record::{Connection, Row, Status};
+pub use record::{Connection, Row, SealedToken, Status};
 pub use sqlite::Store;
 
 use std::fmt;

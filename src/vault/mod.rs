@@ -1,3 +1,5 @@
 //! x
+mod cache;
 pub mod kek;
+pub mod ring;
 pub mod seal;
