@@ -70,6 +70,19 @@ pub fn store_id(tx: &Transaction<'_>) -> Result<Option<[u8; 16]>, StoreError> {
     Ok(tx.query_row("SELECT store_id FROM vault_meta", [], |row| row.get(0)).optional()?)
 }
 
+/// Whether nothing was ever stored: only then may the store be given a name and keys.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn is_untouched(tx: &Transaction<'_>) -> Result<bool, StoreError> {
+    Ok(tx.query_row(
+        "SELECT NOT EXISTS (SELECT 1 FROM vault_meta) AND NOT EXISTS (SELECT 1 FROM vault_key) \
+         AND NOT EXISTS (SELECT 1 FROM connection)",
+        [],
+        |row| row.get(0),
+    )?)
+}
+
 /// Names the store, once.
 ///
 /// # Errors

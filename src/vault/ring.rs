@@ -87,6 +87,9 @@ impl Ring {
     }
 
     fn create(tx: &Transaction<'_>, kek: &Kek, now: UnixMillis) -> Result<Self, OpenError> {
+        if !keys::is_untouched(tx)? {
+            return Err(lost_keys());
+        }
         let store_id: [u8; 16] = random()?;
         keys::name_store(tx, &store_id)?;
         let mut wrapped = Vec::new();
@@ -134,9 +137,7 @@ impl Ring {
         }
         match (primary, index) {
             (Some(primary), Some(index)) => Ok(Self { store_id, records, primary, index }),
-            _ => Err(OpenError::Store(
-                "the store has lost its keys: the table vault_key has no primary key; restore the store from a backup".to_owned(),
-            )),
+            _ => Err(lost_keys()),
         }
     }
 
@@ -228,6 +229,13 @@ fn unwrap(kek: &Kek, store_id: &[u8; 16], key: &WrappedKey) -> Result<Dek, Rejec
     Ok(Dek::new(bytes.as_slice().try_into().map_err(|_| Rejected)?))
 }
 
+fn lost_keys() -> OpenError {
+    OpenError::Store(
+        "the store has lost its name or its keys (tables vault_meta, vault_key); restore it from a backup"
+            .to_owned(),
+    )
+}
+
 fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|cause| {
@@ -310,7 +318,7 @@ mod tests {
         assert!(matches!(opened(&[one, two], STORE), Some(OpenError::Store(_))));
         assert!(opened(&good(), [4; 16]).is_some(), "another store");
         let said = opened(&good()[..1], STORE).unwrap().to_string();
-        assert!(said.contains("lost its keys"), "{said}");
+        assert!(said.contains("has lost its name or its keys"), "{said}");
     }
 
     #[test]

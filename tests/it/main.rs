@@ -1,2 +1,3 @@
-#[test]
-fn a() {}
+//! What perch does, seen from outside its rooms.
+
+mod vault;
