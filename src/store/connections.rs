@@ -1,0 +1,223 @@
+//! Connections in SQL. Every statement names the application and the environment it is about.
+
+use super::StoreError;
+use super::record::{Connection, Row, SealedToken, Status};
+use crate::types::{ConnectionId, CustomerId, EntityId, Environment, UnixMillis};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+/// Whose connections are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The Finch application.
+    pub application: crate::types::ApplicationId,
+    /// The environment.
+    pub environment: Environment,
+}
+
+const COLUMNS: &str = "env, connection_id, customer_id, company_id, provider_id, products, entity_ids, \
+    client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, row_version, created_at, \
+    updated_at, last_used_at";
+
+/// The connection, in the scope's environment when it is there, else in another one.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when its row says what no perch wrote.
+pub fn find(tx: &Transaction<'_>, scope: &Scope, id: &ConnectionId) -> Result<Option<Row>, StoreError> {
+    // The environments are spelled out so that the primary key finds each.
+    let sql = format!(
+        "SELECT {COLUMNS} FROM connection \
+         WHERE app = ?1 AND env IN ('production', 'development', 'sandbox') AND connection_id = ?3 \
+         ORDER BY env <> ?2 LIMIT 1"
+    );
+    let mut select = tx.prepare_cached(&sql)?;
+    let mut rows =
+        select.query(params![scope.application.as_str(), scope.environment.as_str(), id.as_str()])?;
+    rows.next()?.map(row_of).transpose()
+}
+
+/// The facts of a customer's connections, oldest first, at most `limit`.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when one of the rows says what no perch wrote.
+pub fn of_customer(
+    tx: &Transaction<'_>,
+    scope: &Scope,
+    customer: &CustomerId,
+    limit: usize,
+) -> Result<Vec<Connection>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM connection WHERE app = ?1 AND env = ?2 AND customer_id = ?3 \
+         ORDER BY created_at, connection_id LIMIT ?4"
+    );
+    let mut select = tx.prepare_cached(&sql)?;
+    let mut rows = select.query(params![
+        scope.application.as_str(),
+        scope.environment.as_str(),
+        customer.as_str(),
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    ])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(row_of(row)?.facts);
+    }
+    Ok(found)
+}
+
+/// The facts of every connection of the scope, oldest first. A damaged row stands as its error.
+///
+/// # Errors
+/// [`StoreError`] when the whole cannot be read.
+pub fn all(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<Result<Connection, StoreError>>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM connection WHERE app = ?1 AND env = ?2 ORDER BY created_at, connection_id"
+    );
+    let mut select = tx.prepare_cached(&sql)?;
+    let mut rows = select.query(params![scope.application.as_str(), scope.environment.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(row_of(row).map(|row| row.facts));
+    }
+    Ok(found)
+}
+
+/// Which connection of the scope has the token with this index.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn holder(tx: &Transaction<'_>, scope: &Scope, index: &[u8; 16]) -> Result<Option<String>, StoreError> {
+    let mut select = tx.prepare_cached(
+        "SELECT connection_id FROM connection WHERE app = ?1 AND env = ?2 AND token_bidx = ?3",
+    )?;
+    Ok(select
+        .query_row(params![scope.application.as_str(), scope.environment.as_str(), index], |row| row.get(0))
+        .optional()?)
+}
+
+/// Writes the whole row, new or not. `change` is the store's count of changes.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Result<(), StoreError> {
+    let Row { facts, sealed, environment: _ } = row;
+    let number = |n: u64| i64::try_from(n).map_err(|_| StoreError::Damaged("a number ran over".to_owned()));
+    let list = |items: Result<String, serde_json::Error>| {
+        items.map_err(|cause| StoreError::Damaged(cause.to_string()))
+    };
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO connection (app, env, connection_id, customer_id, company_id, provider_id, products, \
+            entity_ids, client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, \
+            row_version, change_seq, created_at, updated_at, last_used_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+         ON CONFLICT (app, env, connection_id) DO UPDATE SET customer_id = excluded.customer_id, \
+            company_id = excluded.company_id, provider_id = excluded.provider_id, \
+            products = excluded.products, entity_ids = excluded.entity_ids, \
+            client_type = excluded.client_type, account_status = excluded.account_status, \
+            status = excluded.status, held_reason = excluded.held_reason, sealed = excluded.sealed, \
+            dek_id = excluded.dek_id, token_bidx = excluded.token_bidx, \
+            row_version = excluded.row_version, change_seq = excluded.change_seq, \
+            updated_at = excluded.updated_at, last_used_at = excluded.last_used_at",
+    )?;
+    insert.execute(params![
+        scope.application.as_str(),
+        scope.environment.as_str(),
+        facts.connection_id.as_str(),
+        facts.customer_id.as_ref().map(|id| id.as_str()),
+        facts.company_id.as_ref().map(|id| id.as_str()),
+        facts.provider_id.as_ref().map(|id| id.as_str()),
+        list(serde_json::to_string(&facts.products))?,
+        list(serde_json::to_string(&facts.entity_ids))?,
+        facts.client_type.as_str(),
+        facts.account_status,
+        facts.status.as_str(),
+        facts.held_reason,
+        sealed.as_ref().map(|s| &s.blob),
+        sealed.as_ref().map(|s| number(s.dek_id)).transpose()?,
+        sealed.as_ref().map(|s| &s.index),
+        number(facts.version)?,
+        change,
+        facts.created_at.0,
+        facts.updated_at.0,
+        facts.last_used_at.map(|at| at.0),
+    ])?;
+    Ok(())
+}
+
+/// Notes that a call used the connection. No change in the sense of [`put`]: nobody's view is stale.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn used(
+    tx: &Transaction<'_>,
+    scope: &Scope,
+    id: &ConnectionId,
+    at: UnixMillis,
+) -> Result<(), StoreError> {
+    let mut update = tx.prepare_cached(
+        "UPDATE connection SET last_used_at = ?4 WHERE app = ?1 AND env = ?2 AND connection_id = ?3 \
+         AND coalesce(last_used_at, 0) < ?4",
+    )?;
+    update.execute(params![scope.application.as_str(), scope.environment.as_str(), id.as_str(), at.0])?;
+    Ok(())
+}
+
+/// How many connections of the scope there are, by status and provider.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn counts(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<(Status, Option<String>, u64)>, StoreError> {
+    let mut select = tx.prepare_cached(
+        "SELECT status, provider_id, count(*) FROM connection WHERE app = ?1 AND env = ?2 GROUP BY 1, 2",
+    )?;
+    let mut rows = select.query(params![scope.application.as_str(), scope.environment.as_str()])?;
+    let mut counted = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (status, provider, count): (String, Option<String>, i64) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        if let Some(status) = Status::parse(&status) {
+            counted.push((status, provider, count.unsigned_abs()));
+        }
+    }
+    Ok(counted)
+}
+
+fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+    fn no(column: &str) -> StoreError {
+        StoreError::Damaged(format!("a connection's {column} is not what perch writes"))
+    }
+    let text = |at: usize| row.get::<_, String>(at);
+    let maybe = |at: usize| row.get::<_, Option<String>>(at);
+    let environment = |at: usize, column| Environment::parse(&text(at)?).ok_or_else(|| no(column));
+    let sealed = match (row.get(11)?, row.get::<_, Option<i64>>(12)?, row.get(13)?) {
+        (Some(blob), Some(dek), Some(index)) => {
+            Some(SealedToken { blob, dek_id: u64::try_from(dek).map_err(|_| no("dek_id"))?, index })
+        }
+        (None, _, _) => None,
+        _ => return Err(no("sealed")),
+    };
+    Ok(Row {
+        environment: environment(0, "env")?,
+        sealed,
+        facts: Connection {
+            connection_id: ConnectionId::new(text(1)?).map_err(|_| no("connection_id"))?,
+            customer_id: maybe(2)?.map(CustomerId::new).transpose().map_err(|_| no("customer_id"))?,
+            company_id: maybe(3)?
+                .map(crate::types::CompanyId::new)
+                .transpose()
+                .map_err(|_| no("company_id"))?,
+            provider_id: maybe(4)?
+                .map(crate::types::ProviderId::new)
+                .transpose()
+                .map_err(|_| no("provider_id"))?,
+            products: serde_json::from_str(&text(5)?).map_err(|_| no("products"))?,
+            entity_ids: serde_json::from_str::<Vec<EntityId>>(&text(6)?).map_err(|_| no("entity_ids"))?,
+            client_type: environment(7, "client_type")?,
+            account_status: maybe(8)?,
+            status: Status::parse(&text(9)?).ok_or_else(|| no("status"))?,
+            held_reason: maybe(10)?,
+            version: u64::try_from(row.get::<_, i64>(14)?).map_err(|_| no("row_version"))?,
+            created_at: UnixMillis(row.get(15)?),
+            updated_at: UnixMillis(row.get(16)?),
+            last_used_at: row.get::<_, Option<i64>>(17)?.map(UnixMillis),
+        },
+    })
+}

@@ -1,0 +1,61 @@
+//! FLOOR 2: what is remembered. Rows in, rows out; what a row means is the vault's affair.
+//!
+//! The store holds ciphertext, ids and statuses, never a key in clear nor a token. One `SQLite` file,
+//! one connection to it, one mutex around that, every use of it inside `spawn_blocking`: a few
+//! writes a day and a cached read per call need no more, and one writer cannot race itself. Other
+//! processes (`perch connections …` beside a running gateway) share the file through WAL; a second
+//! *gateway* is kept out by [`sqlite::Store::open_exclusive`], because two would spend one quota twice.
+//!
+//! [`schema`] says what the tables are, [`keys`] and [`connections`] speak SQL, [`record`] names
+//! what they speak about. No trait stands in front: there is one implementation.
+
+pub mod connections;
+pub mod keys;
+pub mod record;
+mod schema;
+pub mod sqlite;
+
+pub use record::{Connection, Row, SealedToken, Status};
+pub use sqlite::Store;
+
+use std::fmt;
+
+/// What the store could not do. The text is for operators; no value of a row is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// It did not answer, now: locked for too long, disk full, input or output failed.
+    Unavailable(String),
+    /// It answered with something no version of perch wrote.
+    Damaged(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Unavailable(why) => write!(f, "the store does not answer: {why}"),
+            StoreError::Damaged(what) => write!(f, "the store is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(cause: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
+        match &cause {
+            E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => {
+                StoreError::Damaged(cause.to_string())
+            }
+            E::SqliteFailure(code, _)
+                if matches!(
+                    code.code,
+                    rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
+                ) =>
+            {
+                StoreError::Damaged(cause.to_string())
+            }
+            _ => StoreError::Unavailable(cause.to_string()),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! One `SQLite` file: how it is opened, guarded and used.
+
+use super::{StoreError, schema};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long to wait for another process's write: longer than an import of some ten thousand
+/// connections holds it.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// The store: one connection behind a mutex, used from blocking threads only.
+pub struct Store {
+    db: Arc<Mutex<Connection>>,
+    /// Held while the gateway lives; the system lets it go with the process, however that ends.
+    _guard: Option<File>,
+}
+
+impl Store {
+    /// Opens the file, making it when it is missing. Beside a running gateway this is allowed. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the file's name and what to do.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let db = connect(path).map_err(|cause| match cause {
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("{} cannot be opened: {why}", path.display()))
+            }
+            StoreError::Damaged(what) => StoreError::Damaged(format!("{}: {what}", path.display())),
+        })?;
+        Ok(Self { db: Arc::new(Mutex::new(db)), _guard: None })
+    }
+
+    /// Opens the file for a gateway: no second gateway can, until this one is gone. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when another gateway has it.
+    pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
+        let guard = guard(path)?;
+        Ok(Self { _guard: Some(guard), ..Self::open(path)? })
+    }
+
+    /// Reads in one consistent view.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`StoreError`] when the view cannot be had.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.run(move |db| {
+            let tx = db.transaction().map_err(StoreError::from)?;
+            work(&tx)
+        })
+        .await
+    }
+
+    /// Writes in one transaction, durable when this returns. `after` learns the outcome on the same
+    /// thread, right after the commit or the refusal: it runs even when the caller has stopped
+    /// waiting, so that what must follow a commit does follow.
+    ///
+    /// # Errors
+    /// Those of `work`, when nothing is changed; and [`StoreError`].
+    pub async fn write<T, E, F, A>(&self, work: F, after: A) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        A: FnOnce(&Result<T, E>) + Send + 'static,
+    {
+        self.run(move |db| {
+            let outcome = transact(db, work);
+            after(&outcome);
+            outcome
+        })
+        .await
+    }
+
+    async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    {
+        let db = Arc::clone(&self.db);
+        tokio::task::spawn_blocking(move || {
+            // A panic inside rolled its transaction back; the connection itself is sound.
+            work(&mut db.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned()).into()))
+    }
+
+    /// A number that moves whenever another process has committed a change.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file does not answer.
+    pub async fn data_version(&self) -> Result<i64, StoreError> {
+        self.run(|db| Ok(db.pragma_query_value(None, "data_version", |row| row.get(0))?)).await
+    }
+
+    /// Whether the file answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.run(|db| Ok(db.query_row("SELECT count(*) FROM vault_meta", [], |_| Ok(()))?)).await
+    }
+}
+
+fn transact<T, E: From<StoreError>>(
+    db: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    // Immediate: a reader that turns writer half-way could fail where waiting would have helped.
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
+    let done = work(&tx)?;
+    tx.commit().map_err(StoreError::from)?;
+    Ok(done)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    private(path)?;
+    let mut db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    db.busy_timeout(BUSY_WAIT)?;
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(StoreError::Unavailable(format!(
+            "its file system allows journal mode {mode} only; perch needs a local disk"
+        )));
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "secure_delete", "ON")?;
+    db.pragma_update(None, "foreign_keys", "ON")?;
+    db.pragma_update(None, "trusted_schema", "OFF")?;
+    schema::migrate(&mut db)?;
+    Ok(db)
+}
+
+/// Makes the file for its owner alone before `SQLite` sees it: `SQLite` gives its `-wal` and `-shm` the
+/// mode of the file itself. One that was opened wider by someone is narrowed, by its path: to open
+/// and close a file that `SQLite` has open in this process would let go of `SQLite`'s locks on it.
+fn private(path: &Path) -> Result<(), StoreError> {
+    let failed = |cause: io::Error| StoreError::Unavailable(cause.to_string());
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => return Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(cause) => return Err(failed(cause)),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let name = beside(path, suffix);
+        if let Ok(facts) = fs::metadata(&name)
+            && facts.mode() & 0o077 != 0
+        {
+            fs::set_permissions(&name, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn guard(path: &Path) -> Result<File, StoreError> {
+    let name = beside(path, ".lock");
+    let unavailable = |why: String| StoreError::Unavailable(format!("{}: {why}", name.display()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(|cause| unavailable(cause.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
+            "another perch gateway is using {}; stop it first, or give this one a store of its own",
+            path.display()
+        ))),
+        Err(TryLockError::Error(cause)) => Err(unavailable(cause.to_string())),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_file_and_its_companions_are_the_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("perch.db");
+        let store = Store::open(&path).unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix:?}");
+        }
+        drop(store);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let _store = Store::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn it_is_opened_to_survive_and_to_forget() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = connect(&dir.path().join("perch.db")).unwrap();
+        let pragma = |name: &str| -> String {
+            db.pragma_query_value(None, name, |row| {
+                row.get::<_, rusqlite::types::Value>(0).map(|v| match v {
+                    rusqlite::types::Value::Integer(n) => n.to_string(),
+                    rusqlite::types::Value::Text(text) => text,
+                    other => format!("{other:?}"),
+                })
+            })
+            .unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("synchronous"), "2", "full");
+        assert_eq!(pragma("secure_delete"), "1");
+        assert_eq!(pragma("foreign_keys"), "1");
+        assert_eq!(pragma("busy_timeout"), "5000");
+    }
+
+    #[test]
+    fn a_second_gateway_is_refused_while_a_command_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("perch.db");
+        let first = Store::open_exclusive(&path).unwrap();
+        let said = Store::open_exclusive(&path).err().expect("refused").to_string();
+        assert!(said.contains("another perch gateway is using") && said.contains("perch.db"), "{said}");
+        assert!(Store::open(&path).is_ok());
+        drop(first);
+        assert!(Store::open_exclusive(&path).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("no/such/perch.db");
+        let said = Store::open(&missing).err().expect("refused").to_string();
+        assert!(said.contains("no/such/perch.db"), "{said}");
+        let text = dir.path().join("notes.txt");
+        fs::write(&text, "not a database, but long enough to have a header of one hundred bytes ".repeat(9))
+            .unwrap();
+        let said = Store::open(&text).err().expect("refused").to_string();
+        assert!(said.contains("notes.txt"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn another_process_s_commit_moves_the_data_version_and_our_own_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("perch.db");
+        let (ours, theirs) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        let touch = |tx: &Transaction<'_>| -> Result<(), StoreError> {
+            tx.execute("INSERT OR REPLACE INTO vault_meta VALUES (1, zeroblob(16), 1)", [])?;
+            Ok(())
+        };
+        let before = ours.data_version().await.unwrap();
+        ours.write(touch, |_| ()).await.unwrap();
+        assert_eq!(ours.data_version().await.unwrap(), before);
+        theirs.write(touch, |_| ()).await.unwrap();
+        assert_ne!(ours.data_version().await.unwrap(), before);
+    }
+}

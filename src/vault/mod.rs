@@ -1,0 +1,201 @@
+//! The vault: which customer has which connections, and their tokens, sealed at rest.
+//!
+//! ```text
+//! seal    how a secret is encrypted, byte for byte          ring   the store's keys
+//! kek     the key from outside that opens the ring          cache  what was opened lately
+//! seen    the newest version of each row: no replays        read, write  the life of a connection
+//! ```
+//! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
+//! there is no plaintext mode. There is no trait: one vault, over one store.
+
+mod cache;
+mod entry;
+mod error;
+pub mod kek;
+pub mod process;
+mod read;
+pub mod ring;
+pub mod seal;
+mod seen;
+mod write;
+
+pub use crate::store::{Connection, Status};
+pub use entry::{
+    Entry, ImportError, LIST_ITEMS_MAX, NewConnection, Sealed, Stats, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
+};
+pub use error::VaultError;
+pub use kek::{Fingerprint, KeyError};
+pub use ring::OpenError;
+
+use crate::store::connections::Scope;
+use crate::store::{Row, Store};
+use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Kek, Moment, UnixMillis};
+use cache::Cache;
+use ring::{Owner, Ring};
+use seen::Seen;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a vault is opened with.
+#[derive(Debug)]
+pub struct VaultOptions {
+    /// The store's file.
+    pub path: PathBuf,
+    /// The key that wraps the store's keys.
+    pub kek: Kek,
+    /// The Finch application whose connections these are.
+    pub application: ApplicationId,
+    /// The environment perch works with.
+    pub environment: Environment,
+    /// How long an opened connection is believed without looking.
+    pub cache_ttl: Duration,
+    /// Whether this is a gateway, of which a store has one at most.
+    pub exclusive: bool,
+    /// Now, for the birth of a new store.
+    pub now: UnixMillis,
+}
+
+/// The vault.
+pub struct Vault {
+    store: Store,
+    shared: Arc<Shared>,
+    /// The origin of the cache's clock.
+    origin: Instant,
+    /// The store's mark of other processes' commits, as last seen.
+    data_version: AtomicI64,
+    /// One refresh at a time: two could each take the other's mark for their own.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// What the blocking side of reads and writes needs too.
+struct Shared {
+    scope: Scope,
+    ring: Ring,
+    seen: Seen,
+    connections: Cache<ConnectionId, read::Found>,
+    customers: Cache<CustomerId, Arc<[Connection]>>,
+    unreadable: AtomicU64,
+    /// The connections last reported unreadable, so that the log has one line for each and not one per call.
+    reported: Mutex<std::collections::HashSet<ConnectionId>>,
+}
+
+impl Vault {
+    /// Opens the vault, making the store and its keys when the file is new or empty.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the key is wrong, the store is not sound or another gateway has it; nothing
+    /// in an existing store is changed then.
+    pub async fn open(options: VaultOptions) -> Result<Arc<Self>, OpenError> {
+        let VaultOptions { path, kek, application, environment, cache_ttl, exclusive, now } = options;
+        let store = tokio::task::spawn_blocking(move || {
+            if exclusive { Store::open_exclusive(&path) } else { Store::open(&path) }
+        })
+        .await
+        .map_err(|_| OpenError::Store("perch is stopping".to_owned()))??;
+        let data_version = store.data_version().await?;
+        let ring = store.write(move |tx| Ring::open_or_create(tx, &kek, now), |_| ()).await?;
+        Ok(Arc::new(Self {
+            store,
+            shared: Arc::new(Shared {
+                scope: Scope { application, environment },
+                ring,
+                seen: Seen::default(),
+                connections: Cache::new(cache_ttl),
+                customers: Cache::new(cache_ttl),
+                unreadable: AtomicU64::new(0),
+                reported: Mutex::default(),
+            }),
+            origin: Instant::now(),
+            data_version: AtomicI64::new(data_version),
+            refreshing: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// Notices what other processes wrote, such as `perch connections …` beside a running gateway, and
+    /// forgets what was opened before. Call it every two seconds: that is how long a change made
+    /// elsewhere may take to be obeyed. Answers whether there was one.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] when the store does not answer; what is cached is served until it does.
+    pub async fn refresh(&self) -> Result<bool, VaultError> {
+        let _one = self.refreshing.lock().await;
+        let version = self.store.data_version().await?;
+        let is_changed = self.data_version.swap(version, Ordering::SeqCst) != version;
+        if is_changed {
+            self.shared.connections.invalidate_all();
+            self.shared.customers.invalidate_all();
+        }
+        Ok(is_changed)
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`] when it does not.
+    pub async fn ping(&self) -> Result<(), VaultError> {
+        Ok(self.store.ping().await?)
+    }
+
+    /// The environment this vault works with.
+    pub fn environment(&self) -> Environment {
+        self.shared.scope.environment
+    }
+
+    fn now(&self) -> Moment {
+        Moment::at(self.origin.elapsed())
+    }
+}
+
+impl Shared {
+    fn owner<'a>(
+        &'a self,
+        customer: Option<&'a CustomerId>,
+        id: &'a ConnectionId,
+        version: u64,
+    ) -> Owner<'a> {
+        Owner {
+            application: self.scope.application.as_str(),
+            environment: self.scope.environment.as_str(),
+            customer_id: customer.map(CustomerId::as_str),
+            connection_id: id.as_str(),
+            version,
+        }
+    }
+
+    /// Opens a row of this scope: its token, `None` when it is disconnected.
+    fn open_row(&self, row: &Row) -> Result<Option<crate::types::AccessToken>, VaultError> {
+        let facts = &row.facts;
+        let id = &facts.connection_id;
+        if facts.version < self.seen.newest(id) {
+            return Err(self.unreadable(id, "an older version of its row was put back"));
+        }
+        let token = match &row.sealed {
+            Some(sealed) => {
+                let owner = self.owner(facts.customer_id.as_ref(), id, facts.version);
+                let opened = self.ring.open_token(owner, &sealed.blob);
+                Some(opened.map_err(|seal::Rejected| {
+                    self.unreadable(id, "its sealed token does not open in its place")
+                })?)
+            }
+            None => None,
+        };
+        // Only now: a forged row with a huge version must not make the true one look old.
+        if !self.seen.admits(id, facts.version) {
+            return Err(self.unreadable(id, "an older version of its row was put back"));
+        }
+        Ok(token)
+    }
+
+    fn unreadable(&self, id: &ConnectionId, why: &'static str) -> VaultError {
+        /// Connections whose report is remembered.
+        const REPORTED_MAX: usize = 1000;
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() < REPORTED_MAX && reported.insert(id.clone()) {
+            tracing::error!(connection_id = %id, "the token of connection {id} is refused: {why}");
+        }
+        VaultError::Unreadable { connection: id.clone() }
+    }
+}

@@ -1,0 +1,360 @@
+//! Writing: a connection's life. Each change is one transaction; what was opened before it is
+//! forgotten right behind the commit, on the same thread, whether or not anyone still waits.
+
+use super::entry::is_plain;
+use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
+use crate::store::{Row, SealedToken, StoreError, connections, keys};
+use crate::types::{AccessToken, ConnectionId, CustomerId, UnixMillis};
+use rusqlite::Transaction;
+use std::sync::Arc;
+
+/// Uses noted in one go.
+const USES_MAX: usize = 10_000;
+
+/// What a change did, for those who must forget what was before.
+struct Change<T> {
+    answer: T,
+    touched: Vec<(ConnectionId, u64, Vec<CustomerId>)>,
+}
+
+impl Vault {
+    /// Stores a token, new or in the place of an older one. It is durable when this returns.
+    ///
+    /// A known owner stays when none is named. A token of another environment is kept as held.
+    ///
+    /// # Errors
+    /// [`VaultError::TokenElsewhere`], [`VaultError::BelongsToAnother`], [`VaultError::Invalid`],
+    /// [`VaultError::Store`]; nothing is stored then.
+    pub async fn seal(&self, new: NewConnection, now: UnixMillis) -> Result<Sealed, VaultError> {
+        self.change(Some(new.connection_id.clone()), move |shared, tx| {
+            let (sealed, touched) = shared.upsert(tx, &new, now)?;
+            Ok(Change { answer: sealed, touched: vec![touched] })
+        })
+        .await
+    }
+
+    /// Stores all of them, or none when one cannot be.
+    ///
+    /// # Errors
+    /// [`ImportError`] with the first that cannot be stored, and why.
+    pub async fn import(&self, new: Vec<NewConnection>, now: UnixMillis) -> Result<Vec<Sealed>, ImportError> {
+        self.change(None, move |shared, tx| {
+            let mut change = Change { answer: Vec::with_capacity(new.len()), touched: Vec::new() };
+            for (at, new) in new.iter().enumerate() {
+                let (sealed, touched) =
+                    shared.upsert(tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
+                change.answer.push(sealed);
+                change.touched.push(touched);
+            }
+            Ok(change)
+        })
+        .await
+    }
+
+    /// Moves a connection on in its life. `held_reason` is kept for [`Status::Held`] only;
+    /// [`Status::Disconnected`] erases the token, as [`Vault::mark_disconnected`] does;
+    /// [`Status::NeedsReauth`] leaves a held or disconnecting connection as it is.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`]; [`VaultError::Disconnected`], for there is no way back from it;
+    /// [`VaultError::OtherEnvironment`] when one of another environment would become usable.
+    pub async fn set_status(
+        &self,
+        id: &ConnectionId,
+        status: Status,
+        held_reason: Option<String>,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        if status == Status::Disconnected {
+            return self.mark_disconnected(id, now).await;
+        }
+        self.update(id, now, move |shared, row| {
+            if row.facts.status == Status::Disconnected {
+                return Err(VaultError::Disconnected { connection: row.facts.connection_id.clone() });
+            }
+            // Word of a broken login may come late: it neither frees what is held nor stops a disconnect.
+            if status == Status::NeedsReauth
+                && matches!(row.facts.status, Status::Held | Status::Disconnecting)
+            {
+                return Ok(());
+            }
+            let is_foreign = row.facts.client_type != shared.scope.environment;
+            if is_foreign && matches!(status, Status::Active | Status::NeedsReauth) {
+                return Err(VaultError::OtherEnvironment { stored: row.facts.client_type });
+            }
+            row.facts.status = status;
+            row.facts.held_reason = match status {
+                Status::Held => {
+                    let reason = held_reason.filter(|reason| is_plain(reason));
+                    Some(reason.unwrap_or_else(|| "held by an operator".to_owned()))
+                }
+                Status::Active | Status::NeedsReauth | Status::Disconnecting | Status::Disconnected => None,
+            };
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a connection to a customer: one without a customer, or one that is held, which this
+    /// decides unless it is of another environment.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`], [`VaultError::BelongsToAnother`], [`VaultError::Disconnected`],
+    /// [`VaultError::Unreadable`].
+    pub async fn assign(
+        &self,
+        id: &ConnectionId,
+        customer: &CustomerId,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        let customer = customer.clone();
+        self.update(id, now, move |shared, row| {
+            let facts = &mut row.facts;
+            let is_held = facts.status == Status::Held;
+            match &facts.customer_id {
+                Some(owner) if *owner != customer && !is_held => {
+                    return Err(VaultError::BelongsToAnother { connection: facts.connection_id.clone() });
+                }
+                _ => {}
+            }
+            let Some(sealed) = &row.sealed else {
+                return Err(VaultError::Disconnected { connection: facts.connection_id.clone() });
+            };
+            let owner = shared.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+            // The old record must open in its old place before anything is sealed for a new one.
+            let token = shared.ring.open_token(owner, &sealed.blob).map_err(|_| {
+                shared.unreadable(&facts.connection_id, "its sealed token does not open in its place")
+            })?;
+            facts.customer_id = Some(customer);
+            facts.version = shared.next_version(&facts.connection_id, facts.version);
+            if is_held && facts.client_type == shared.scope.environment {
+                facts.status = Status::Active;
+                facts.held_reason = None;
+            }
+            row.sealed = Some(shared.reseal(facts, &token)?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Erases the token of a connection that is gone at Finch. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
+    pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
+        self.update(id, now, |shared, row| {
+            if row.facts.status != Status::Disconnected {
+                row.facts.status = Status::Disconnected;
+                row.facts.held_reason = None;
+                row.facts.version = shared.next_version(&row.facts.connection_id, row.facts.version);
+                row.sealed = None;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps Finch's last word on a connection (`connection_status.status` of `/introspect`).
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
+    pub async fn set_account_status(
+        &self,
+        id: &ConnectionId,
+        account_status: Option<String>,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        self.update(id, now, |_, row| {
+            row.facts.account_status = account_status.filter(|status| is_plain(status));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes when calls last used connections: gathered by the caller, written together, so that a call
+    /// costs no write of its own. Beyond ten thousand the rest is left out.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub async fn note_used(&self, uses: Vec<(ConnectionId, UnixMillis)>) -> Result<(), VaultError> {
+        let shared = Arc::clone(&self.shared);
+        self.store
+            .write(
+                move |tx| {
+                    for (id, at) in uses.iter().take(USES_MAX) {
+                        connections::used(tx, &shared.scope, id, *at)?;
+                    }
+                    Ok(())
+                },
+                |_| (),
+            )
+            .await
+    }
+
+    /// Changes one row that is there.
+    async fn update(
+        &self,
+        id: &ConnectionId,
+        now: UnixMillis,
+        edit: impl FnOnce(&Shared, &mut Row) -> Result<(), VaultError> + Send + 'static,
+    ) -> Result<(), VaultError> {
+        let target = id.clone();
+        self.change(Some(id.clone()), move |shared, tx| {
+            let mut row =
+                connections::find(tx, &shared.scope, &target)?.ok_or(VaultError::UnknownConnection)?;
+            if row.environment != shared.scope.environment {
+                return Err(VaultError::OtherEnvironment { stored: row.environment });
+            }
+            if row.facts.version < shared.seen.newest(&target) {
+                return Err(shared.unreadable(&target, "an older version of its row was put back"));
+            }
+            let before = row.clone();
+            edit(shared, &mut row)?;
+            if row != before {
+                row.facts.updated_at = now;
+                connections::put(tx, &shared.scope, &row, keys::next_generation(tx)?)?;
+            }
+            let customers = [before.facts.customer_id, row.facts.customer_id].into_iter().flatten().collect();
+            Ok(Change { answer: (), touched: vec![(target, row.facts.version, customers)] })
+        })
+        .await
+    }
+
+    async fn change<T, E>(
+        &self,
+        target: Option<ConnectionId>,
+        work: impl FnOnce(&Shared, &Transaction<'_>) -> Result<Change<T>, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (inside, behind) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let done = self
+            .store
+            .write(
+                move |tx| work(&inside, tx),
+                move |outcome: &Result<Change<T>, E>| match outcome {
+                    Ok(change) => {
+                        for (id, version, customers) in &change.touched {
+                            behind.seen.admits(id, *version);
+                            behind.forget(id, customers);
+                        }
+                    }
+                    // A commit that reports a failure may still have happened.
+                    Err(_) => {
+                        if let Some(id) = &target {
+                            behind.forget(id, []);
+                        } else {
+                            behind.connections.invalidate_all();
+                        }
+                        behind.customers.invalidate_all();
+                    }
+                },
+            )
+            .await?;
+        Ok(done.answer)
+    }
+}
+
+impl From<StoreError> for ImportError {
+    fn from(cause: StoreError) -> Self {
+        ImportError { at: None, error: cause.into() }
+    }
+}
+
+impl Shared {
+    #[expect(clippy::type_complexity, reason = "one caller takes it apart")]
+    fn upsert(
+        &self,
+        tx: &Transaction<'_>,
+        new: &NewConnection,
+        now: UnixMillis,
+    ) -> Result<(Sealed, (ConnectionId, u64, Vec<CustomerId>)), VaultError> {
+        new.check()?;
+        let id = &new.connection_id;
+        let index = self.ring.index_of(&new.token);
+        if let Some(stored_under) =
+            connections::holder(tx, &self.scope, &index)?.filter(|holder| holder != id.as_str())
+        {
+            return Err(VaultError::TokenElsewhere { connection: id.clone(), stored_under });
+        }
+        let old =
+            connections::find(tx, &self.scope, id)?.filter(|row| row.environment == self.scope.environment);
+        let before = old.as_ref().and_then(|row| row.facts.customer_id.clone());
+        let customer_id = match (&before, &new.customer_id) {
+            (Some(owner), Some(named)) if owner != named => {
+                return Err(VaultError::BelongsToAnother { connection: id.clone() });
+            }
+            (_, Some(named)) => Some(named.clone()),
+            (Some(_), None) => self.proven_owner(old.as_ref()),
+            (None, None) => None,
+        };
+        let is_foreign = new.client_type != self.scope.environment;
+        let (status, held_reason) = match new.status {
+            Status::Held => (Status::Held, new.held_reason.clone().filter(|reason| is_plain(reason))),
+            _ if is_foreign => (Status::Held, Some(self.foreign(new))),
+            status => (status, None),
+        };
+        let mut facts = crate::store::Connection {
+            connection_id: id.clone(),
+            customer_id,
+            company_id: new.company_id.clone(),
+            provider_id: new.provider_id.clone(),
+            products: new.products.clone(),
+            entity_ids: new.entity_ids.clone(),
+            client_type: new.client_type,
+            account_status: new.account_status.clone(),
+            status,
+            held_reason,
+            version: self.next_version(id, old.as_ref().map_or(0, |row| row.facts.version)),
+            created_at: now,
+            updated_at: now,
+            last_used_at: None,
+        };
+        if let Some(old) = &old {
+            facts.created_at = old.facts.created_at;
+            facts.last_used_at = old.facts.last_used_at;
+        }
+        let sealed = Some(self.reseal(&facts, &new.token)?);
+        let touched = [before, facts.customer_id.clone()].into_iter().flatten().collect();
+        let answer = Sealed { version: facts.version, replaced: old.is_some(), status };
+        let row = Row { facts, environment: self.scope.environment, sealed };
+        connections::put(tx, &self.scope, &row, keys::next_generation(tx)?)?;
+        Ok((answer, (id.clone(), answer.version, touched)))
+    }
+
+    /// The owner a row names, when its sealed token proves it: the readable column alone could have
+    /// been changed by whoever can write the store.
+    fn proven_owner(&self, old: Option<&Row>) -> Option<CustomerId> {
+        let old = old?;
+        let facts = &old.facts;
+        let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+        self.ring.open_token(owner, &old.sealed.as_ref()?.blob).ok()?;
+        facts.customer_id.clone()
+    }
+
+    fn foreign(&self, new: &NewConnection) -> String {
+        format!(
+            "environment mismatch: the token is for {}, perch works with {}",
+            new.client_type, self.scope.environment
+        )
+    }
+
+    /// Above what is stored and above what was ever seen, so that a write over a replayed row is not
+    /// itself taken for a replay.
+    fn next_version(&self, id: &ConnectionId, stored: u64) -> u64 {
+        stored.max(self.seen.newest(id)).saturating_add(1)
+    }
+
+    fn reseal(
+        &self,
+        facts: &crate::store::Connection,
+        token: &AccessToken,
+    ) -> Result<SealedToken, VaultError> {
+        let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+        self.ring.seal(owner, token).map_err(|_| {
+            VaultError::Store("the token could not be sealed: the system gave no random bytes".to_owned())
+        })
+    }
+}
