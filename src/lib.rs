@@ -1,4 +1,5 @@
 //! perch stands between a company's apps and the Finch API. ARCHITECTURE.md is the map.
 
+pub mod config;
 pub mod finch;
 pub mod types;
