@@ -75,7 +75,12 @@ fn flatten(
 ) {
     const PATH_BYTES_MAX: usize = 200;
     for (name, value) in table {
-        let key = if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
+        // A dot inside a quoted name is no path: `"limits.window"` is another key than `limits.window`.
+        let own = match name.get_ref().contains('.') {
+            true => format!("{:?}", name.get_ref()),
+            false => name.get_ref().to_string(),
+        };
+        let key = if above.is_empty() { own } else { format!("{above}.{own}") };
         let (key_place, place) = (at(name.span().start), at(value.span().start));
         if key.len() > PATH_BYTES_MAX {
             problems.push(key_place, format!("unknown key `{}`", shown(&key)), None);

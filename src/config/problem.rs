@@ -144,6 +144,11 @@ impl Problems {
         self.list.truncate(PROBLEMS_MAX);
     }
 
+    /// Whether one more would only be counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() == PROBLEMS_MAX
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.total == 0
@@ -205,7 +210,13 @@ pub(super) type Check<T> = Result<T, Complaint>;
 /// A value as a message may show it: on one line, without control characters, not too long.
 pub(super) fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 60;
-    let mut out: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
+    let mut out = String::with_capacity(text.len().min(CHARS_MAX));
+    for c in text.chars().take(CHARS_MAX) {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
     if text.chars().nth(CHARS_MAX).is_some() {
         out.push('…');
     }

@@ -43,7 +43,8 @@ impl<'a> Reader<'a> {
         self.lay(leaves);
     }
 
-    fn lay(&mut self, leaves: Vec<Leaf>) {
+    fn lay(&mut self, mut leaves: Vec<Leaf>) {
+        leaves.sort_by(|a, b| a.key_place.cmp(&b.key_place));
         for Leaf { key, key_place, value, place } in leaves {
             if self.keys.contains(&key) {
                 self.settings.insert(key, Setting { value, raw: None, place });
@@ -133,6 +134,11 @@ impl<'a> Reader<'a> {
         self.settings.get(key).map(|setting| &setting.place)
     }
 
+    /// Whether nobody set the key.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.place(key).is_some_and(Place::is_default)
+    }
+
     /// Notes what is wrong with a key's value.
     pub(super) fn complain(&mut self, key: &str, complaint: Complaint) {
         let Some(setting) = self.settings.get(key) else { return };
@@ -146,6 +152,9 @@ impl<'a> Reader<'a> {
 
     /// The key that was probably meant: one spelt alike, else one of the same name in another section.
     fn meant(&self, key: &str) -> Option<&str> {
+        if self.problems.is_full() {
+            return None;
+        }
         let keys = || self.keys.iter().map(String::as_str);
         let last = key.rsplit('.').next().unwrap_or(key);
         nearest(key, keys()).or_else(|| keys().find(|known| known.rsplit('.').next() == Some(last)))

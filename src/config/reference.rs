@@ -53,7 +53,7 @@ pub(super) fn reference(setting: &Setting) -> Check<Reference> {
 pub(super) fn key_source(setting: &Setting) -> Check<KeySource> {
     for scheme in ["command:", "aws-kms:", "gcp-kms:", "vault-transit:"] {
         if setting.text()?.starts_with(scheme) {
-            return Err(Complaint::new(format!("= {scheme}… is not available in this version"))
+            return Err(Complaint::new(format!("is {scheme}…, which is not available in this version"))
                 .hint("`file:` and `env:` are"));
         }
     }

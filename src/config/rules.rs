@@ -4,7 +4,7 @@
 use super::address::{Address, address, base_url};
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::value::{Setting, duration, duration_or_zero, whole};
+use super::value::{duration, duration_or_zero, whole};
 
 /// Holds every rule against the settings.
 pub(super) fn hold(r: &mut Reader<'_>) {
@@ -30,17 +30,18 @@ fn order(r: &mut Reader<'_>, shorter: &str, longer: &str) {
     let (Some(short), Some(long)) = (r.again(shorter, duration_or_zero), r.again(longer, duration)) else {
         return;
     };
-    if short > long {
-        let text = |key| r.again(key, |s: &Setting| s.text().map(str::to_owned)).unwrap_or_default();
-        let what = format!("is {}, longer than `{longer}`, {}", text(shorter), text(longer));
-        // The operator's own value is the one to look at.
-        let key = if r.place(shorter).is_some_and(super::problem::Place::is_default) { longer } else { shorter };
-        let what = if key == shorter {
-            what
-        } else {
-            format!("is {}, shorter than `{shorter}`, {}", text(longer), text(shorter))
-        };
-        r.complain(key, Complaint::new(what));
+    if short <= long {
+        return;
+    }
+    let text = |key| r.again(key, |s| s.text().map(str::to_owned)).unwrap_or_default();
+    let (short, long) = (text(shorter), text(longer));
+    // The one to look at is the one that the operator wrote.
+    if r.is_default(shorter) {
+        let what = format!("is {long}, shorter than `{shorter}`, {short}");
+        r.complain(longer, Complaint::new(what));
+    } else {
+        let what = format!("is {short}, longer than `{longer}`, {long}");
+        r.complain(shorter, Complaint::new(what));
     }
 }
 
@@ -58,12 +59,12 @@ fn doors(r: &mut Reader<'_>) {
         (Address::Tcp(_), Address::Unix(_)) | (Address::Unix(_), Address::Tcp(_)) => false,
     };
     if are_one {
-        let key =
-            if r.place("listen.admin").is_some_and(|p| p.is_default()) { "listen.proxy" } else { "listen.admin" };
-        let other = if key == "listen.admin" { "listen.proxy" } else { "listen.admin" };
-        let door = if key == "listen.admin" { admin } else { proxy };
+        let (key, other, door) = match r.is_default("listen.admin") {
+            true => ("listen.proxy", "listen.admin", proxy),
+            false => ("listen.admin", "listen.proxy", admin),
+        };
         let complaint = Complaint::new(format!("is {door}, where `{other}` listens already"));
-        r.complain(key, complaint.hint("give each door a port of its own"));
+        r.complain(key, complaint.hint("give each door a place of its own"));
     }
 }
 

@@ -112,7 +112,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let admin = r.get("listen.admin", address);
     let webhooks = r.get("listen.webhooks", |s| match s.text()? {
         "off" => Ok(None),
-        _ if address(s).is_ok() => Err(not_available("a webhook door", "\"off\"")),
+        _ if address(s).is_ok() => Err(not_available("a door for webhooks", "\"off\"")),
         other => Err(Complaint::new(format!("is \"{}\"; it can be \"off\"", shown(other)))),
     });
     let connections_max = r.get("listen.connections_max", |s| whole(s, 1, CONNECTIONS_MAX));
@@ -161,7 +161,7 @@ fn store(s: &Setting) -> Check<Store> {
         };
     }
     Err(match scheme(text) {
-        Some(scheme) => not_available(&format!("= {scheme}://…"), "`sqlite:PATH`"),
+        Some(scheme) => not_available(&format!("{scheme}://…"), "`sqlite:PATH`"),
         None => Complaint::new("does not begin with sqlite:").hint("write sqlite:PATH"),
     })
 }
@@ -170,7 +170,7 @@ fn limit_store(s: &Setting) -> Check<LimitStore> {
     match s.text()? {
         "memory" => Ok(LimitStore::Memory),
         other => match scheme(other) {
-            Some(scheme) => Err(not_available(&format!("= {scheme}://…"), "`memory`")),
+            Some(scheme) => Err(not_available(&format!("{scheme}://…"), "`memory`")),
             None => word(s, &[("memory", LimitStore::Memory)]),
         },
     }
@@ -239,7 +239,7 @@ fn products(r: &mut Reader<'_>) -> Option<ProductLimits> {
 
 fn apps(r: &mut Reader<'_>) -> Option<Apps> {
     let auth = r.get("apps.auth", |s| match s.text()? {
-        mode @ ("key" | "mtls") => Err(not_available(&format!("= \"{mode}\""), "\"loopback\"")),
+        mode @ ("key" | "mtls") => Err(not_available(&format!("\"{mode}\""), "\"loopback\"")),
         _ => word(s, &[("loopback", AppAuth::Loopback)]),
     });
     let writes = r.get("apps.writes", |s| word(s, &[("deny", Writes::Deny), ("allow", Writes::Allow)]));
@@ -268,11 +268,11 @@ fn merge(r: &mut Reader<'_>) -> Option<Merge> {
     let resend_memory = r.get("merge.resend_memory", duration_or_zero);
     let batch = r.get("merge.batch", |s| match flag(s)? {
         false => Ok(false),
-        true => Err(not_available("= true", "false")),
+        true => Err(not_available("true", "false")),
     });
     let cache = r.get("merge.cache", |s| match s.value.as_table() {
         Some(table) if table.is_empty() => Ok(()),
-        Some(_) => Err(not_available("with something in it", "{}")),
+        Some(_) => Err(not_available("a table with something in it", "{}")),
         None => Err(Complaint::new(format!("is {}; a table is needed", kind(&s.value))).hint("write {}")),
     });
     cache?;
@@ -281,7 +281,7 @@ fn merge(r: &mut Reader<'_>) -> Option<Merge> {
 
 /// What the interface promises and this version does not have yet.
 fn not_available(what: &str, instead: &str) -> Complaint {
-    Complaint::new(format!("{what} is not available in this version")).hint(format!("{instead} is"))
+    Complaint::new(format!("is {what}, which is not available in this version")).hint(format!("{instead} is"))
 }
 
 /// The scheme of a URL.
