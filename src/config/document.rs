@@ -8,9 +8,11 @@ use toml::{Spanned, Value};
 /// The largest file read. A configuration has a few kilobytes; something larger is not one.
 pub(super) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How many dots one line may have. Each can open a table inside a table, and a nest of tables is taken down by
-/// recursion: this bound, with the parser's own for brackets, keeps that within any stack.
-const LINE_DOTS_MAX: usize = 64;
+/// How many dots one line may have, and how many braces a text may open. Each dot of a key can open a table inside a
+/// table, and a nest of tables is taken down by recursion: together they keep its depth near a thousand, within any
+/// stack. perch's own keys have two dots and no brace but those of inline tables.
+const LINE_DOTS_MAX: usize = 32;
+const BRACES_MAX: usize = 32;
 
 /// A key with its value, as it was written.
 pub(super) struct Leaf {
@@ -39,8 +41,7 @@ pub(super) fn leaves(
         let (line, column) = lines.position(offset);
         placer(line, column)
     };
-    if let Some(offset) = too_many_dots(text) {
-        let what = format!("this line has more than {LINE_DOTS_MAX} dots: no key of perch does");
+    if let Some((offset, what)) = too_deep(text) {
         problems.push(at(offset), what, None);
         return Vec::new();
     }
@@ -64,7 +65,7 @@ pub(super) fn leaves(
     leaves
 }
 
-/// Walks the tables. The depth is bounded: see [`LINE_DOTS_MAX`].
+/// Walks the tables. The depth is bounded: see [`LINE_DOTS_MAX`] and `PATH_BYTES_MAX`.
 fn flatten(
     table: DeTable<'_>,
     above: &str,
@@ -73,6 +74,7 @@ fn flatten(
     problems: &mut Problems,
     leaves: &mut Vec<Leaf>,
 ) {
+    /// Longer than any key of perch.
     const PATH_BYTES_MAX: usize = 200;
     for (name, value) in table {
         // A dot inside a quoted name is no path: `"limits.window"` is another key than `limits.window`.
@@ -124,7 +126,7 @@ fn plain(value: DeValue<'_>) -> Option<Value> {
 /// The value of an environment variable: TOML when it is TOML, else the text itself.
 pub(super) fn value_of_text(text: &str) -> Value {
     let as_text = || Value::String(text.to_owned());
-    if too_many_dots(text).is_some() {
+    if too_deep(text).is_some() {
         return as_text();
     }
     match DeValue::parse(text) {
@@ -133,13 +135,19 @@ pub(super) fn value_of_text(text: &str) -> Value {
     }
 }
 
-/// Where the first line with more than [`LINE_DOTS_MAX`] dots begins. Comments may have as many as they like.
-fn too_many_dots(text: &str) -> Option<usize> {
-    let mut offset = 0;
+/// Where a text may nest deeper than it can be read, and why. Comments may have as many dots and braces as they like.
+fn too_deep(text: &str) -> Option<(usize, String)> {
+    let count = |line: &str, sought: u8| line.bytes().filter(|b| *b == sought).count();
+    let (mut offset, mut braces) = (0, 0);
     for line in text.split_inclusive('\n') {
-        let is_comment = line.trim_start().starts_with('#');
-        if !is_comment && line.bytes().filter(|b| *b == b'.').count() > LINE_DOTS_MAX {
-            return Some(offset);
+        if !line.trim_start().starts_with('#') {
+            if count(line, b'.') > LINE_DOTS_MAX {
+                return Some((offset, format!("this line has more than {LINE_DOTS_MAX} dots: no key of perch has")));
+            }
+            braces += count(line, b'{');
+            if braces > BRACES_MAX {
+                return Some((offset, format!("more than {BRACES_MAX} inline tables: perch has not as many")));
+            }
         }
         offset += line.len();
     }

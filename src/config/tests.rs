@@ -269,7 +269,7 @@ fn what_is_not_toml_is_refused_with_its_line() {
         ("[apps]\npass_through = no\n", "2:16"),
         ("[limits\nwindow = \"60s\"", "1:8"),
         ("\n\nlimits: 5", "3:7"),
-        ("[limits]\nwindow = \"60s", "2:10"),
+        ("[limits]\nwindow = \"60s", "2:14"),
     ] {
         let problems = problems_of(text, &environ(&[]));
         assert!(problems[0].starts_with(&format!("{place} not TOML: ")), "{text:?}: {problems:?}");
@@ -286,14 +286,14 @@ fn a_file_that_is_no_configuration_is_refused_before_it_costs_anything() {
     let dots = format!("{}b = 1", "a.".repeat(300_000));
     let brackets = format!("x = {}", "[".repeat(100_000));
     // As deep as the bounds on dots and brackets allow: taking it down must not exhaust the stack.
-    let chain = "a.".repeat(60) + "a = {\n";
-    let deepest = format!("{}b = 1{}", chain.repeat(75), "}".repeat(75));
+    let chain = "a.".repeat(32) + "a = {\n";
+    let deepest = format!("{}b = 1{}", chain.repeat(32), "}".repeat(32));
     let large = "# perch\n".repeat(1 << 18);
     for (content, complaint) in [
         (large.as_bytes(), "larger than 1 MiB"),
         (&b"[limits]\n# \xff"[..], "not UTF-8"),
-        (nest.as_bytes(), "not TOML"),
-        (dots.as_bytes(), "more than 64 dots"),
+        (nest.as_bytes(), "more than 32 inline tables"),
+        (dots.as_bytes(), "more than 32 dots"),
         (brackets.as_bytes(), "not TOML"),
         (deepest.as_bytes(), "unknown key `a.a.a."),
     ] {
