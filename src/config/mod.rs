@@ -1,0 +1,127 @@
+//! What an operator decides. A text becomes a sound [`Config`] or a list of everything that is wrong with it: nothing
+//! starts in between, and nothing later asks whether a value holds.
+//!
+//! `config/perch.toml` is the manual, the list of keys and the defaults, all in one ([`MANUAL`]); the operator's file
+//! lies over it, and the environment over both. The process's own environment is never read here: it is an argument.
+
+mod address;
+mod document;
+mod environ;
+mod problem;
+mod reader;
+mod reference;
+mod rules;
+mod sections;
+mod sound;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use environ::Environ;
+pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};
+pub use sound::*;
+
+use reader::Reader;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// `config/perch.toml`: every key, its default, and why.
+pub const MANUAL: &str = include_str!("../../config/perch.toml");
+
+/// The file that is read when nobody names one, if it is there.
+pub const PATH_DEFAULT: &str = "config/perch.toml";
+
+/// A sound configuration, and where each of its values comes from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Every key with its value as written, in the order of the manual. Secrets are references here, as anywhere.
+    pub origins: Vec<Origin>,
+}
+
+/// One key's value as written, and who wrote it.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The key, such as `limits.window`.
+    pub key: String,
+    /// The value as written: `"60s"`, not 60 seconds; a secret's reference, not the secret.
+    pub value: toml::Value,
+    /// Whether it refers to a secret or an id that has been read.
+    pub is_reference: bool,
+    /// Where it stands. For a product without a limit of its own: where `limits.products.default` does.
+    pub place: Place,
+}
+
+/// Which file to read: the one named on the command line, else in `PERCH_CONFIG`, else [`PATH_DEFAULT`] when there is
+/// one. A named file has to be there, which [`load`] finds out.
+pub fn locate(named: Option<&Path>, env: &Environ) -> Option<PathBuf> {
+    let by_environment = || env.get("PERCH_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let by_default = || {
+        let path = PathBuf::from(PATH_DEFAULT);
+        // When it cannot be told whether it is there, reading it tells why.
+        path.try_exists().unwrap_or(true).then_some(path)
+    };
+    named.map(Path::to_path_buf).or_else(by_environment).or_else(by_default)
+}
+
+/// Reads the configuration: the defaults, over them the file, over both the environment. Secrets are read too.
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong, at once.
+pub fn load(path: Option<&Path>, env: &Environ) -> Result<Loaded, Problems> {
+    let mut reader = Reader::of_manual(MANUAL, env);
+    if let Some(path) = path {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(text) => reader.lay_file(&name, &text),
+            Err((place, what)) => {
+                reader.problems.push(place, what, Some("name another with -c or PERCH_CONFIG".to_owned()));
+            }
+        }
+    }
+    reader.lay_environment();
+    reader.spread_default_limit();
+    let config = sections::config(&mut reader);
+    rules::hold(&mut reader);
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, origins: origins(&mut reader) }),
+        _ => Err(reader.problems),
+    }
+}
+
+/// The file's text, or where and why it cannot be read.
+fn read(path: &Path) -> Result<String, (Place, String)> {
+    let whole = || Place::File(path.display().to_string());
+    let unreadable = |error: std::io::Error| (whole(), format!("the configuration cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(document::FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > document::FILE_BYTES_MAX {
+        return Err((whole(), "the configuration is larger than 1 MiB: not a configuration".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let place = Place::Line { file: path.display().to_string(), line: line + 1, column: 1 };
+        (place, "this line is not UTF-8".to_owned())
+    })
+}
+
+fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
+    let mut origins = Vec::with_capacity(reader.keys.len());
+    for key in std::mem::take(&mut reader.keys) {
+        let Some(setting) = reader.settings.remove(&key) else { continue };
+        let is_reference = matches!(
+            key.as_str(),
+            "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
+        ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
+        let value = match (setting.value, setting.raw) {
+            // A client id of digits only is a text; see `Setting::raw`.
+            (toml::Value::Integer(_), Some(raw)) if key == "finch.client_id" => toml::Value::String(raw),
+            (value, _) => value,
+        };
+        origins.push(Origin { key, value, is_reference, place: setting.place });
+    }
+    origins
+}

@@ -1,0 +1,171 @@
+//! Secrets are named, never written: `file:PATH` or `env:NAME`. This is where they are read, once, at load.
+
+use super::environ::Environ;
+use super::problem::{Check, Complaint};
+use super::value::Setting;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The largest secret. Certificates and signed tokens have a few kilobytes.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reference {
+    File(PathBuf),
+    Env(String),
+}
+
+/// Where the key that seals the vault is. It is read by the vault, which knows what a key looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file with the key.
+    File(PathBuf),
+    /// An environment variable with the key.
+    Env(String),
+}
+
+/// Reads a reference. What it finds instead is never shown: it may be the secret.
+pub(super) fn reference(setting: &Setting) -> Check<Reference> {
+    let text = setting.text()?;
+    if let Some(path) = text.strip_prefix("file:") {
+        return match path {
+            "" => Err(Complaint::new("names no file").hint("write file:PATH")),
+            _ if path.starts_with("//") => Err(Complaint::new("is a file:// address").hint("write file:/PATH")),
+            _ if path.contains('\0') => Err(Complaint::new("names a file that cannot be")),
+            _ => Ok(Reference::File(path.into())),
+        };
+    }
+    if let Some(name) = text.strip_prefix("env:") {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        return match !name.is_empty() && name.chars().all(is_name) {
+            true => Ok(Reference::Env(name.to_owned())),
+            false => Err(Complaint::new("does not name an environment variable").hint("write env:NAME")),
+        };
+    }
+    Err(Complaint::new("is neither file: nor env:")
+        .hint("write file:… or env:…; secrets never stand in the configuration"))
+}
+
+/// Reads the vault's key source.
+pub(super) fn key_source(setting: &Setting) -> Check<KeySource> {
+    for scheme in ["command:", "aws-kms:", "gcp-kms:", "vault-transit:"] {
+        if setting.text()?.starts_with(scheme) {
+            return Err(Complaint::new(format!("is {scheme}…, which is not available in this version"))
+                .hint("`file:` and `env:` are"));
+        }
+    }
+    Ok(match reference(setting)? {
+        Reference::File(path) => KeySource::File(path),
+        Reference::Env(name) => KeySource::Env(name),
+    })
+}
+
+/// Reads what a reference names.
+pub(super) fn resolve(reference: &Reference, env: &Environ) -> Check<Zeroizing<String>> {
+    match reference {
+        Reference::File(path) => {
+            let secret = read(path)?;
+            sound(secret, &format!("refers to {}, which", path.display()), "put the secret into the file")
+        }
+        Reference::Env(name) => {
+            let value = env.get(name).ok_or_else(|| {
+                Complaint::new(format!("refers to the environment variable {name}, which is not set"))
+                    .hint(format!("set {name}, or name another place"))
+            })?;
+            let text = value.to_str().ok_or_else(|| {
+                Complaint::new(format!("refers to the environment variable {name}, which is not UTF-8"))
+            })?;
+            let whose = format!("refers to the environment variable {name}, which");
+            sound(Zeroizing::new(text.to_owned()), &whose, &format!("set {name}"))
+        }
+    }
+}
+
+fn read(path: &Path) -> Check<Zeroizing<String>> {
+    let refers = |what: String| Complaint::new(format!("refers to {}, which {what}", path.display()));
+    let unreadable =
+        |error: std::io::Error| refers(format!("cannot be read: {error}")).hint("mount it, or name another place");
+    // Room for all of it at once, so that no copy stays behind where a buffer grew; one byte more tells that it is too large.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > SECRET_BYTES_MAX {
+        return Err(refers(format!("is larger than {SECRET_BYTES_MAX} bytes: not a secret")));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| refers("is not UTF-8 text".to_owned()))?;
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// A secret goes into headers and bodies: a control character in it is a mistake that Finch would report as a wrong secret.
+fn sound(secret: Zeroizing<String>, whose: &str, fix: &str) -> Check<Zeroizing<String>> {
+    if secret.is_empty() {
+        return Err(Complaint::new(format!("{whose} is empty")).hint(fix));
+    }
+    if secret.chars().any(char::is_control) {
+        return Err(Complaint::new(format!("{whose} has a line break or another control character inside")));
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::Place;
+    use super::*;
+
+    fn setting(text: &str) -> Setting {
+        Setting { value: text.into(), raw: None, place: Place::Variable("X".to_owned()) }
+    }
+
+    fn resolved(text: &str, env: &Environ) -> Check<String> {
+        reference(&setting(text)).and_then(|it| resolve(&it, env)).map(|secret| secret.to_string())
+    }
+
+    #[test]
+    fn a_literal_secret_is_refused_and_not_repeated() {
+        for text in ["hunter2", "$hunter2", "file:", "env:", "env:hunter2=x", "file:///hunter2", ""] {
+            let complaint = reference(&setting(text)).expect_err(text);
+            assert!(!format!("{complaint:?}").contains("hunter2"), "{complaint:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_file_loses_one_line_break_at_its_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        for (content, read) in
+            [("s3cret", Ok("s3cret")), ("s3cret\n", Ok("s3cret")), ("s3cret\r\n", Ok("s3cret")), (" s ", Ok(" s "))]
+        {
+            std::fs::write(&path, content).expect("written");
+            let text = format!("file:{}", path.display());
+            assert_eq!(resolved(&text, &Environ::default()), read.map(str::to_owned), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_one_is_a_problem() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        let text = format!("file:{}", path.display());
+        let what = |text: &str, env: &Environ| resolved(text, env).expect_err("refused").what;
+        assert!(what(&text, &Environ::default()).contains("cannot be read"));
+        for (content, complaint) in [
+            (&b""[..], "is empty"),
+            (b"\n", "is empty"),
+            (b"a\n\n", "control character"),
+            (b"a\nb", "control character"),
+            (b"\xff", "not UTF-8"),
+            (&[b'x'; SECRET_BYTES_MAX + 1], "larger than"),
+        ] {
+            std::fs::write(&path, content).expect("written");
+            assert!(what(&text, &Environ::default()).contains(complaint), "{complaint}");
+        }
+        let env: Environ = [("EMPTY", ""), ("TWO_LINES", "a\nb")].into_iter().collect();
+        assert!(what("env:MISSING", &env).contains("MISSING, which is not set"));
+        assert!(what("env:EMPTY", &env).contains("EMPTY, which is empty"));
+        assert!(what("env:TWO_LINES", &env).contains("control character"));
+    }
+}

@@ -1,0 +1,291 @@
+//! Each section of the configuration, key by key. A key of the interface that this version cannot serve is accepted at
+//! its default and refused otherwise, so that nobody believes a protection or a store to be there that is not.
+
+use super::address::{address, base_url};
+use super::problem::{Check, Complaint, shown};
+use super::reader::{Reader, limit_key};
+use super::reference::{key_source, reference, resolve};
+use super::sound::*;
+use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, whole, word};
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, Product, WebhookSecret};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// The largest limit and queue: the state of each call in them is held in memory.
+const CALLS_MAX: u32 = 100_000;
+
+/// The largest number of connections of one door.
+const CONNECTIONS_MAX: u32 = 100_000;
+
+/// The largest body held.
+const BODY_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads everything; `None` when anything was wrong, which the reader has noted.
+pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
+    // Every section is read before the first `?`: all problems at once.
+    let finch = finch(r);
+    let listen = listen(r);
+    let token = secret(r, "admin.token");
+    let vault = vault(r);
+    let limits = limits(r);
+    let apps = apps(r);
+    let rollout = rollout(r);
+    let merge = merge(r);
+    let grace = r.get("drain.grace", duration_or_zero);
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+    let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
+    Some(Config {
+        finch: finch?,
+        listen: listen?,
+        admin: Admin { token: token?.map(AdminToken::new) },
+        vault: vault?,
+        limits: limits?,
+        apps: apps?,
+        rollout: rollout?,
+        merge: merge?,
+        drain: Drain { grace: grace? },
+        log: Log { level: level? },
+    })
+}
+
+fn finch(r: &mut Reader<'_>) -> Option<Finch> {
+    let base_url = r.get("finch.base_url", base_url);
+    let environment =
+        r.get("finch.environment", |s| word(s, &Environment::ALL.map(|e| (e.as_str(), e))));
+    let client_id = client_id(r);
+    let client_secret = if r.is_empty("finch.client_secret") {
+        r.complain("finch.client_secret", Complaint::new("is empty").hint("write file:… or env:…"));
+        None
+    } else {
+        secret(r, "finch.client_secret").flatten()
+    };
+    let webhook_secret = secret(r, "finch.webhook_secret");
+    let ca_file = r.get_unless_empty("finch.ca_file", ca_file);
+    let timeout = r.get("finch.timeout", duration);
+    let connect_timeout = r.get("finch.connect_timeout", duration);
+    Some(Finch {
+        base_url: base_url?,
+        environment: environment?,
+        client_id: client_id?,
+        client_secret: ClientSecret::new(client_secret?),
+        webhook_secret: webhook_secret?.map(WebhookSecret::new),
+        ca_file: ca_file?,
+        timeout: timeout?,
+        connect_timeout: connect_timeout?,
+    })
+}
+
+fn client_id(r: &mut Reader<'_>) -> Option<ApplicationId> {
+    let env = r.env;
+    r.get("finch.client_id", |s| {
+        let text = s.text()?;
+        let text = if text.starts_with("env:") || text.starts_with("file:") {
+            resolve(&reference(s)?, env)?
+        } else {
+            Zeroizing::new(text.to_owned())
+        };
+        ApplicationId::new(&*text)
+            .map_err(|why| Complaint::new(why.to_string()).hint("write the id, file:… or env:…"))
+    })
+}
+
+/// A secret that may be left empty, read from where it is.
+fn secret(r: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
+    let env = r.env;
+    r.get_unless_empty(key, |s| resolve(&reference(s)?, env).map(|mut text| std::mem::take(&mut *text)))
+}
+
+fn ca_file(s: &Setting) -> Check<PathBuf> {
+    let path = PathBuf::from(s.text()?);
+    let complaint = |what: &str| Complaint::new(format!("is {}, which {what}", path.display()));
+    match std::fs::metadata(&path) {
+        Ok(file) if file.is_dir() => Err(complaint("is a folder").hint("name a PEM file")),
+        Ok(_) => Ok(path),
+        Err(error) => Err(complaint(&format!("cannot be used: {error}")).hint("name a PEM file that is there")),
+    }
+}
+
+fn listen(r: &mut Reader<'_>) -> Option<Listen> {
+    let proxy = r.get("listen.proxy", address);
+    let admin = r.get("listen.admin", address);
+    let webhooks = r.get("listen.webhooks", |s| match s.text()? {
+        "off" => Ok(None),
+        _ if address(s).is_ok() => Err(not_available("a door for webhooks", "\"off\"")),
+        other => Err(Complaint::new(format!("is \"{}\"; it can be \"off\"", shown(other)))),
+    });
+    let connections_max = r.get("listen.connections_max", |s| whole(s, 1, CONNECTIONS_MAX));
+    let head_timeout = r.get("listen.head_timeout", duration);
+    let body_timeout = r.get("listen.body_timeout", duration);
+    let idle_timeout = r.get("listen.idle_timeout", duration);
+    let request_bytes_max = r.get("listen.request_bytes_max", |s| bytes(s, 1 << 10, BODY_BYTES_MAX));
+    let inspect_bytes_max = r.get("listen.inspect_bytes_max", |s| bytes(s, 1 << 10, BODY_BYTES_MAX));
+    Some(Listen {
+        proxy: proxy?,
+        admin: admin?,
+        webhooks: webhooks?,
+        connections_max: usize::try_from(connections_max?).ok()?,
+        head_timeout: head_timeout?,
+        body_timeout: body_timeout?,
+        idle_timeout: idle_timeout?,
+        request_bytes_max: request_bytes_max?,
+        inspect_bytes_max: inspect_bytes_max?,
+    })
+}
+
+fn vault(r: &mut Reader<'_>) -> Option<Vault> {
+    let store = r.get("vault.store", store);
+    let key = r.get("vault.key", key_source);
+    let key_group_readable = r.get("vault.key_group_readable", flag);
+    let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
+    Some(Vault {
+        store: store?,
+        key: key?,
+        key_group_readable: key_group_readable?,
+        cache_ttl: cache_ttl?,
+    })
+}
+
+/// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.
+fn store(s: &Setting) -> Check<Store> {
+    let text = s.text()?;
+    if let Some(path) = text.strip_prefix("sqlite:") {
+        return match path {
+            "" => Err(Complaint::new("names no file").hint("write sqlite:PATH")),
+            ":memory:" => Err(Complaint::new("would forget every connection at exit").hint("write sqlite:PATH")),
+            _ if path.starts_with("//") => {
+                Err(Complaint::new("is a sqlite:// address").hint(format!("write {}", s.written("sqlite:/PATH"))))
+            }
+            _ => Ok(Store::Sqlite(path.into())),
+        };
+    }
+    Err(match scheme(text) {
+        Some(scheme) => not_available(&format!("{scheme}://…"), "`sqlite:PATH`"),
+        None => Complaint::new("does not begin with sqlite:").hint("write sqlite:PATH"),
+    })
+}
+
+fn limit_store(s: &Setting) -> Check<LimitStore> {
+    match s.text()? {
+        "memory" => Ok(LimitStore::Memory),
+        other => match scheme(other) {
+            Some(scheme) => Err(not_available(&format!("{scheme}://…"), "`memory`")),
+            None => word(s, &[("memory", LimitStore::Memory)]),
+        },
+    }
+}
+
+fn limits(r: &mut Reader<'_>) -> Option<Limits> {
+    let store = r.get("limits.store", limit_store);
+    let replicas = r.get("limits.replicas", |s| calls(s, u32::MAX));
+    let window = r.get("limits.window", duration);
+    let pad = r.get("limits.pad", duration_or_zero);
+    let arrival_bound = r.get("limits.arrival_bound", arrival_bound);
+    let on_outage =
+        r.get("limits.on_outage", |s| word(s, &[("share", OnOutage::Share), ("refuse", OnOutage::Refuse)]));
+    let products = products(r);
+    let ip_requests = r.get("limits.ip.requests", |s| calls(s, CALLS_MAX));
+    let ip_window = r.get("limits.ip.window", duration);
+    let interactive = r.get("limits.wait.interactive", duration_or_zero);
+    let batch = r.get("limits.wait.batch", duration_or_zero);
+    let per_customer = r.get("limits.queue.per_customer", |s| calls(s, CALLS_MAX));
+    let total = r.get("limits.queue.total", |s| calls(s, CALLS_MAX));
+    Some(Limits {
+        store: store?,
+        replicas: replicas?,
+        window: window?,
+        pad: pad?,
+        arrival_bound: arrival_bound?,
+        on_outage: on_outage?,
+        products: products?,
+        ip: IpLimit { requests: ip_requests?, window: ip_window? },
+        wait: Waits { interactive: interactive?, batch: batch? },
+        queue: Queue { per_customer: per_customer?, total: total? },
+    })
+}
+
+/// A number of calls; zero would be a gateway that lets nothing through.
+fn calls(s: &Setting, most: u32) -> Check<NonZeroU32> {
+    let n = whole(s, 1, most)?;
+    NonZeroU32::new(n).ok_or_else(|| Complaint::new("is 0; it must be 1 or more"))
+}
+
+pub(super) fn arrival_bound(s: &Setting) -> Check<Option<Duration>> {
+    match s.text() {
+        Ok("off") => Ok(None),
+        _ => duration(s).map(Some),
+    }
+}
+
+fn products(r: &mut Reader<'_>) -> Option<ProductLimits> {
+    let mut is_sound = r.get("limits.products.default", |s| calls(s, CALLS_MAX)).is_some();
+    let own: Vec<Product> =
+        Product::ALL.into_iter().filter(|product| r.settings.contains_key(&limit_key(*product))).collect();
+    let mut limits = Vec::with_capacity(own.len());
+    for product in own {
+        let key = limit_key(product);
+        // A product that only inherits a wrong default has nothing wrong of its own.
+        let inherits = r.place("limits.products.default") == r.place(&key);
+        let limit =
+            if inherits { r.again(&key, |s| calls(s, CALLS_MAX)) } else { r.get(&key, |s| calls(s, CALLS_MAX)) };
+        match limit {
+            Some(limit) => limits.push((product, limit)),
+            None => is_sound = false,
+        }
+    }
+    is_sound.then(|| limits.into_iter().collect())
+}
+
+fn apps(r: &mut Reader<'_>) -> Option<Apps> {
+    let auth = r.get("apps.auth", |s| match s.text()? {
+        mode @ ("key" | "mtls") => Err(not_available(&format!("\"{mode}\""), "\"loopback\"")),
+        _ => word(s, &[("loopback", AppAuth::Loopback)]),
+    });
+    let writes = r.get("apps.writes", |s| word(s, &[("deny", Writes::Deny), ("allow", Writes::Allow)]));
+    let pass_through = r.get("apps.pass_through", flag);
+    Some(Apps { auth: auth?, writes: writes?, pass_through: pass_through? })
+}
+
+fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {
+    let customers = r.get("rollout.customers", circle);
+    let providers = r.get("rollout.providers", circle);
+    Some(Rollout { customers: customers?, providers: providers? })
+}
+
+fn circle(s: &Setting) -> Check<Circle> {
+    match s.text() {
+        Err(_) if s.value.is_array() => Err(not_available("a list", "\"all\"")),
+        Ok(text) if s.value.is_array() || text.ends_with('%') => {
+            Err(not_available("less than everyone", "\"all\""))
+        }
+        _ => word(s, &[("all", Circle::All)]),
+    }
+}
+
+fn merge(r: &mut Reader<'_>) -> Option<Merge> {
+    let coalesce = r.get("merge.coalesce", flag);
+    let resend_memory = r.get("merge.resend_memory", duration_or_zero);
+    let batch = r.get("merge.batch", |s| match flag(s)? {
+        false => Ok(false),
+        true => Err(not_available("true", "false")),
+    });
+    let cache = r.get("merge.cache", |s| match s.value.as_table() {
+        Some(table) if table.is_empty() => Ok(()),
+        Some(_) => Err(not_available("a table with something in it", "{}")),
+        None => Err(Complaint::new(format!("is {}; a table is needed", kind(&s.value))).hint("write {}")),
+    });
+    cache?;
+    Some(Merge { coalesce: coalesce?, resend_memory: resend_memory?, batch: batch? })
+}
+
+/// What the interface promises and this version does not have yet.
+fn not_available(what: &str, instead: &str) -> Complaint {
+    Complaint::new(format!("is {what}, which is not available in this version")).hint(format!("{instead} is"))
+}
+
+/// The scheme of a URL.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    (!scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')).then_some(scheme)
+}

@@ -1,0 +1,287 @@
+//! A configuration that holds: nothing in it can be wrong any more. Only `load` makes one; tests may write their own.
+//! The defaults named here are those of `config/perch.toml`.
+
+pub use super::address::{Address, BaseUrl};
+pub use super::reference::KeySource;
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, Product, WebhookSecret};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything an operator decides.
+#[derive(Debug)]
+pub struct Config {
+    /// Finch and the application at it.
+    pub finch: Finch,
+    /// The doors and their bounds.
+    pub listen: Listen,
+    /// Who may use the admin door.
+    pub admin: Admin,
+    /// Where connections are kept, and under which key.
+    pub vault: Vault,
+    /// How much may be sent to Finch, and how long a call waits for its turn.
+    pub limits: Limits,
+    /// Who may call perch, and what they may do.
+    pub apps: Apps,
+    /// For whom perch works already.
+    pub rollout: Rollout,
+    /// Which calls are merged.
+    pub merge: Merge,
+    /// How perch stops.
+    pub drain: Drain,
+    /// What perch logs.
+    pub log: Log,
+}
+
+/// Finch and the application at it.
+#[derive(Debug)]
+pub struct Finch {
+    /// Where Finch answers; `https://api.tryfinch.com`. Never one of perch's own doors.
+    pub base_url: BaseUrl,
+    /// The kind of connections this perch works with; `production`.
+    pub environment: Environment,
+    /// The application's id; from `FINCH_CLIENT_ID`.
+    pub client_id: ApplicationId,
+    /// The application's secret; from `FINCH_CLIENT_SECRET`.
+    pub client_secret: ClientSecret,
+    /// The key of webhook signatures; none.
+    pub webhook_secret: Option<WebhookSecret>,
+    /// A PEM file with one more trust anchor; none. It existed at load.
+    pub ca_file: Option<PathBuf>,
+    /// The longest wait for one answer; 370 s.
+    pub timeout: Duration,
+    /// The longest wait for a connection, TLS included; 10 s. Not longer than `timeout`.
+    pub connect_timeout: Duration,
+}
+
+/// The doors and their bounds.
+#[derive(Debug)]
+pub struct Listen {
+    /// The apps' door; `127.0.0.1:4600`.
+    pub proxy: Address,
+    /// The operators' door; `127.0.0.1:4601`. Off loopback there is an admin token.
+    pub admin: Address,
+    /// Finch's door; none in this version.
+    pub webhooks: Option<Address>,
+    /// Connections open at once on each door; 4096.
+    pub connections_max: usize,
+    /// The longest wait for a request head; 10 s.
+    pub head_timeout: Duration,
+    /// The longest wait for a request body; 60 s.
+    pub body_timeout: Duration,
+    /// How long an idle connection stays open; 75 s.
+    pub idle_timeout: Duration,
+    /// The largest request body; 16 MiB.
+    pub request_bytes_max: usize,
+    /// The largest answer looked into; 32 MiB.
+    pub inspect_bytes_max: usize,
+}
+
+/// Who may use the admin door.
+#[derive(Debug)]
+pub struct Admin {
+    /// What an operator shows there; none, which is only possible on loopback.
+    pub token: Option<AdminToken>,
+}
+
+/// Where connections are kept, and under which key.
+#[derive(Debug)]
+pub struct Vault {
+    /// The store; `sqlite:perch.db`.
+    pub store: Store,
+    /// The sealing key; `file:perch.key`. Read by the vault, not at load.
+    pub key: KeySource,
+    /// Whether the key file may be readable by its group; no.
+    pub key_group_readable: bool,
+    /// How long an opened connection stays in memory; 60 s, zero for not at all.
+    pub cache_ttl: Duration,
+}
+
+/// Where sealed connections are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// How much may be sent to Finch, and how long a call waits for its turn.
+#[derive(Debug)]
+pub struct Limits {
+    /// Where spent quota is remembered; memory.
+    pub store: LimitStore,
+    /// How many perch share the application's quota; 1. More only with a shared store.
+    pub replicas: NonZeroU32,
+    /// Finch's window; 60 s.
+    pub window: Duration,
+    /// Added to the window against clocks of different speed; 100 ms. Not longer than `window`.
+    pub pad: Duration,
+    /// After this long without an answer a call counts as arrived; 5 s. `None`: never before its answer.
+    pub arrival_bound: Option<Duration>,
+    /// What to do while a shared store is out; share.
+    pub on_outage: OnOutage,
+    /// Calls of one window, for each product.
+    pub products: ProductLimits,
+    /// Calls of one window from this address.
+    pub ip: IpLimit,
+    /// How long a call may wait.
+    pub wait: Waits,
+    /// How many calls may wait.
+    pub queue: Queue,
+}
+
+/// Where spent quota is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitStore {
+    /// In this process.
+    Memory,
+}
+
+/// What to do while a shared quota store is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Spend this replica's part.
+    Share,
+    /// Refuse calls.
+    Refuse,
+}
+
+/// Calls of one window, for each product.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProductLimits(BTreeMap<Product, NonZeroU32>);
+
+impl ProductLimits {
+    /// The product's limit. A metered product always has one; an unmetered one only when the operator gave it one.
+    pub fn of(&self, product: Product) -> Option<NonZeroU32> {
+        self.0.get(&product).copied()
+    }
+}
+
+impl FromIterator<(Product, NonZeroU32)> for ProductLimits {
+    fn from_iter<I: IntoIterator<Item = (Product, NonZeroU32)>>(limits: I) -> Self {
+        Self(limits.into_iter().collect())
+    }
+}
+
+/// Calls of one window from this address, whatever they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpLimit {
+    /// How many; 800.
+    pub requests: NonZeroU32,
+    /// In which span; 5 min.
+    pub window: Duration,
+}
+
+/// How long a call may wait for quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// With a person behind it; 15 s. Not longer than `batch`.
+    pub interactive: Duration,
+    /// With a job behind it; 10 min.
+    pub batch: Duration,
+}
+
+/// How many calls may wait at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// For one customer; 200. Not more than `total`.
+    pub per_customer: NonZeroU32,
+    /// In all; 10 000.
+    pub total: NonZeroU32,
+}
+
+/// Who may call perch, and what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apps {
+    /// How an app is known; loopback.
+    pub auth: AppAuth,
+    /// Whether calls that change something pass; deny.
+    pub writes: Writes,
+    /// Whether real Finch tokens are passed on; no.
+    pub pass_through: bool,
+}
+
+/// How an app is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppAuth {
+    /// It reaches a door that only this machine can reach.
+    Loopback,
+}
+
+/// Whether calls that change something at Finch pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// They are refused.
+    Deny,
+    /// They pass.
+    Allow,
+}
+
+/// For whom perch works already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// Customers; all.
+    pub customers: Circle,
+    /// Providers; all.
+    pub providers: Circle,
+}
+
+/// Who is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circle {
+    /// Everyone.
+    All,
+}
+
+/// Which calls are merged. Nothing here has an effect in this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merge {
+    /// Identical reads under way at once are sent once; yes.
+    pub coalesce: bool,
+    /// How long an answer is kept for a resend; 2 min.
+    pub resend_memory: Duration,
+    /// Single-id calls are gathered while they wait; no.
+    pub batch: bool,
+}
+
+/// How perch stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// How long calls under way may take after SIGTERM; 25 s.
+    pub grace: Duration,
+}
+
+/// What perch logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least important line that is written; info.
+    pub level: Level,
+}
+
+/// How important a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed and a person should know.
+    Error,
+    /// Something may fail soon.
+    Warn,
+    /// What happens.
+    Info,
+    /// Why it happens.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl Level {
+    /// The word in the configuration, which `tracing` understands too.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
