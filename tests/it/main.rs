@@ -1,2 +1,3 @@
-#[test]
-fn a() {}
+//! Behaviour seen from outside, one file for each.
+
+mod endpoints;
