@@ -102,7 +102,8 @@ fn read(path: &Path) -> Result<String, (Place, String)> {
         return Err((whole(), "the configuration is larger than 1 MiB: not a configuration".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         let place = Place::Line { file: path.display().to_string(), line: line + 1, column: 1 };
         (place, "this line is not UTF-8".to_owned())
     })
@@ -112,10 +113,11 @@ fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
     let mut origins = Vec::with_capacity(reader.keys.len());
     for key in std::mem::take(&mut reader.keys) {
         let Some(setting) = reader.settings.remove(&key) else { continue };
-        let is_reference = matches!(
-            key.as_str(),
-            "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
-        ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
+        let is_reference =
+            matches!(
+                key.as_str(),
+                "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
+            ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
         let value = match (setting.value, setting.raw) {
             // A client id of digits only is a text; see `Setting::raw`.
             (toml::Value::Integer(_), Some(raw)) if key == "finch.client_id" => toml::Value::String(raw),

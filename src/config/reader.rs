@@ -29,7 +29,8 @@ impl<'a> Reader<'a> {
         leaves.sort_by(|a, b| a.key_place.cmp(&b.key_place));
         let mut keys: Vec<String> = leaves.iter().map(|leaf| leaf.key.clone()).collect();
         let after_products = keys.iter().rposition(|key| key.starts_with(PRODUCTS)).map_or(0, |at| at + 1);
-        let more = Product::ALL.into_iter().map(limit_key).filter(|key| !keys.contains(key)).collect::<Vec<_>>();
+        let more =
+            Product::ALL.into_iter().map(limit_key).filter(|key| !keys.contains(key)).collect::<Vec<_>>();
         keys.splice(after_products..after_products, more);
         let mut reader = Self { keys, settings: BTreeMap::new(), env, problems };
         reader.lay(leaves);

@@ -47,7 +47,8 @@ fn order(r: &mut Reader<'_>, shorter: &str, longer: &str) {
 
 /// Two doors cannot be one. Port 0 is always a new port.
 fn doors(r: &mut Reader<'_>) {
-    let (Some(proxy), Some(admin)) = (r.again("listen.proxy", address), r.again("listen.admin", address)) else {
+    let (Some(proxy), Some(admin)) = (r.again("listen.proxy", address), r.again("listen.admin", address))
+    else {
         return;
     };
     let are_one = match (&proxy, &admin) {
@@ -71,7 +72,8 @@ fn doors(r: &mut Reader<'_>) {
 /// A door that others can reach needs the authentication its users have.
 fn door_users(r: &mut Reader<'_>) {
     if let Some(door) = r.again("listen.proxy", address).filter(|door| !door.is_local()) {
-        let what = format!("is {door}, which other machines can reach, and `apps.auth` = \"loopback\" lets in");
+        let what =
+            format!("is {door}, which other machines can reach, and `apps.auth` = \"loopback\" lets in");
         let complaint = Complaint::new(format!("{what} whoever reaches it"));
         r.complain("listen.proxy", complaint.hint("listen on 127.0.0.1, [::1] or unix:/…, beside the app"));
     }
@@ -80,7 +82,10 @@ fn door_users(r: &mut Reader<'_>) {
     {
         let what = format!("is {door}, which other machines can reach, and there is no `admin.token`");
         let complaint = Complaint::new(what);
-        r.complain("listen.admin", complaint.hint("set admin.token to file:… or env:…, or listen on 127.0.0.1"));
+        r.complain(
+            "listen.admin",
+            complaint.hint("set admin.token to file:… or env:…, or listen on 127.0.0.1"),
+        );
     }
 }
 
@@ -98,8 +103,13 @@ fn finch_is_not_perch(r: &mut Reader<'_>) {
 /// Only "memory" and "sqlite:" are there in this version, and neither is shared.
 fn no_shared_quota_in_memory(r: &mut Reader<'_>) {
     if let Some(replicas) = r.again("limits.replicas", |s| whole(s, 2, u32::MAX)) {
-        let what = format!("is {replicas}, and quota is kept in each one's memory: every replica would spend");
-        let complaint = Complaint::new(format!("{what} the whole of it and Finch would see {replicas} times"));
-        r.complain("limits.replicas", complaint.hint("write 1; a shared store is not available in this version"));
+        let what =
+            format!("is {replicas}, and quota is kept in each one's memory: every replica would spend");
+        let complaint =
+            Complaint::new(format!("{what} the whole of it and Finch would see {replicas} times"));
+        r.complain(
+            "limits.replicas",
+            complaint.hint("write 1; a shared store is not available in this version"),
+        );
     }
 }

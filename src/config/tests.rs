@@ -185,78 +185,171 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ("[limits]\nwindw = \"60s\"", "2:1 unknown key `limits.windw`; did you mean `limits.window`?"),
         ("[finch]\nreplicas = 1", "2:1 unknown key `finch.replicas`; did you mean `limits.replicas`?"),
         ("\"limits.window\" = \"5s\"", "1:1 unknown key `\"limits.window\"`; did you mean `limits.window`?"),
-        ("[limits.products]\npay_statement = 3", "2:1 unknown key `limits.products.pay_statement`; \
-          did you mean `limits.products.pay-statement`?"),
+        (
+            "[limits.products]\npay_statement = 3",
+            "2:1 unknown key `limits.products.pay_statement`; \
+          did you mean `limits.products.pay-statement`?",
+        ),
         ("[wibble]\nwobble = 1", "2:1 unknown key `wibble.wobble`"),
         ("[wibble]", "1:2 unknown key `wibble`"),
         ("[\"wib\\u001bble\"]", "1:2 unknown key `wib\\u{1b}ble`"),
         ("limits = 5", "1:10 `limits` is a section, not a value; write [limits] and its keys below"),
-        ("[[limits]]\nwindow = \"60s\"", "1:1 `limits` is a section, not a value; \
-          write [limits] and its keys below"),
+        (
+            "[[limits]]\nwindow = \"60s\"",
+            "1:1 `limits` is a section, not a value; \
+          write [limits] and its keys below",
+        ),
         ("[finch.timeout]\nseconds = 5", "2:1 unknown key `finch.timeout.seconds`"),
         // TOML.
         ("[limits]\nwindow = \"60s\"\nwindow = \"61s\"", "3:1 `window` is set twice; keep one of them"),
-        ("[limits]\nreplicas = 99999999999999999999", "2:12 `limits.replicas` is a number beyond what 64 bits can hold"),
+        (
+            "[limits]\nreplicas = 99999999999999999999",
+            "2:12 `limits.replicas` is a number beyond what 64 bits can hold",
+        ),
         // Types.
-        ("[apps]\npass_through = \"no\"", "2:16 `apps.pass_through` is \"no\"; true or false, without quotes, is \
-          needed; write false"),
+        (
+            "[apps]\npass_through = \"no\"",
+            "2:16 `apps.pass_through` is \"no\"; true or false, without quotes, is \
+          needed; write false",
+        ),
         ("[apps]\npass_through = 0", "2:16 `apps.pass_through` is a whole number; true or false is needed"),
-        ("[limits]\nreplicas = \"1\"", "2:12 `limits.replicas` is a text; a whole number is needed; \
-          write 1, without quotes"),
-        ("[limits]\nreplicas = 1.0", "2:12 `limits.replicas` is a number with a fraction; a whole number is needed"),
+        (
+            "[limits]\nreplicas = \"1\"",
+            "2:12 `limits.replicas` is a text; a whole number is needed; \
+          write 1, without quotes",
+        ),
+        (
+            "[limits]\nreplicas = 1.0",
+            "2:12 `limits.replicas` is a number with a fraction; a whole number is needed",
+        ),
         ("[finch]\nclient_id = 7", "2:13 `finch.client_id` is a whole number; a text in quotes is needed"),
         ("[log]\nlevel = [\"info\"]", "2:9 `log.level` is a list; a text in quotes is needed"),
-        ("[log]\nlevel = \"inof\"", "2:9 `log.level` is \"inof\"; it can be \"error\", \"warn\", \"info\", \"debug\" \
-          or \"trace\"; did you mean \"info\"?"),
+        (
+            "[log]\nlevel = \"inof\"",
+            "2:9 `log.level` is \"inof\"; it can be \"error\", \"warn\", \"info\", \"debug\" \
+          or \"trace\"; did you mean \"info\"?",
+        ),
         // Bounds.
-        ("[limits.products]\ndirectory = 0", "2:13 `limits.products.directory` is 0; it must be between 1 and 100000"),
-        ("[limits.products]\ndefault = -1", "2:11 `limits.products.default` is -1; it must be between 1 and 100000"),
+        (
+            "[limits.products]\ndirectory = 0",
+            "2:13 `limits.products.directory` is 0; it must be between 1 and 100000",
+        ),
+        (
+            "[limits.products]\ndefault = -1",
+            "2:11 `limits.products.default` is -1; it must be between 1 and 100000",
+        ),
         ("[limits.ip]\nrequests = 0", "2:12 `limits.ip.requests` is 0; it must be between 1 and 100000"),
         ("[limits]\nreplicas = 0", "2:12 `limits.replicas` is 0; it must be between 1 and 4294967295"),
         ("[finch]\ntimeout = \"0s\"", "2:11 `finch.timeout` is zero; it must be longer"),
-        ("[listen]\nrequest_bytes_max = \"2GiB\"", "2:21 `listen.request_bytes_max` must be between 1KiB and 1GiB"),
-        ("[listen]\nconnections_max = 0", "2:19 `listen.connections_max` is 0; it must be between 1 and 100000"),
+        (
+            "[listen]\nrequest_bytes_max = \"2GiB\"",
+            "2:21 `listen.request_bytes_max` must be between 1KiB and 1GiB",
+        ),
+        (
+            "[listen]\nconnections_max = 0",
+            "2:19 `listen.connections_max` is 0; it must be between 1 and 100000",
+        ),
         (&long_path, "2:9 `listen.proxy` has a path of 201 bytes; a socket's can have 107"),
         // What this version does not have.
-        ("[vault]\nstore = \"postgres://u:hunter2@db/perch\"", "2:9 `vault.store` is postgres://…, which is not available in \
-          this version; `sqlite:PATH` is"),
+        (
+            "[vault]\nstore = \"postgres://u:hunter2@db/perch\"",
+            "2:9 `vault.store` is postgres://…, which is not available in \
+          this version; `sqlite:PATH` is",
+        ),
         ("[vault]\nstore = \"perch.db\"", "2:9 `vault.store` does not begin with sqlite:; write sqlite:PATH"),
-        ("[vault]\nstore = \"sqlite::memory:\"", "2:9 `vault.store` would forget every connection at exit; \
-          write sqlite:PATH"),
-        ("[vault]\nkey = \"aws-kms:arn\"", "2:7 `vault.key` is aws-kms:…, which is not available in this version; \
-          `file:` and `env:` are"),
-        ("[vault]\nkey = \"aHVudGVyMg==\"", "2:7 `vault.key` is neither file: nor env:; write file:… or env:…; \
-          secrets never stand in the configuration"),
-        ("[limits]\nstore = \"memroy\"", "2:9 `limits.store` is \"memroy\"; it can be \"memory\"; \
-          did you mean \"memory\"?"),
-        ("[apps]\nauth = \"mtls\"", "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"loopback\" is"),
-        ("[listen]\nwebhooks = \"0.0.0.0:4602\"", "2:12 `listen.webhooks` is a door for webhooks, which is not available in this \
-          version; \"off\" is"),
-        ("[rollout]\ncustomers = [\"acme\"]", "2:13 `rollout.customers` is a list, which is not available in this version; \
-          \"all\" is"),
-        ("[rollout]\nproviders = \"10%\"", "2:13 `rollout.providers` is less than everyone, which is not available in this \
-          version; \"all\" is"),
-        ("[merge]\nbatch = true", "2:9 `merge.batch` is true, which is not available in this version; false is"),
-        ("[merge]\ncache = { company = \"10m\" }", "2:9 `merge.cache` is a table with something in it, which is not available in this \
-          version; {} is"),
-        ("[merge.cache]\ncompany = \"10m\"", "1:1 `merge.cache` is a table with something in it, which is not available in this \
-          version; {} is"),
+        (
+            "[vault]\nstore = \"sqlite::memory:\"",
+            "2:9 `vault.store` would forget every connection at exit; \
+          write sqlite:PATH",
+        ),
+        (
+            "[vault]\nkey = \"aws-kms:arn\"",
+            "2:7 `vault.key` is aws-kms:…, which is not available in this version; \
+          `file:` and `env:` are",
+        ),
+        (
+            "[vault]\nkey = \"aHVudGVyMg==\"",
+            "2:7 `vault.key` is neither file: nor env:; write file:… or env:…; \
+          secrets never stand in the configuration",
+        ),
+        (
+            "[limits]\nstore = \"memroy\"",
+            "2:9 `limits.store` is \"memroy\"; it can be \"memory\"; \
+          did you mean \"memory\"?",
+        ),
+        (
+            "[apps]\nauth = \"mtls\"",
+            "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"loopback\" is",
+        ),
+        (
+            "[listen]\nwebhooks = \"0.0.0.0:4602\"",
+            "2:12 `listen.webhooks` is a door for webhooks, which is not available in this \
+          version; \"off\" is",
+        ),
+        (
+            "[rollout]\ncustomers = [\"acme\"]",
+            "2:13 `rollout.customers` is a list, which is not available in this version; \
+          \"all\" is",
+        ),
+        (
+            "[rollout]\nproviders = \"10%\"",
+            "2:13 `rollout.providers` is less than everyone, which is not available in this \
+          version; \"all\" is",
+        ),
+        (
+            "[merge]\nbatch = true",
+            "2:9 `merge.batch` is true, which is not available in this version; false is",
+        ),
+        (
+            "[merge]\ncache = { company = \"10m\" }",
+            "2:9 `merge.cache` is a table with something in it, which is not available in this \
+          version; {} is",
+        ),
+        (
+            "[merge.cache]\ncompany = \"10m\"",
+            "1:1 `merge.cache` is a table with something in it, which is not available in this \
+          version; {} is",
+        ),
         // Between keys.
-        ("[listen]\nproxy = \"127.0.0.1:4601\"", "2:9 `listen.proxy` is 127.0.0.1:4601, where `listen.admin` listens \
-          already; give each door a place of its own"),
-        ("[finch]\nbase_url = \"http://localhost:4600\"", "2:12 `finch.base_url` is http://localhost:4600, perch's own \
-          `listen.proxy`: it would call itself; name the address of Finch or of the simulator"),
-        ("[finch]\nbase_url = \"http://127.0.0.1:4601\"", "2:12 `finch.base_url` is http://127.0.0.1:4601, perch's own \
-          `listen.admin`: it would call itself; name the address of Finch or of the simulator"),
-        ("[limits.wait]\ninteractive = \"11m\"", "2:15 `limits.wait.interactive` is 11m, longer than \
-          `limits.wait.batch`, 10m"),
-        ("[limits.wait]\nbatch = \"5s\"", "2:9 `limits.wait.batch` is 5s, shorter than `limits.wait.interactive`, 15s"),
-        ("[finch]\ntimeout = \"5s\"", "2:11 `finch.timeout` is 5s, shorter than `finch.connect_timeout`, 10s"),
-        ("[limits.queue]\nper_customer = 20000", "2:16 `limits.queue.per_customer` is 20000, more than \
-          `limits.queue.total`, 10000"),
+        (
+            "[listen]\nproxy = \"127.0.0.1:4601\"",
+            "2:9 `listen.proxy` is 127.0.0.1:4601, where `listen.admin` listens \
+          already; give each door a place of its own",
+        ),
+        (
+            "[finch]\nbase_url = \"http://localhost:4600\"",
+            "2:12 `finch.base_url` is http://localhost:4600, perch's own \
+          `listen.proxy`: it would call itself; name the address of Finch or of the simulator",
+        ),
+        (
+            "[finch]\nbase_url = \"http://127.0.0.1:4601\"",
+            "2:12 `finch.base_url` is http://127.0.0.1:4601, perch's own \
+          `listen.admin`: it would call itself; name the address of Finch or of the simulator",
+        ),
+        (
+            "[limits.wait]\ninteractive = \"11m\"",
+            "2:15 `limits.wait.interactive` is 11m, longer than \
+          `limits.wait.batch`, 10m",
+        ),
+        (
+            "[limits.wait]\nbatch = \"5s\"",
+            "2:9 `limits.wait.batch` is 5s, shorter than `limits.wait.interactive`, 15s",
+        ),
+        (
+            "[finch]\ntimeout = \"5s\"",
+            "2:11 `finch.timeout` is 5s, shorter than `finch.connect_timeout`, 10s",
+        ),
+        (
+            "[limits.queue]\nper_customer = 20000",
+            "2:16 `limits.queue.per_customer` is 20000, more than \
+          `limits.queue.total`, 10000",
+        ),
         ("[finch]\nclient_secret = \"\"", "2:17 `finch.client_secret` is empty; write file:… or env:…"),
-        ("[finch]\nclient_id = \" x\"", "2:13 `finch.client_id` has control characters or blanks at its ends; \
-          write the id, file:… or env:…"),
+        (
+            "[finch]\nclient_id = \" x\"",
+            "2:13 `finch.client_id` has control characters or blanks at its ends; \
+          write the id, file:… or env:…",
+        ),
     ] {
         assert_eq!(problems_of(text, &environ(&[])), [expected], "{text}");
     }
@@ -340,9 +433,15 @@ fn missing_secrets_are_reported_with_everything_else() {
                 [admin]\ntoken = \"env:ADMIN\"";
     let problems = problems_of(text, &environ(&[]));
     assert_eq!(problems.len(), 4, "{problems:?}");
-    assert!(problems[0].starts_with("2:18 `finch.webhook_secret` refers to /nowhere/secret, which cannot be read"));
+    assert!(
+        problems[0]
+            .starts_with("2:18 `finch.webhook_secret` refers to /nowhere/secret, which cannot be read")
+    );
     assert!(problems[2].starts_with("4:11 `finch.ca_file` is /nowhere/ca.pem, which cannot be used"));
-    assert!(problems[3].starts_with("6:9 `admin.token` refers to the environment variable ADMIN, which is not set"));
+    assert!(
+        problems[3]
+            .starts_with("6:9 `admin.token` refers to the environment variable ADMIN, which is not set")
+    );
 }
 
 #[test]
@@ -367,7 +466,10 @@ fn an_operators_default_limit_holds_for_every_product_that_is_not_named() {
             .map(|product| products.of(product).map(NonZeroU32::get))
     };
     assert_eq!(limits("", &[]), [Some(20), Some(20), Some(12), None]);
-    assert_eq!(limits("[limits.products]\ncompany = 3\njobs = 2", &[]), [Some(20), Some(3), Some(12), Some(2)]);
+    assert_eq!(
+        limits("[limits.products]\ncompany = 3\njobs = 2", &[]),
+        [Some(20), Some(3), Some(12), Some(2)]
+    );
     assert_eq!(limits("[limits.products]\ndefault = 5", &[]), [Some(5), Some(5), Some(5), None]);
     let text = "[limits.products]\ndirectory = 9\ndefault = 5";
     assert_eq!(limits(text, &[]), [Some(9), Some(5), Some(5), None]);
@@ -377,7 +479,8 @@ fn an_operators_default_limit_holds_for_every_product_that_is_not_named() {
 
 #[test]
 fn the_environment_wins_over_the_file_and_is_read_as_toml_or_as_text() {
-    let text = "[limits]\nwindow = \"wrong\"\n[listen]\nproxy = \"127.0.0.1:1\"\n[finch]\nclient_id = \"file-id\"";
+    let text =
+        "[limits]\nwindow = \"wrong\"\n[listen]\nproxy = \"127.0.0.1:1\"\n[finch]\nclient_id = \"file-id\"";
     let env = environ(&[
         ("PERCH_LIMITS__WINDOW", "2s"),
         ("PERCH_LIMITS__PAD", "\"50ms\""),
@@ -410,14 +513,30 @@ fn a_variable_that_means_nothing_is_a_problem_at_its_name() {
         ("PERCH_limits__store", "memory", "no key of perch has this name; did you mean PERCH_LIMITS__STORE?"),
         ("PERCH_LIMITS__PRODUCTS", "{}", "is a section; each of its keys has a variable of its own"),
         ("PERCH_WIBBLE__WOBBLE", "1", "no key of perch has this name"),
-        ("PERCH_LIMITS__STORE", "redis://:hunter2@x", "`limits.store` is redis://…, which is not available in this version; \
-          `memory` is"),
-        ("PERCH_FINCH__CLIENT_SECRET", "hunter2", "`finch.client_secret` is neither file: nor env:; write file:… or \
-          env:…; secrets never stand in the configuration"),
-        ("PERCH_FINCH__TIMEOUT", "15", "`finch.timeout` is 15 without a unit; a duration is a whole number and one of \
-          ms, s, m, h, d; write 15s"),
-        ("PERCH_APPS__PASS_THROUGH", "yes", "`apps.pass_through` is \"yes\"; true or false, without quotes, is needed; \
-          write true"),
+        (
+            "PERCH_LIMITS__STORE",
+            "redis://:hunter2@x",
+            "`limits.store` is redis://…, which is not available in this version; \
+          `memory` is",
+        ),
+        (
+            "PERCH_FINCH__CLIENT_SECRET",
+            "hunter2",
+            "`finch.client_secret` is neither file: nor env:; write file:… or \
+          env:…; secrets never stand in the configuration",
+        ),
+        (
+            "PERCH_FINCH__TIMEOUT",
+            "15",
+            "`finch.timeout` is 15 without a unit; a duration is a whole number and one of \
+          ms, s, m, h, d; write 15s",
+        ),
+        (
+            "PERCH_APPS__PASS_THROUGH",
+            "yes",
+            "`apps.pass_through` is \"yes\"; true or false, without quotes, is needed; \
+          write true",
+        ),
     ] {
         assert_eq!(problems_of("", &environ(&[(name, value)])), [format!("{name} {expected}")]);
     }
@@ -444,10 +563,12 @@ fn a_variable_that_is_not_utf_8_is_a_problem() {
 /// The manual's keys, each with the number of its line.
 fn keys_of_manual() -> Vec<(usize, String)> {
     let loaded = load(None, &environ(&[])).expect("the defaults load");
-    let is_own_line = |origin: &Origin| MANUAL.lines().nth(origin.place.line().unwrap_or(1) - 1).is_some_and(|line| {
-        let name = origin.key.rsplit('.').next().unwrap_or_default();
-        line.split(" = ").next() == Some(name)
-    });
+    let is_own_line = |origin: &Origin| {
+        MANUAL.lines().nth(origin.place.line().unwrap_or(1) - 1).is_some_and(|line| {
+            let name = origin.key.rsplit('.').next().unwrap_or_default();
+            line.split(" = ").next() == Some(name)
+        })
+    };
     loaded
         .origins
         .iter()
@@ -477,7 +598,8 @@ fn every_key_can_be_set_by_environment() {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let set = load(None, &environ(&[(&name, &text)])).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        let set =
+            load(None, &environ(&[(&name, &text)])).unwrap_or_else(|problems| panic!("{name}: {problems}"));
         let now = set.origins.iter().find(|it| it.key == origin.key).expect("still there");
         assert_eq!(now.place, Place::Variable(name));
 
@@ -505,12 +627,16 @@ fn no_secret_stands_in_what_can_be_printed() {
 
 #[test]
 fn problems_are_one_line_each_for_people_and_fields_for_programs() {
-    let problems = load_text("[log]\nlevel = \"inof\"", &environ(&[("PERCH_X__Y", "1")])).expect_err("refused");
+    let problems =
+        load_text("[log]\nlevel = \"inof\"", &environ(&[("PERCH_X__Y", "1")])).expect_err("refused");
     let json = serde_json::to_value(problems.iter().collect::<Vec<_>>()).expect("serialises");
     assert_eq!((json[0]["line"].as_u64(), json[0]["column"].as_u64()), (Some(2), Some(9)));
     assert!(json[0]["file"].as_str().is_some_and(|file| file.ends_with("perch.toml")));
     assert_eq!(json[0]["suggestion"], "did you mean \"info\"?");
-    assert_eq!(json[1], serde_json::json!({"variable": "PERCH_X__Y", "message": "no key of perch has this name"}));
+    assert_eq!(
+        json[1],
+        serde_json::json!({"variable": "PERCH_X__Y", "message": "no key of perch has this name"})
+    );
     let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
     assert!(lines[0].contains("perch.toml:2:9: `log.level`") && lines[1].starts_with("PERCH_X__Y: "));
     assert_eq!(lines[2], "2 problems in the configuration");

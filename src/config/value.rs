@@ -19,9 +19,7 @@ impl Setting {
     pub(super) fn text(&self) -> Check<&str> {
         match (&self.value, &self.raw) {
             (Value::String(text), _) | (_, Some(text)) => Ok(text),
-            (other, None) => {
-                Err(Complaint::new(format!("is {}; a text in quotes is needed", kind(other))))
-            }
+            (other, None) => Err(Complaint::new(format!("is {}; a text in quotes is needed", kind(other)))),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use crate::engine::Engine;
 use crate::telemetry::metrics::QuotaGauges;
-use crate::types::AdminToken;
+use crate::types::{AdminToken, ProviderId};
+use crate::vault::Status;
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -59,7 +60,10 @@ impl AdminDoor {
 
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
-        let shown = headers.get(AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
+        let shown = headers
+            .get(AUTHORIZATION)
+            .and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
+            .unwrap_or_default();
         shown.ct_eq(token.expose().as_bytes()).into()
     }
 
@@ -73,7 +77,11 @@ impl AdminDoor {
         metrics.set_quota(&QuotaGauges {
             products: quota.products.iter().map(|(p, s)| (*p, s.used.into(), s.limit.into())).collect(),
             ip: Some((quota.ip.used.into(), quota.ip.limit.into())),
-            waiting: quota.waiting.iter().map(|(product, priority, n)| (*product, *priority, *n as u64)).collect(),
+            waiting: quota
+                .waiting
+                .iter()
+                .map(|(product, priority, n)| (*product, *priority, *n as u64))
+                .collect(),
             holds: holds.into_iter().collect(),
         });
         // Without the store the last counts stand; `/readyz` tells the rest.
@@ -82,6 +90,22 @@ impl AdminDoor {
         }
         metrics.render()
     }
+}
+
+/// Providers are Finch's words, and Finch adds new ones: the labels stay bounded all the same.
+fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &str, u64)> {
+    let mut known = BTreeMap::new();
+    let mut labels = BTreeSet::new();
+    for (status, provider, count) in counts {
+        let name = provider.as_ref().map_or("unknown", ProviderId::as_str);
+        let label = match labels.len() < PROVIDER_LABELS_MAX || labels.contains(name) {
+            true => name,
+            false => "other",
+        };
+        labels.insert(label);
+        *known.entry((status.as_str(), label)).or_default() += count;
+    }
+    known.into_iter().map(|((status, provider), count)| (status, provider, count)).collect()
 }
 
 /// A page of a stranger's that made its own name point here must not be answered (DNS rebinding). With

@@ -22,7 +22,6 @@ use std::sync::Arc;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A socket that listens and waits for its door.
-#[derive(Debug)]
 pub struct Bound {
     name: String,
     address: Address,
@@ -43,6 +42,12 @@ impl std::fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Bound").field(&self.address).finish()
+    }
+}
 
 impl Bound {
     /// Binds.
@@ -82,10 +87,17 @@ impl Bound {
     }
 
     /// Serves until `shutdown` says `true`.
-    pub async fn serve<A: ServerApp + Send + Sync + 'static>(self, name: &str, app: A, shutdown: ShutdownWatch) {
+    pub async fn serve<A: ServerApp + Send + Sync + 'static>(
+        self,
+        name: &str,
+        app: A,
+        shutdown: ShutdownWatch,
+    ) {
         let endpoint = match &self.address {
             Address::Tcp(_) => ListenerConfig::tcp(self.name.as_str()),
-            Address::Unix(_) => ListenerConfig::uds(self.name.as_str()).permissions(Permissions::from_mode(0o660)),
+            Address::Unix(_) => {
+                ListenerConfig::uds(self.name.as_str()).permissions(Permissions::from_mode(0o660))
+            }
         };
         let buffers = pingora::listeners::L4BufferSettings::new(READ_BUFFER_BYTES, 1460);
         let mut service = Service::with_listeners(name.to_owned(), Listeners::new(), app);
@@ -99,7 +111,9 @@ impl Bound {
 
 /// Takes the place of a socket that nobody answers any more; one that somebody answers is left alone.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) && UnixStream::connect(path).is_err() {
+    if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+        && UnixStream::connect(path).is_err()
+    {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout_at};
 
 /// What a request may cost before it is a call.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// The largest body.
-    pub body_bytes_max: usize,
+    pub(super) body_bytes_max: usize,
     /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
+    pub(super) body_timeout: Duration,
 }
 
 /// A request that was read, or why it was not; its id either way.
@@ -34,7 +34,12 @@ pub(super) async fn receive(session: &mut Session, bounds: Bounds, received: Mom
     Received { request_id, call }
 }
 
-async fn read(session: &mut Session, bounds: Bounds, received: Moment, request_id: RequestId) -> Result<Call, Refusal> {
+async fn read(
+    session: &mut Session,
+    bounds: Bounds,
+    received: Moment,
+    request_id: RequestId,
+) -> Result<Call, Refusal> {
     if let Some(h1) = session.as_http1() {
         wire::check_head(&h1.get_headers_raw_bytes())?;
     }
@@ -47,7 +52,10 @@ async fn read(session: &mut Session, bounds: Bounds, received: Moment, request_i
     check_body_head(&method, &headers, bounds)?;
     if let Some(expect) = headers.get(EXPECT) {
         if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::BadHeader { header: "Expect", why: "asks for something other than 100-continue".to_owned() });
+            return Err(Refusal::BadHeader {
+                header: "Expect",
+                why: "asks for something other than 100-continue".to_owned(),
+            });
         }
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
@@ -57,13 +65,16 @@ async fn read(session: &mut Session, bounds: Bounds, received: Moment, request_i
 
 /// What the head already tells about the body.
 fn check_body_head(method: &str, headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     let has_body = headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|n| n > 0);
     if has_body && matches!(method, "GET" | "HEAD" | "TRACE" | "OPTIONS") {
         return Err(Refusal::UnexpectedBody);
     }
     match length {
-        Some(length) if length > bounds.body_bytes_max => Err(Refusal::BodyTooLarge { max: bounds.body_bytes_max }),
+        Some(length) if length > bounds.body_bytes_max => {
+            Err(Refusal::BodyTooLarge { max: bounds.body_bytes_max })
+        }
         _ => Ok(()),
     }
 }
@@ -75,7 +86,9 @@ async fn read_body(session: &mut Session, bounds: Bounds) -> Result<Bytes, Refus
         match timeout_at(deadline, session.read_request_body()).await {
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             Ok(Ok(None)) => return Ok(body.freeze()),
-            Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => return Err(Refusal::BodyTooSlow),
+            Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => {
+                return Err(Refusal::BodyTooSlow);
+            }
             Ok(Err(_)) => return Err(Refusal::Malformed("its body breaks off or is badly framed")),
             Err(_) => return Err(Refusal::BodyTooSlow),
         }

@@ -44,7 +44,12 @@ impl Engine {
     }
 
     /// The request as Finch gets it.
-    pub(super) fn inject(&self, call: &Call, endpoint: &Endpoint, identity: &Identity) -> Result<Attempt, Refusal> {
+    pub(super) fn inject(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        identity: &Identity,
+    ) -> Result<Attempt, Refusal> {
         let target = match &call.query {
             Some(query) => format!("{}?{query}", call.path),
             None => call.path.clone(),
@@ -91,20 +96,29 @@ impl Engine {
     pub(super) async fn attempt(
         &self,
         attempt: &Attempt,
-        permit: Permit,
+        mut permit: Permit,
         line: &mut AccessLine,
     ) -> Result<Answer, SendError> {
         let began = Instant::now();
-        let sent = self.finch.send(attempt).await;
-        line.finch += began.elapsed();
-        match &sent {
-            Err(SendError::Unreachable(_)) => permit.refund(),
-            Ok(_) | Err(SendError::Broken { .. } | SendError::TimedOut | SendError::BadAnswer(_)) => {
-                permit.arrived();
-                line.attempts += 1;
-                self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
+        let connected = match self.finch.connect().await {
+            Ok(connected) if permit.sent() => connected,
+            // The permit's time ran out while the connection was made.
+            Ok(_) => {
+                permit.refund();
+                line.finch += began.elapsed();
+                return Err(SendError::Unreachable("connecting took too long"));
             }
-        }
+            Err(error) => {
+                permit.refund();
+                line.finch += began.elapsed();
+                return Err(error);
+            }
+        };
+        let sent = connected.send(attempt).await;
+        permit.arrived();
+        line.finch += began.elapsed();
+        line.attempts += 1;
+        self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
         if let Ok(answer) = &sent
             && let Some(id) = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok())
             && let Ok(id) = FinchRequestId::new(id)
@@ -129,8 +143,10 @@ fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
     let product = endpoint.product;
     match refusal {
         QuotaRefusal::Draining => Refusal::Draining,
-        QuotaRefusal::Limited { retry_in, scope, reason } => match reason {
-            Reason::Quota | Reason::Hold => Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in },
+        QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
+            Reason::Quota | Reason::Hold => {
+                Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
+            }
             Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
         },
     }

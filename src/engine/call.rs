@@ -1,7 +1,7 @@
 //! A call as the door hands it over, and what the door gets back.
 
-use crate::policy::{Class, Refusal, Selector};
 use crate::policy::problem::Evidence;
+use crate::policy::{Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
 use crate::types::{AccessToken, AppName, Moment, Priority, RequestId, UnixMillis};
 use crate::upstream::Rest;

@@ -10,8 +10,10 @@ use crate::policy::{Class, Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::json::RawObject;
-use crate::types::{AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId};
-use crate::upstream::{Introspection, SendError, introspect};
+use crate::types::{
+    AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId,
+};
+use crate::upstream::{Introspection, introspect};
 use crate::vault::{NewConnection, Status, VaultError};
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
@@ -69,7 +71,8 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Result<Answer, Refusal> {
         let parsed = RawObject::parse(&body);
-        let Some((mut object, text)) = parsed.and_then(|o| o.text("access_token").map(|token| (o, token))) else {
+        let Some((mut object, text)) = parsed.and_then(|o| o.text("access_token").map(|token| (o, token)))
+        else {
             body.zeroize();
             tracing::error!(path = endpoint.path, "an exchange was answered without a token");
             return Err(Refusal::BadAnswer("the exchange brought no token"));
@@ -87,7 +90,8 @@ impl Engine {
         // What `/introspect` adds is worth a second write; the token itself is already safe.
         if let Some(told) = self.ask_whose(&probe, line).await {
             let fuller = facts.clone().with(&told);
-            let id = connection.clone().or_else(|| told.connection_id.and_then(|id| ConnectionId::new(id).ok()));
+            let id =
+                connection.clone().or_else(|| told.connection_id.and_then(|id| ConnectionId::new(id).ok()));
             if let Some(id) = id.filter(|_| kept.is_none() || fuller != facts) {
                 kept = Some(self.store(&id, &fuller, caller, token).await?);
                 connection = Some(id);
@@ -95,7 +99,10 @@ impl Engine {
             facts = fuller;
         }
         let (Some(connection), Some(kept)) = (connection, kept) else {
-            return Err(Refusal::ExchangeNotStored { connection: None, why: "Finch did not name the connection".to_owned() });
+            return Err(Refusal::ExchangeNotStored {
+                connection: None,
+                why: "Finch did not name the connection".to_owned(),
+            });
         };
         line.connection_id = Some(connection.clone());
         line.company_id.clone_from(&facts.company);
@@ -103,7 +110,9 @@ impl Engine {
         match kept {
             Keeping::Active(customer) => line.customer = customer,
             Keeping::Swapped(_) => return Err(Refusal::ExchangedForAnother { connection, is_held: false }),
-            Keeping::HeldForCustomer => return Err(Refusal::ExchangedForAnother { connection, is_held: true }),
+            Keeping::HeldForCustomer => {
+                return Err(Refusal::ExchangedForAnother { connection, is_held: true });
+            }
             Keeping::HeldForEnvironment(environment) => {
                 return Err(Refusal::ExchangedElsewhere {
                     connection,
@@ -145,9 +154,11 @@ impl Engine {
         let (customer, status, held_reason) = match &keeping {
             Keeping::Active(customer) => (customer.clone(), facts.status(), None),
             Keeping::Swapped(customer) => (Some(customer.clone()), facts.status(), None),
-            Keeping::HeldForCustomer => {
-                (stored, Status::Held, Some("its exchange named another customer than Finch or the vault".to_owned()))
-            }
+            Keeping::HeldForCustomer => (
+                stored,
+                Status::Held,
+                Some("its exchange named another customer than Finch or the vault".to_owned()),
+            ),
             Keeping::HeldForEnvironment(other) => {
                 (stored, Status::Held, Some(format!("its token is of the {other} environment")))
             }
@@ -181,17 +192,20 @@ impl Engine {
             priority: Priority::Interactive,
             patience: INTROSPECT_PATIENCE,
         };
-        let permit = self.quota.admit(ask).await.ok()?;
-        let product = Product::Introspect.as_str();
-        let told = introspect(&self.finch, token, |sent| match sent {
-            Err(SendError::Unreachable(_)) => permit.refund(),
-            sent => {
-                permit.arrived();
-                self.telemetry.metrics.attempt(product, sent.is_ok().then_some(200));
+        let mut permit = self.quota.admit(ask).await.ok()?;
+        let connected = match self.finch.connect().await {
+            Ok(connected) if permit.sent() => connected,
+            Ok(_) | Err(_) => {
+                permit.refund();
+                return None;
             }
+        };
+        line.attempts += 1;
+        let told = introspect(connected, token, |status| {
+            permit.arrived();
+            self.telemetry.metrics.attempt(Product::Introspect.as_str(), status);
         })
         .await;
-        line.attempts += 1;
         told.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
     }
 }
@@ -200,7 +214,10 @@ impl Facts {
     /// What the exchange itself tells (Finch API reference, Create Access Token).
     fn told(object: &RawObject) -> Self {
         let list = |name| {
-            object.get(name).and_then(|v| serde_json::from_str::<Vec<String>>(v.get()).ok()).unwrap_or_default()
+            object
+                .get(name)
+                .and_then(|v| serde_json::from_str::<Vec<String>>(v.get()).ok())
+                .unwrap_or_default()
         };
         let mut entities = ids(&list("entity_ids"));
         entities.extend(object.text("entity_id").and_then(|id| EntityId::new(id).ok()));

@@ -47,7 +47,6 @@ pub struct Settings {
 }
 
 /// Carries calls to Finch and back.
-#[derive(Debug)]
 pub struct Engine {
     /// What the configuration says.
     pub settings: Settings,
@@ -61,6 +60,12 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// Who is still inside.
     pub drain: Drain,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Engine {

@@ -79,7 +79,11 @@ impl Engine {
                 entry
             }
             (None, Some(customer), pick) => {
-                let entries = self.vault.of_customer(customer).await.map_err(|e| self.vault_refusal(&e))?;
+                let entries = self
+                    .vault
+                    .of_customer(customer)
+                    .await
+                    .map_err(|e| self.vault_refusal(customer.as_str(), &e))?;
                 resolve::pick(customer, &entries, pick.as_deref())?
             }
             (None, None, Some(pick)) => match ConnectionId::new(pick) {
@@ -99,12 +103,14 @@ impl Engine {
                 connection: facts.connection_id.clone(),
                 why: facts.held_reason.clone().unwrap_or_else(|| "no reason is recorded".to_owned()),
             }),
-            Status::Disconnecting | Status::Disconnected => Err(Refusal::Disconnected(facts.connection_id.clone())),
+            Status::Disconnecting | Status::Disconnected => {
+                Err(Refusal::Disconnected(facts.connection_id.clone()))
+            }
         }
     }
 
     async fn connection(&self, id: &ConnectionId) -> Result<Arc<Entry>, Refusal> {
-        self.vault.connection(id).await.map_err(|e| self.vault_refusal(&e))
+        self.vault.connection(id).await.map_err(|e| self.vault_refusal(id.as_str(), &e))
     }
 
     /// The app's own token, where an operator lets old code run beside new.
@@ -119,15 +125,15 @@ impl Engine {
     }
 
     /// What a caller reads when the vault does not give a connection.
-    pub(super) fn vault_refusal(&self, error: &VaultError) -> Refusal {
+    fn vault_refusal(&self, name: &str, error: &VaultError) -> Refusal {
         match error {
-            VaultError::UnknownConnection(id) => Refusal::UnknownConnection(id.to_string()),
-            VaultError::OtherEnvironment { connection, stored } => Refusal::OtherEnvironment {
-                connection: connection.clone(),
-                stored: stored.to_string(),
+            VaultError::UnknownConnection => Refusal::UnknownConnection(name.to_owned()),
+            VaultError::OtherEnvironment { stored } => Refusal::OtherEnvironment {
+                name: name.to_owned(),
+                stored: *stored,
                 configured: self.settings.environment,
             },
-            VaultError::Unreadable(connection) => {
+            VaultError::Unreadable { connection } => {
                 self.telemetry.metrics.vault_fault(VaultFault::Unreadable);
                 tracing::error!(connection.id = %connection, "the sealed token of connection {connection} cannot be opened");
                 Refusal::TokenUnreadable(connection.clone())

@@ -37,7 +37,8 @@ pub fn keep(arrival: Arrival<'_>) -> Keeping {
         return Keeping::HeldForEnvironment(other);
     }
     let owner = arrival.finch.or(arrival.stored).or(arrival.named);
-    let is_agreed = [arrival.finch, arrival.stored, arrival.named].into_iter().flatten().all(|c| Some(c) == owner);
+    let is_agreed =
+        [arrival.finch, arrival.stored, arrival.named].into_iter().flatten().all(|c| Some(c) == owner);
     match (owner, arrival.stored) {
         (owner, _) if is_agreed => Keeping::Active(owner.cloned()),
         // The same connection, and Finch does not contradict: only the app named somebody else.

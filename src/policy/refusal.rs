@@ -54,7 +54,7 @@ pub enum Refusal {
     /// Writes to the provider are off.
     WritesDenied,
     /// The connection's token belongs to another environment.
-    OtherEnvironment { connection: ConnectionId, stored: String, configured: Environment },
+    OtherEnvironment { name: String, stored: Environment, configured: Environment },
     /// The connection waits for an operator's decision.
     Held { connection: ConnectionId, why: String },
     /// The connection was disconnected.
@@ -170,11 +170,11 @@ impl Refusal {
                  told before write access goes live"
                     .to_owned(),
             ),
-            R::OtherEnvironment { connection, stored, configured } => Problem::new(
+            R::OtherEnvironment { name, stored, configured } => Problem::new(
                 403,
                 "perch_environment_mismatch",
                 Class::ApplicationBlocked,
-                format!("connection {connection} holds a {stored} token, and perch works in {configured}; nothing was sent"),
+                format!("{name} has a {stored} token, and perch works in {configured}; nothing was sent"),
             ),
             R::Held { connection, why } => Problem::new(
                 403,

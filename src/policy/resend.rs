@@ -6,6 +6,7 @@
 
 use super::class::Class;
 use crate::finch::endpoints::{Effect, Endpoint};
+use crate::limit::headers::retry_after;
 use std::time::Duration;
 
 /// What the answer says about sending again.
@@ -25,11 +26,7 @@ impl Resend {
     /// For a wait of this length: longer than a minute is not a matter for a client's loop, since
     /// Python ignores it and Node sleeps through it.
     pub fn after(wait: Duration) -> Self {
-        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-        match u32::try_from(seconds.max(1)) {
-            Ok(seconds) if seconds <= 60 => Resend::After(seconds),
-            _ => Resend::No,
-        }
+        retry_after(wait).map_or(Resend::No, Resend::After)
     }
 
     /// Whether sending the same call again can help at all, now or later.

@@ -1,6 +1,6 @@
 //! `/introspect`: whose token this is, in Finch's own words.
 
-use super::{Attempt, Body, Finch, SendError};
+use super::{Attempt, Body, Connected, SendError};
 use crate::policy::headers;
 use crate::types::AccessToken;
 use bytes::Bytes;
@@ -58,7 +58,9 @@ pub enum IntrospectError {
 impl std::fmt::Display for IntrospectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            IntrospectError::Unanswered(SendError::Unreachable(why)) => write!(f, "Finch could not be reached: {why}"),
+            IntrospectError::Unanswered(SendError::Unreachable(why)) => {
+                write!(f, "Finch could not be reached: {why}")
+            }
             IntrospectError::Unanswered(_) => f.write_str("Finch did not answer"),
             IntrospectError::Refused(401) => f.write_str("Finch does not accept the token (401)"),
             IntrospectError::Refused(status) => write!(f, "Finch answered {status}"),
@@ -70,24 +72,24 @@ impl std::fmt::Display for IntrospectError {
 /// The largest answer that is read: Finch's is a few kilobytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Asks Finch whose token this is. The caller has spent an admission for it, and learns through
-/// `arrived` when the head of the answer is there.
+/// Asks Finch whose token this is, over a connection for which the caller has spent an admission.
+/// `arrived` is told how the sending ended, when the head of the answer is there or will not come.
 ///
 /// # Errors
 /// [`IntrospectError`].
 pub async fn introspect(
-    finch: &Finch,
+    connected: Connected<'_>,
     token: &AccessToken,
-    arrived: impl FnOnce(Result<(), SendError>),
+    arrived: impl FnOnce(Option<u16>),
 ) -> Result<Introspection, IntrospectError> {
     let mut headers = headers::to_finch(&HeaderMap::new());
-    let mut bearer =
-        HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| IntrospectError::Unreadable)?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+        .map_err(|_| IntrospectError::Unreadable)?;
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
     let attempt = Attempt { method: "GET", target: "/introspect".to_owned(), headers, body: Bytes::new() };
-    let sent = finch.send(&attempt).await;
-    arrived(sent.as_ref().map(|_| ()).map_err(|e| *e));
+    let sent = connected.send(&attempt).await;
+    arrived(sent.as_ref().ok().map(|answer| answer.status));
     let answer = sent.map_err(IntrospectError::Unanswered)?;
     if answer.status != 200 {
         return Err(IntrospectError::Refused(answer.status));

@@ -1,7 +1,7 @@
 //! FLOOR 2: one attempt at Finch. Connect, send, read; no second try, no decision, no quota.
 //!
 //! Built on pingora's own connector: pool, TLS, HTTP/1.1 and HTTP/2 by ALPN. The caller spends one
-//! admission per [`Finch::send`] and learns from its error whether a byte may have reached Finch.
+//! admission per [`Connected::send`] and learns from its error whether a byte may have reached Finch.
 
 mod answer;
 mod introspect;
@@ -11,6 +11,7 @@ pub use answer::{Answer, Body, ReadError, Rest};
 pub use introspect::{IntrospectError, Introspection, introspect};
 pub use roots::RootsError;
 
+use crate::config::BaseUrl;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
@@ -28,12 +29,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Where Finch is, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Whether to speak TLS. Off for a simulator on loopback only.
-    pub tls: bool,
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Scheme, host and port.
+    pub base: BaseUrl,
     /// One more trust anchor, PEM, beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Name look-up, TCP and TLS together.
@@ -105,13 +102,7 @@ impl Finch {
     /// The extra trust anchor cannot be read.
     pub fn new(settings: Settings) -> Result<Self, RootsError> {
         let roots = settings.ca_file.as_deref().map(roots::with_system).transpose()?;
-        let default_port = if settings.tls { 443 } else { 80 };
-        let authority = match (settings.port == default_port, settings.host.contains(':')) {
-            (true, false) => settings.host.clone(),
-            (true, true) => format!("[{}]", settings.host),
-            (false, false) => format!("{}:{}", settings.host, settings.port),
-            (false, true) => format!("[{}]:{}", settings.host, settings.port),
-        };
+        let authority = settings.base.authority();
         let host_header = HeaderValue::from_str(&authority).map_err(|_| RootsError::Host(authority))?;
         Ok(Self {
             connector: Arc::new(Connector::new(None)),
@@ -122,39 +113,16 @@ impl Finch {
         })
     }
 
-    /// Sends one attempt and waits for the head of its answer.
+    /// Opens a connection or takes a kept one. Not a byte of a request is written.
     ///
     /// # Errors
-    /// See [`SendError`]: whether anything may have reached Finch is the caller's main question.
-    pub async fn send(&self, attempt: &Attempt) -> Result<Answer, SendError> {
+    /// [`SendError::Unreachable`] only.
+    pub async fn connect(&self) -> Result<Connected<'_>, SendError> {
         let peer = self.peer().await?;
-        let connected = timeout(self.settings.connect_timeout, self.connector.get_http_session(&peer)).await;
-        let (mut session, reused) = match connected {
-            Ok(Ok(session)) => session,
-            Ok(Err(cause)) => return Err(SendError::Unreachable(connect_failure(&cause))),
-            Err(_) => return Err(SendError::Unreachable("no connection in time")),
-        };
-        let deadline = Instant::now() + self.settings.answer_timeout;
-        let head = self.head(attempt, matches!(session, HttpSession::H2(_)))?;
-        session.set_read_timeout(Some(self.settings.answer_timeout));
-        match timeout_at(deadline, exchange(&mut session, head, attempt.body.clone())).await {
-            Err(_) => {
-                session.shutdown().await;
-                Err(SendError::TimedOut)
-            }
-            Ok(Err(failure)) => {
-                session.shutdown().await;
-                Err(match failure {
-                    Failure::TimedOut => SendError::TimedOut,
-                    Failure::Io(why) => SendError::Broken { why, stale: reused },
-                    Failure::Bad(why) => SendError::BadAnswer(why),
-                })
-            }
-            Ok(Ok((status, headers))) => {
-                session.set_read_timeout(Some(READ_GAP_MAX));
-                let rest = Rest::new(session, Arc::clone(&self.connector), peer, deadline);
-                Ok(Answer { status, headers, rest })
-            }
+        match timeout(self.settings.connect_timeout, self.connector.get_http_session(&peer)).await {
+            Ok(Ok((session, is_kept))) => Ok(Connected { finch: self, session, peer, is_kept }),
+            Ok(Err(cause)) => Err(SendError::Unreachable(connect_failure(&cause))),
+            Err(_) => Err(SendError::Unreachable("no connection in time")),
         }
     }
 
@@ -184,13 +152,14 @@ impl Finch {
     }
 
     async fn peer(&self) -> Result<HttpPeer, SendError> {
-        let mut peer = HttpPeer::new(self.address().await?, self.settings.tls, self.settings.host.clone());
+        let mut peer =
+            HttpPeer::new(self.address().await?, self.settings.base.tls, self.settings.base.host.clone());
         let options = &mut peer.options;
         options.connection_timeout = Some(self.settings.connect_timeout);
         options.total_connection_timeout = Some(self.settings.connect_timeout);
         options.write_timeout = Some(Duration::from_secs(60));
         options.idle_timeout = Some(IDLE_MAX);
-        options.alpn = if self.settings.tls { ALPN::H2H1 } else { ALPN::H1 };
+        options.alpn = if self.settings.base.tls { ALPN::H2H1 } else { ALPN::H1 };
         options.ca = self.roots.clone();
         Ok(peer)
     }
@@ -198,8 +167,8 @@ impl Finch {
     /// The address of Finch: looked up at most every half minute, the last good one when the look-up
     /// fails.
     async fn address(&self) -> Result<SocketAddr, SendError> {
-        if let Ok(ip) = self.settings.host.parse() {
-            return Ok(SocketAddr::new(ip, self.settings.port));
+        if let Ok(ip) = self.settings.base.host.parse() {
+            return Ok(SocketAddr::new(ip, self.settings.base.port));
         }
         let kept = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((address, at)) = kept
@@ -207,7 +176,7 @@ impl Finch {
         {
             return Ok(address);
         }
-        let look_up = tokio::net::lookup_host((self.settings.host.as_str(), self.settings.port));
+        let look_up = tokio::net::lookup_host((self.settings.base.host.as_str(), self.settings.base.port));
         let found = match timeout(self.settings.connect_timeout, look_up).await {
             Ok(Ok(mut addresses)) => addresses.next(),
             Ok(Err(_)) | Err(_) => None,
@@ -220,6 +189,46 @@ impl Finch {
             }
             None => Err(SendError::Unreachable("its name cannot be resolved")),
         }
+    }
+}
+
+/// A connection to Finch that waits for its request.
+pub struct Connected<'f> {
+    finch: &'f Finch,
+    session: HttpSession,
+    peer: HttpPeer,
+    is_kept: bool,
+}
+
+impl Connected<'_> {
+    /// Sends one attempt and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// See [`SendError`]: whether anything may have reached Finch is the caller's main question.
+    pub async fn send(self, attempt: &Attempt) -> Result<Answer, SendError> {
+        let Connected { finch, mut session, peer, is_kept } = self;
+        let deadline = Instant::now() + finch.settings.answer_timeout;
+        let head = finch.head(attempt, matches!(session, HttpSession::H2(_)))?;
+        session.set_read_timeout(Some(finch.settings.answer_timeout));
+        let (status, headers) =
+            match timeout_at(deadline, exchange(&mut session, head, attempt.body.clone())).await {
+                Ok(Ok(head)) => head,
+                Ok(Err(failure)) => {
+                    session.shutdown().await;
+                    return Err(match failure {
+                        Failure::TimedOut => SendError::TimedOut,
+                        Failure::Io(why) => SendError::Broken { why, stale: is_kept },
+                        Failure::Bad(why) => SendError::BadAnswer(why),
+                    });
+                }
+                Err(_) => {
+                    session.shutdown().await;
+                    return Err(SendError::TimedOut);
+                }
+            };
+        session.set_read_timeout(Some(READ_GAP_MAX));
+        let rest = Rest::new(session, Arc::clone(&finch.connector), peer, deadline);
+        Ok(Answer { status, headers, rest })
     }
 }
 

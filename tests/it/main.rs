@@ -1,3 +1,4 @@
 //! What perch promises, tried from outside: one binary, one file per behaviour.
 
+mod endpoints;
 mod ledger;

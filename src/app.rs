@@ -1,0 +1,257 @@
+//! The composition root: from a configuration to running doors, and back to silence.
+
+use crate::config::{Address, Config, KeySource, Store, Writes};
+use crate::doors::admin::AdminDoor;
+use crate::doors::proxy::ProxyDoor;
+use crate::doors::{Bound, Guarded, ListenError, Patience};
+use crate::engine::quota::Quota;
+use crate::engine::{Drain, Engine, Settings};
+use crate::limit::patience::WaitRules;
+use crate::limit::{IpRule, PerProduct, Rules};
+use crate::telemetry::clock::unix_now;
+use crate::telemetry::metrics::MetricsError;
+use crate::telemetry::{AccessLog, Metrics, Telemetry};
+use crate::types::Kek;
+use crate::upstream::{self, Finch, RootsError};
+use crate::vault::{KeyError, OpenError, Vault, VaultOptions, kek};
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often the vault looks whether another process changed the store: how long a disconnect on the
+/// command line may go unnoticed here.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+
+/// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
+const ANSWER_MARGIN: Duration = Duration::from_secs(30);
+
+/// Why perch does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The sealing key is missing, unreadable or wrong.
+    Key(String),
+    /// The store, a door or a certificate is not to be had.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Key(why) | StartError::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<KeyError> for StartError {
+    fn from(error: KeyError) -> Self {
+        StartError::Key(error.to_string())
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Key(_) => StartError::Key(error.to_string()),
+            OpenError::Store(_) => StartError::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        StartError::Unavailable(error.to_string())
+    }
+}
+
+impl From<RootsError> for StartError {
+    fn from(error: RootsError) -> Self {
+        StartError::Unavailable(error.to_string())
+    }
+}
+
+impl From<MetricsError> for StartError {
+    fn from(error: MetricsError) -> Self {
+        StartError::Unavailable(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for StartError {
+    fn from(error: std::io::Error) -> Self {
+        StartError::Unavailable(error.to_string())
+    }
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Gateway {
+    engine: Arc<Engine>,
+    proxy: Address,
+    admin: Address,
+    grace: Duration,
+    shutdown: watch::Sender<bool>,
+    doors: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Opens everything, then lets calls in. Access lines go to `access_lines`.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(
+        config: Config,
+        access_lines: impl Write + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let proxy = Bound::to(&config.listen.proxy)?;
+        let admin = Bound::to(&config.listen.admin)?;
+        let vault = open_vault(&config, true).await?;
+        let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?);
+        let finch = Finch::new(finch_settings(&config))?;
+        let engine = Arc::new(Engine {
+            quota: Quota::new(rules(&config)),
+            settings: Settings {
+                client_id: config.finch.client_id,
+                client_secret: config.finch.client_secret,
+                environment: config.finch.environment,
+                wait: WaitRules {
+                    interactive: config.limits.wait.interactive,
+                    batch: config.limits.wait.batch,
+                },
+                writes: config.apps.writes == Writes::Allow,
+                pass_through: config.apps.pass_through,
+                inspect_bytes_max: config.listen.inspect_bytes_max,
+            },
+            vault,
+            finch,
+            telemetry,
+            drain: Drain::default(),
+        });
+        let listen = &config.listen;
+        let patience = Patience { head: listen.head_timeout, idle: listen.idle_timeout };
+        let conf = Arc::new(ServerConf::default());
+        let door = ProxyDoor::new(Arc::clone(&engine), listen.request_bytes_max, listen.body_timeout);
+        let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);
+        let admin_app = Guarded::new(
+            AdminDoor::new(Arc::clone(&engine), config.admin.token),
+            listen.connections_max,
+            patience,
+        );
+        let (shutdown, stopping) = watch::channel(false);
+        let addresses = (proxy.address().clone(), admin.address().clone());
+        let doors = vec![
+            tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
+            tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
+            tokio::spawn(watch_vault(Arc::clone(&engine), stopping)),
+        ];
+        tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
+        Ok(Self {
+            engine,
+            proxy: addresses.0,
+            admin: addresses.1,
+            grace: config.drain.grace,
+            shutdown,
+            doors,
+        })
+    }
+
+    /// Where apps call.
+    pub fn proxy(&self) -> &Address {
+        &self.proxy
+    }
+
+    /// Where operators look.
+    pub fn admin(&self) -> &Address {
+        &self.admin
+    }
+
+    /// Stops: who waits is refused, who was sent is waited for inside the grace, then the doors close
+    /// and the last lines are written. Tells how many calls were cut off.
+    pub async fn stop(self) -> usize {
+        tracing::info!(running = self.engine.drain.running(), "perch stops");
+        self.engine.close();
+        let _ = tokio::time::timeout(self.grace, self.engine.drain.idle()).await;
+        let cut = self.engine.drain.running();
+        self.shutdown.send_replace(true);
+        for door in self.doors {
+            let _ = door.await;
+        }
+        self.engine.telemetry.flush();
+        if cut > 0 {
+            tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
+        }
+        cut
+    }
+}
+
+/// Opens the vault that a configuration names.
+///
+/// # Errors
+/// The key does not fit, or the store does not open.
+pub async fn open_vault(config: &Config, exclusive: bool) -> Result<Arc<Vault>, StartError> {
+    let Store::Sqlite(path) = &config.vault.store;
+    Ok(Vault::open(VaultOptions {
+        path: path.clone(),
+        kek: read_kek(config)?,
+        application: config.finch.client_id.clone(),
+        environment: config.finch.environment,
+        cache_ttl: config.vault.cache_ttl,
+        exclusive,
+        now: unix_now(),
+    })
+    .await?)
+}
+
+fn read_kek(config: &Config) -> Result<Kek, KeyError> {
+    match &config.vault.key {
+        KeySource::File(path) => kek::from_file(path, config.vault.key_group_readable),
+        KeySource::Env(name) => kek::from_env(name, &std::env::var(name).unwrap_or_default()),
+    }
+}
+
+/// The way to Finch that a configuration describes.
+pub fn finch_settings(config: &Config) -> upstream::Settings {
+    upstream::Settings {
+        base: config.finch.base_url.clone(),
+        ca_file: config.finch.ca_file.clone(),
+        connect_timeout: config.finch.connect_timeout,
+        answer_timeout: config.finch.timeout,
+    }
+}
+
+/// The limits that a configuration sets.
+pub fn rules(config: &Config) -> Rules {
+    let limits = &config.limits;
+    Rules {
+        window: limits.window,
+        pad: limits.pad,
+        arrival_bound: limits.arrival_bound,
+        answer_max: config.finch.timeout + config.finch.connect_timeout + ANSWER_MARGIN,
+        limits: PerProduct::from_fn(|product| limits.products.of(product)),
+        ip: IpRule { requests: limits.ip.requests, window: limits.ip.window },
+        queue_max: usize::try_from(limits.queue.total.get()).unwrap_or(usize::MAX),
+        queue_per_customer_max: usize::try_from(limits.queue.per_customer.get()).unwrap_or(usize::MAX),
+    }
+}
+
+async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
+    let mut is_well = true;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH_EVERY) => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        match engine.vault.refresh().await {
+            Ok(_) => is_well = true,
+            Err(error) if is_well => {
+                is_well = false;
+                tracing::error!(error = %error, "the vault's store does not answer; what is cached is served");
+            }
+            Err(_) => {}
+        }
+    }
+}
