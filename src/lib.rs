@@ -1,5 +1,6 @@
 //! perch stands between a company's apps and the Finch API. ARCHITECTURE.md is the map.
 
+pub mod cli;
 pub mod config;
 pub mod finch;
 pub mod types;

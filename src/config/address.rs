@@ -41,8 +41,11 @@ pub(super) fn address(setting: &Setting) -> Check<Address> {
     let text = setting.text()?;
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') || path.ends_with('/') {
-            return Err(Complaint::new(format!("is \"{}\", which is not the full path of a file", shown(text)))
-                .hint("write unix:/… with a full path"));
+            return Err(Complaint::new(format!(
+                "is \"{}\", which is not the full path of a file",
+                shown(text)
+            ))
+            .hint("write unix:/… with a full path"));
         }
         if path.len() > SOCKET_PATH_BYTES_MAX {
             return Err(Complaint::new(format!(
@@ -55,8 +58,7 @@ pub(super) fn address(setting: &Setting) -> Check<Address> {
     if let Ok(address) = text.parse() {
         return Ok(Address::Tcp(address));
     }
-    let complaint =
-        Complaint::new(format!("is \"{}\"; it can be ADDRESS:PORT or unix:/PATH", shown(text)));
+    let complaint = Complaint::new(format!("is \"{}\"; it can be ADDRESS:PORT or unix:/PATH", shown(text)));
     let port = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
     Err(match port.parse::<u16>() {
         Ok(port) => complaint.hint(format!("write {}", setting.written(&format!("127.0.0.1:{port}")))),
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     fn setting(text: &str) -> Setting {
-        Setting { value: text.into(), raw: None, place: Place::Variable("X".to_owned()) }
+        Setting { value: text.into(), place: Place::Default { line: 1, column: 1 } }
     }
 
     #[test]

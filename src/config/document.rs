@@ -142,11 +142,17 @@ fn too_deep(text: &str) -> Option<(usize, String)> {
     for line in text.split_inclusive('\n') {
         if !line.trim_start().starts_with('#') {
             if count(line, b'.') > LINE_DOTS_MAX {
-                return Some((offset, format!("this line has more than {LINE_DOTS_MAX} dots: no key of perch has")));
+                return Some((
+                    offset,
+                    format!("this line has more than {LINE_DOTS_MAX} dots: no key of perch has"),
+                ));
             }
             braces += count(line, b'{');
             if braces > BRACES_MAX {
-                return Some((offset, format!("more than {BRACES_MAX} inline tables: perch has not as many")));
+                return Some((
+                    offset,
+                    format!("more than {BRACES_MAX} inline tables: perch has not as many"),
+                ));
             }
         }
         offset += line.len();

@@ -11,7 +11,9 @@ pub struct Environ(BTreeMap<String, OsString>);
 impl Environ {
     /// The environment of this process. A name that is not UTF-8 is none that perch knows, and is left out.
     pub fn of_process() -> Self {
-        Self(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+        Self(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect(),
+        )
     }
 
     /// The variable's value, UTF-8 or not.

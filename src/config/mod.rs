@@ -41,6 +41,17 @@ pub struct Loaded {
     pub origins: Vec<Origin>,
 }
 
+impl Loaded {
+    /// A key's value as the operator, or the manual, wrote it.
+    pub fn written(&self, key: &str) -> String {
+        match self.origins.iter().find(|origin| origin.key == key).map(|origin| &origin.value) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        }
+    }
+}
+
 /// One key's value as written, and who wrote it.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -102,7 +113,8 @@ fn read(path: &Path) -> Result<String, (Place, String)> {
         return Err((whole(), "the configuration is larger than 1 MiB: not a configuration".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         let place = Place::Line { file: path.display().to_string(), line: line + 1, column: 1 };
         (place, "this line is not UTF-8".to_owned())
     })
@@ -112,16 +124,12 @@ fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
     let mut origins = Vec::with_capacity(reader.keys.len());
     for key in std::mem::take(&mut reader.keys) {
         let Some(setting) = reader.settings.remove(&key) else { continue };
-        let is_reference = matches!(
-            key.as_str(),
-            "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
-        ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
-        let value = match (setting.value, setting.raw) {
-            // A client id of digits only is a text; see `Setting::raw`.
-            (toml::Value::Integer(_), Some(raw)) if key == "finch.client_id" => toml::Value::String(raw),
-            (value, _) => value,
-        };
-        origins.push(Origin { key, value, is_reference, place: setting.place });
+        let is_reference =
+            matches!(
+                key.as_str(),
+                "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
+            ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
+        origins.push(Origin { key, value: setting.value, is_reference, place: setting.place });
     }
     origins
 }

@@ -33,7 +33,9 @@ pub(super) fn reference(setting: &Setting) -> Check<Reference> {
     if let Some(path) = text.strip_prefix("file:") {
         return match path {
             "" => Err(Complaint::new("names no file").hint("write file:PATH")),
-            _ if path.starts_with("//") => Err(Complaint::new("is a file:// address").hint("write file:/PATH")),
+            _ if path.starts_with("//") => {
+                Err(Complaint::new("is a file:// address").hint("write file:/PATH"))
+            }
             _ if path.contains('\0') => Err(Complaint::new("names a file that cannot be")),
             _ => Ok(Reference::File(path.into())),
         };
@@ -86,8 +88,9 @@ pub(super) fn resolve(reference: &Reference, env: &Environ) -> Check<Zeroizing<S
 
 fn read(path: &Path) -> Check<Zeroizing<String>> {
     let refers = |what: String| Complaint::new(format!("refers to {}, which {what}", path.display()));
-    let unreadable =
-        |error: std::io::Error| refers(format!("cannot be read: {error}")).hint("mount it, or name another place");
+    let unreadable = |error: std::io::Error| {
+        refers(format!("cannot be read: {error}")).hint("mount it, or name another place")
+    };
     // Room for all of it at once, so that no copy stays behind where a buffer grew; one byte more tells that it is too large.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
     let file = File::open(path).map_err(unreadable)?;
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     fn setting(text: &str) -> Setting {
-        Setting { value: text.into(), raw: None, place: Place::Variable("X".to_owned()) }
+        Setting { value: text.into(), place: Place::Default { line: 1, column: 1 } }
     }
 
     fn resolved(text: &str, env: &Environ) -> Check<String> {
@@ -136,9 +139,12 @@ mod tests {
     fn a_secret_file_loses_one_line_break_at_its_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("secret");
-        for (content, read) in
-            [("s3cret", Ok("s3cret")), ("s3cret\n", Ok("s3cret")), ("s3cret\r\n", Ok("s3cret")), (" s ", Ok(" s "))]
-        {
+        for (content, read) in [
+            ("s3cret", Ok("s3cret")),
+            ("s3cret\n", Ok("s3cret")),
+            ("s3cret\r\n", Ok("s3cret")),
+            (" s ", Ok(" s ")),
+        ] {
             std::fs::write(&path, content).expect("written");
             let text = format!("file:{}", path.display());
             assert_eq!(resolved(&text, &Environ::default()), read.map(str::to_owned), "{content:?}");

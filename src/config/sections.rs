@@ -52,8 +52,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
 
 fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     let base_url = r.get("finch.base_url", base_url);
-    let environment =
-        r.get("finch.environment", |s| word(s, &Environment::ALL.map(|e| (e.as_str(), e))));
+    let environment = r.get("finch.environment", |s| word(s, &Environment::ALL.map(|e| (e.as_str(), e))));
     let client_id = client_id(r);
     let client_secret = if r.is_empty("finch.client_secret") {
         r.complain("finch.client_secret", Complaint::new("is empty").hint("write file:… or env:…"));
@@ -103,7 +102,9 @@ fn ca_file(s: &Setting) -> Check<PathBuf> {
     match std::fs::metadata(&path) {
         Ok(file) if file.is_dir() => Err(complaint("is a folder").hint("name a PEM file")),
         Ok(_) => Ok(path),
-        Err(error) => Err(complaint(&format!("cannot be used: {error}")).hint("name a PEM file that is there")),
+        Err(error) => {
+            Err(complaint(&format!("cannot be used: {error}")).hint("name a PEM file that is there"))
+        }
     }
 }
 
@@ -139,12 +140,7 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let key = r.get("vault.key", key_source);
     let key_group_readable = r.get("vault.key_group_readable", flag);
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
-    Some(Vault {
-        store: store?,
-        key: key?,
-        key_group_readable: key_group_readable?,
-        cache_ttl: cache_ttl?,
-    })
+    Some(Vault { store: store?, key: key?, key_group_readable: key_group_readable?, cache_ttl: cache_ttl? })
 }
 
 /// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.
@@ -153,9 +149,12 @@ fn store(s: &Setting) -> Check<Store> {
     if let Some(path) = text.strip_prefix("sqlite:") {
         return match path {
             "" => Err(Complaint::new("names no file").hint("write sqlite:PATH")),
-            ":memory:" => Err(Complaint::new("would forget every connection at exit").hint("write sqlite:PATH")),
+            ":memory:" => {
+                Err(Complaint::new("would forget every connection at exit").hint("write sqlite:PATH"))
+            }
             _ if path.starts_with("//") => {
-                Err(Complaint::new("is a sqlite:// address").hint(format!("write {}", s.written("sqlite:/PATH"))))
+                Err(Complaint::new("is a sqlite:// address")
+                    .hint(format!("write {}", s.written("sqlite:/PATH"))))
             }
             _ => Ok(Store::Sqlite(path.into())),
         };
@@ -227,8 +226,11 @@ fn products(r: &mut Reader<'_>) -> Option<ProductLimits> {
         let key = limit_key(product);
         // A product that only inherits a wrong default has nothing wrong of its own.
         let inherits = r.place("limits.products.default") == r.place(&key);
-        let limit =
-            if inherits { r.again(&key, |s| calls(s, CALLS_MAX)) } else { r.get(&key, |s| calls(s, CALLS_MAX)) };
+        let limit = if inherits {
+            r.again(&key, |s| calls(s, CALLS_MAX))
+        } else {
+            r.get(&key, |s| calls(s, CALLS_MAX))
+        };
         match limit {
             Some(limit) => limits.push((product, limit)),
             None => is_sound = false,
@@ -254,13 +256,13 @@ fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {
 }
 
 fn circle(s: &Setting) -> Check<Circle> {
-    match s.text() {
-        Err(_) if s.value.is_array() => Err(not_available("a list", "\"all\"")),
-        Ok(text) if s.value.is_array() || text.ends_with('%') => {
-            Err(not_available("less than everyone", "\"all\""))
-        }
-        _ => word(s, &[("all", Circle::All)]),
+    if s.value.is_array() {
+        return Err(not_available("a list", "\"all\""));
     }
+    if s.text()?.ends_with('%') {
+        return Err(not_available("less than everyone", "\"all\""));
+    }
+    word(s, &[("all", Circle::All)])
 }
 
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {
