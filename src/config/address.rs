@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn setting(text: &str) -> Setting {
-        Setting { value: text.into(), raw: None, place: Place::Variable("X".to_owned()) }
+        Setting { value: text.into(), place: Place::Default { line: 1, column: 1 } }
     }
 
     #[test]

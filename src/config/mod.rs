@@ -41,6 +41,17 @@ pub struct Loaded {
     pub origins: Vec<Origin>,
 }
 
+impl Loaded {
+    /// A key's value as the operator, or the manual, wrote it.
+    pub fn written(&self, key: &str) -> String {
+        match self.origins.iter().find(|origin| origin.key == key).map(|origin| &origin.value) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        }
+    }
+}
+
 /// One key's value as written, and who wrote it.
 #[derive(Debug, Clone)]
 pub struct Origin {

@@ -6,12 +6,15 @@ use super::environ::Environ;
 use super::problem::{Check, Complaint, Place, Problems, nearest, shown};
 use super::value::Setting;
 use crate::types::Product;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Value;
 
 /// The settings of every key, and what is wrong with them so far.
 pub(super) struct Reader<'a> {
     /// Every key there is, in the order of the manual.
     pub(super) keys: Vec<String>,
+    /// The keys that are written as texts: a client id of digits only is still a text.
+    texts: BTreeSet<String>,
     pub(super) settings: BTreeMap<String, Setting>,
     pub(super) env: &'a Environ,
     pub(super) problems: Problems,
@@ -28,11 +31,12 @@ impl<'a> Reader<'a> {
         let mut leaves = document::leaves(manual, &place, &is_value, &mut problems);
         leaves.sort_by(|a, b| a.key_place.cmp(&b.key_place));
         let mut keys: Vec<String> = leaves.iter().map(|leaf| leaf.key.clone()).collect();
+        let texts = leaves.iter().filter(|leaf| leaf.value.is_str()).map(|leaf| leaf.key.clone()).collect();
         let after_products = keys.iter().rposition(|key| key.starts_with(PRODUCTS)).map_or(0, |at| at + 1);
         let more =
             Product::ALL.into_iter().map(limit_key).filter(|key| !keys.contains(key)).collect::<Vec<_>>();
         keys.splice(after_products..after_products, more);
-        let mut reader = Self { keys, settings: BTreeMap::new(), env, problems };
+        let mut reader = Self { keys, texts, settings: BTreeMap::new(), env, problems };
         reader.lay(leaves);
         reader
     }
@@ -48,7 +52,7 @@ impl<'a> Reader<'a> {
         leaves.sort_by(|a, b| a.key_place.cmp(&b.key_place));
         for Leaf { key, key_place, value, place } in leaves {
             if self.keys.contains(&key) {
-                self.settings.insert(key, Setting { value, raw: None, place });
+                self.settings.insert(key, Setting { value, place });
             } else if !self.is_section(&key) {
                 let suggestion = self.meant(&key).map(|meant| format!("did you mean `{meant}`?"));
                 self.problems.push(key_place, format!("unknown key `{}`", shown(&key)), suggestion);
@@ -78,8 +82,12 @@ impl<'a> Reader<'a> {
                 self.problems.push(place, what.to_owned(), suggestion);
                 continue;
             };
-            let value = document::value_of_text(text);
-            self.settings.insert(key.clone(), Setting { value, raw: Some(text.to_owned()), place });
+            let value = match document::value_of_text(text) {
+                value @ (Value::String(_) | Value::Array(_) | Value::Table(_)) => value,
+                _ if self.texts.contains(key) => Value::String(text.to_owned()),
+                value => value,
+            };
+            self.settings.insert(key.clone(), Setting { value, place });
         }
     }
 

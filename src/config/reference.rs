@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn setting(text: &str) -> Setting {
-        Setting { value: text.into(), raw: None, place: Place::Variable("X".to_owned()) }
+        Setting { value: text.into(), place: Place::Default { line: 1, column: 1 } }
     }
 
     fn resolved(text: &str, env: &Environ) -> Check<String> {

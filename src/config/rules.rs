@@ -4,7 +4,7 @@
 use super::address::{Address, address, base_url};
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::value::{duration, duration_or_zero, whole};
+use super::value::{duration_or_zero, whole};
 
 /// Holds every rule against the settings.
 pub(super) fn hold(r: &mut Reader<'_>) {
@@ -12,36 +12,27 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     door_users(r);
     finch_is_not_perch(r);
     no_shared_quota_in_memory(r);
-    order(r, "finch.connect_timeout", "finch.timeout");
-    order(r, "limits.pad", "limits.window");
-    order(r, "limits.arrival_bound", "limits.window");
-    order(r, "limits.wait.interactive", "limits.wait.batch");
-    let count = |r: &Reader<'_>, key| r.again(key, |s| whole(s, 1, u32::MAX));
-    if let (Some(one), Some(all)) = (count(r, "limits.queue.per_customer"), count(r, "limits.queue.total"))
-        && one > all
-    {
-        let what = format!("is {one}, more than `limits.queue.total`, {all}");
-        r.complain("limits.queue.per_customer", Complaint::new(what));
-    }
+    waits(r);
 }
 
-/// One duration may not be longer than another.
-fn order(r: &mut Reader<'_>, shorter: &str, longer: &str) {
-    let (Some(short), Some(long)) = (r.again(shorter, duration_or_zero), r.again(longer, duration)) else {
+/// Who has a person behind it does not wait longer than a job.
+fn waits(r: &mut Reader<'_>) {
+    const PERSON: &str = "limits.wait.interactive";
+    const JOB: &str = "limits.wait.batch";
+    let (Some(person), Some(job)) = (r.again(PERSON, duration_or_zero), r.again(JOB, duration_or_zero))
+    else {
         return;
     };
-    if short <= long {
+    if person <= job {
         return;
     }
     let text = |key| r.again(key, |s| s.text().map(str::to_owned)).unwrap_or_default();
-    let (short, long) = (text(shorter), text(longer));
+    let (person, job) = (text(PERSON), text(JOB));
     // The one to look at is the one that the operator wrote.
-    if r.is_default(shorter) {
-        let what = format!("is {long}, shorter than `{shorter}`, {short}");
-        r.complain(longer, Complaint::new(what));
+    if r.is_default(PERSON) {
+        r.complain(JOB, Complaint::new(format!("is {job}, shorter than `{PERSON}`, {person}")));
     } else {
-        let what = format!("is {short}, longer than `{longer}`, {long}");
-        r.complain(shorter, Complaint::new(what));
+        r.complain(PERSON, Complaint::new(format!("is {person}, longer than `{JOB}`, {job}")));
     }
 }
 

@@ -256,13 +256,13 @@ fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {
 }
 
 fn circle(s: &Setting) -> Check<Circle> {
-    match s.text() {
-        Err(_) if s.value.is_array() => Err(not_available("a list", "\"all\"")),
-        Ok(text) if s.value.is_array() || text.ends_with('%') => {
-            Err(not_available("less than everyone", "\"all\""))
-        }
-        _ => word(s, &[("all", Circle::All)]),
+    if s.value.is_array() {
+        return Err(not_available("a list", "\"all\""));
     }
+    if s.text()?.ends_with('%') {
+        return Err(not_available("less than everyone", "\"all\""));
+    }
+    word(s, &[("all", Circle::All)])
 }
 
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {

@@ -51,7 +51,7 @@ pub struct Finch {
     pub ca_file: Option<PathBuf>,
     /// The longest wait for one answer; 370 s.
     pub timeout: Duration,
-    /// The longest wait for a connection, TLS included; 10 s. Not longer than `timeout`.
+    /// The longest wait for a connection, TLS included; 10 s.
     pub connect_timeout: Duration,
 }
 
@@ -101,7 +101,7 @@ pub struct Vault {
 /// Where sealed connections are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
-    /// An SQLite file.
+    /// A file of `SQLite`.
     Sqlite(PathBuf),
 }
 
@@ -114,7 +114,7 @@ pub struct Limits {
     pub replicas: NonZeroU32,
     /// Finch's window; 60 s.
     pub window: Duration,
-    /// Added to the window against clocks of different speed; 100 ms. Not longer than `window`.
+    /// Added to the window against clocks of different speed; 100 ms.
     pub pad: Duration,
     /// After this long without an answer a call counts as arrived; 5 s. `None`: never before its answer.
     pub arrival_bound: Option<Duration>,
@@ -184,7 +184,7 @@ pub struct Waits {
 /// How many calls may wait at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// For one customer; 200. Not more than `total`.
+    /// For one customer; 200.
     pub per_customer: NonZeroU32,
     /// In all; 10 000.
     pub total: NonZeroU32,

@@ -1,4 +1,6 @@
-//! What an operator sees: which configurations load, as what, and how the others are refused.
+//! What an operator sees: which configurations load, and as what. How the others are refused is in `refusals`.
+
+mod refusals;
 
 use super::*;
 use crate::types::Product;
@@ -18,24 +20,6 @@ fn load_text(text: &str, env: &Environ) -> Result<Loaded, Problems> {
     let path = folder.path().join("perch.toml");
     std::fs::write(&path, text).expect("written");
     load(Some(&path), env)
-}
-
-/// The problems of `text`, each as `LINE:COLUMN message; suggestion` or `VARIABLE message; suggestion`.
-fn problems_of(text: &str, env: &Environ) -> Vec<String> {
-    let problems = load_text(text, env).expect_err("refused");
-    problems
-        .iter()
-        .map(|problem| {
-            let place = match (problem.place.line(), problem.place.column()) {
-                (Some(line), Some(column)) => format!("{line}:{column}"),
-                _ => problem.place.variable().unwrap_or("whole file").to_owned(),
-            };
-            match &problem.suggestion {
-                Some(suggestion) => format!("{place} {}; {suggestion}", problem.message),
-                None => format!("{place} {}", problem.message),
-            }
-        })
-        .collect()
 }
 
 #[test]

@@ -9,8 +9,6 @@ use toml::Value;
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,
-    /// The raw text, when it comes from the environment: a client id of digits only is still a text.
-    pub(super) raw: Option<String>,
     pub(super) place: Place,
 }
 
@@ -25,7 +23,7 @@ impl Setting {
 
     /// A text as it has to be written where this setting stands.
     pub(super) fn written(&self, text: &str) -> String {
-        if self.raw.is_some() { text.to_owned() } else { format!("\"{text}\"") }
+        if self.place.variable().is_some() { text.to_owned() } else { format!("\"{text}\"") }
     }
 }
 
@@ -113,12 +111,14 @@ pub(super) fn duration(setting: &Setting) -> Check<Duration> {
 /// A duration such as `15s`, `0s` included.
 pub(super) fn duration_or_zero(setting: &Setting) -> Check<Duration> {
     const FORM: &str = "a duration is a whole number and one of ms, s, m, h, d";
+    let no_unit = |n: &str| {
+        Complaint::new(format!("is {n} without a unit; {FORM}"))
+            .hint(format!("write {}", setting.written(&format!("{n}s"))))
+    };
     let text = match &setting.value {
+        Value::String(text) if is_digits(text) => return Err(no_unit(&shown(text))),
         Value::String(text) => text,
-        Value::Integer(n) => {
-            return Err(Complaint::new(format!("is {n} without a unit; {FORM}"))
-                .hint(format!("write {}", setting.written(&format!("{n}s")))));
-        }
+        Value::Integer(n) => return Err(no_unit(&n.to_string())),
         other => return Err(Complaint::new(format!("is {}; {FORM}", kind(other))).hint("write \"15s\"")),
     };
     let (digits, unit) = number_and_unit(text);
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn setting(value: impl Into<Value>) -> Setting {
-        Setting { value: value.into(), raw: None, place: Place::Variable("X".to_owned()) }
+        Setting { value: value.into(), place: Place::Default { line: 1, column: 1 } }
     }
 
     #[test]

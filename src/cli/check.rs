@@ -1,0 +1,206 @@
+//! `perch check`: the validation of startup without the start. All problems at once, or the facts that matter.
+
+use crate::config::{self, Environ, Loaded, Problems};
+use crate::types::Product;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// The exit code of a command that did what it was asked.
+pub const DONE: u8 = 0;
+
+/// The exit code of a bad configuration; `EX_USAGE` of sysexits.
+pub const BAD_CONFIGURATION: u8 = 64;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What `perch check` can be told.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CheckArgs {
+    /// How to print the findings
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Reads the configuration as `serve` would, prints what it found, and returns the exit code: [`DONE`], or
+/// [`BAD_CONFIGURATION`]. `named` is the file of `-c`. Facts and JSON go to `out`, problems for people to `err`.
+///
+/// # Errors
+/// Nothing but a handle that cannot be written.
+pub fn run(
+    named: Option<&Path>,
+    env: &Environ,
+    args: &CheckArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
+    let path = config::locate(named, env);
+    let loaded = match config::load(path.as_deref(), env) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems, args.output, out, err),
+    };
+    let facts = facts(path.as_deref(), &loaded);
+    match args.output {
+        Output::Text => {
+            for (name, fact) in facts {
+                writeln!(out, "ok  {name:<14}{fact}")?;
+            }
+        }
+        Output::Json => {
+            let facts: serde_json::Map<_, _> =
+                facts.into_iter().map(|(n, f)| (n.to_owned(), f.into())).collect();
+            writeln!(out, "{}", serde_json::json!({ "ok": true, "facts": facts }))?;
+        }
+    }
+    Ok(DONE)
+}
+
+/// Prints the problems of a configuration, for any command that cannot go on with it.
+///
+/// # Errors
+/// Nothing but a handle that cannot be written.
+pub fn refuse(
+    problems: &Problems,
+    output: Output,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
+    match output {
+        Output::Text => writeln!(err, "{problems}")?,
+        Output::Json => {
+            let list: Vec<_> = problems.iter().collect();
+            writeln!(
+                out,
+                "{}",
+                serde_json::json!({ "ok": false, "count": problems.count(), "problems": list })
+            )?;
+        }
+    }
+    Ok(BAD_CONFIGURATION)
+}
+
+/// What an operator wants to see before a start: whom perch will call, as whom, where it listens, what it may spend.
+fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let config = &loaded.config;
+    let written = |key| loaded.written(key);
+    let file = match path {
+        Some(path) => path.display().to_string(),
+        None => "no file; the defaults and the environment".to_owned(),
+    };
+    let references = loaded.origins.iter().filter(|origin| origin.is_reference);
+    let secrets: Vec<String> =
+        references.map(|origin| format!("{} from {}", origin.key, written(&origin.key))).collect();
+    let limits: Vec<String> = Product::ALL
+        .into_iter()
+        .filter_map(|product| Some(format!("{product} {}", config.limits.products.of(product)?)))
+        .collect();
+    vec![
+        ("configuration", file),
+        (
+            "finch",
+            format!(
+                "{}, {}, application {}",
+                config.finch.base_url, config.finch.environment, config.finch.client_id
+            ),
+        ),
+        ("secrets", secrets.join(", ")),
+        (
+            "doors",
+            format!(
+                "proxy {}, admin {}, webhooks {}",
+                config.listen.proxy,
+                config.listen.admin,
+                written("listen.webhooks")
+            ),
+        ),
+        (
+            "vault",
+            format!("{}, key {}; both are opened at start", written("vault.store"), written("vault.key")),
+        ),
+        (
+            "limits",
+            format!(
+                "in {}: {}; in {}: {} from this address",
+                written("limits.window"),
+                limits.join(", "),
+                written("limits.ip.window"),
+                config.limits.ip.requests
+            ),
+        ),
+        (
+            "apps",
+            format!(
+                "auth {}, writes {}, pass_through {}",
+                written("apps.auth"),
+                written("apps.writes"),
+                config.apps.pass_through
+            ),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, env: &Environ, output: Output) -> (u8, String, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("perch.toml");
+        std::fs::write(&path, text).expect("written");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code =
+            run(Some(&path), env, &CheckArgs { output }, &mut out, &mut err).expect("memory can be written");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (code, text(out), text(err))
+    }
+
+    fn environ() -> Environ {
+        [("FINCH_CLIENT_ID", "3fa85f64"), ("FINCH_CLIENT_SECRET", "hunter2")].into_iter().collect()
+    }
+
+    #[test]
+    fn a_sound_configuration_is_told_in_facts_without_its_secrets() {
+        let (code, out, err) = check("[apps]\nwrites = \"allow\"", &environ(), Output::Text);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.lines().all(|line| line.starts_with("ok  ")), "{out}");
+        for fact in [
+            "https://api.tryfinch.com, production, application 3fa85f64",
+            "finch.client_secret from env:FINCH_CLIENT_SECRET",
+            "proxy 127.0.0.1:4600, admin 127.0.0.1:4601, webhooks off",
+            "in 60s: company 20, directory 20,",
+            "writes allow",
+        ] {
+            assert!(out.contains(fact), "{fact}: {out}");
+        }
+        let (code, json, _) = check("", &environ(), Output::Json);
+        let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!((code, answer["ok"].as_bool()), (0, Some(true)));
+        assert_eq!(answer["facts"]["vault"], "sqlite:perch.db, key file:perch.key; both are opened at start");
+        assert!(!out.contains("hunter2") && !json.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_bad_configuration_ends_with_64_and_all_its_problems() {
+        let text = "[limits]\nwindow = 60\nreplica = 1";
+        let (code, out, err) = check(text, &environ(), Output::Text);
+        assert_eq!((code, out.as_str()), (64, ""));
+        assert!(
+            err.contains("perch.toml:2:10: `limits.window`") && err.contains("perch.toml:3:1: unknown key")
+        );
+        assert!(err.ends_with("2 problems in the configuration\n"), "{err}");
+
+        let (code, out, err) = check(text, &environ(), Output::Json);
+        assert_eq!((code, err.as_str()), (64, ""));
+        let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((answer["ok"].as_bool(), answer["count"].as_u64()), (Some(false), Some(2)));
+        assert_eq!(answer["problems"][1]["line"].as_u64(), Some(3));
+        assert_eq!(answer["problems"][1]["suggestion"], "did you mean `limits.replicas`?");
+    }
+}

@@ -1,0 +1,384 @@
+//! How a configuration that cannot hold is refused: where, in which words, with which suggestion.
+
+use super::super::*;
+use super::{environ, load_text};
+use tempfile::TempDir;
+
+/// The problems of `text`, each as `LINE:COLUMN message; suggestion` or `VARIABLE message; suggestion`.
+fn problems_of(text: &str, env: &Environ) -> Vec<String> {
+    let problems = load_text(text, env).expect_err("refused");
+    problems
+        .iter()
+        .map(|problem| {
+            let place = match (problem.place.line(), problem.place.column()) {
+                (Some(line), Some(column)) => format!("{line}:{column}"),
+                _ => problem.place.variable().unwrap_or("whole file").to_owned(),
+            };
+            match &problem.suggestion {
+                Some(suggestion) => format!("{place} {}; {suggestion}", problem.message),
+                None => format!("{place} {}", problem.message),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_mistake_of_a_file_is_reported_at_once_with_its_place_and_what_to_write() {
+    let text = r#"[finch]
+base_url = "http://api.tryfinch.com"
+environment = "prod"
+client_secret = "hunter2"
+timeout = 370
+
+[limts]
+window = "60s"
+
+[limits]
+store = "redis://:hunter2@cache:6379"
+window = "60 seconds"
+replicas = 3
+
+[listen]
+proxy = "0.0.0.0:4600"
+admin = "0.0.0.0:4600"
+"#;
+    assert_eq!(
+        problems_of(text, &environ(&[])),
+        [
+            "2:12 `finch.base_url` is http:// to another machine; tokens would travel in the clear; write https://",
+            "3:15 `finch.environment` is \"prod\"; it can be \"production\", \"development\" or \"sandbox\"",
+            "4:17 `finch.client_secret` is neither file: nor env:; write file:… or env:…; \
+             secrets never stand in the configuration",
+            "5:11 `finch.timeout` is 370 without a unit; a duration is a whole number and one of ms, s, m, h, d; \
+             write \"370s\"",
+            "8:1 unknown key `limts.window`; did you mean `limits.window`?",
+            "11:9 `limits.store` is redis://…, which is not available in this version; `memory` is",
+            "12:10 `limits.window` is \"60 seconds\"; a duration is a whole number and one of ms, s, m, h, d; \
+             write \"60s\"",
+            "13:12 `limits.replicas` is 3, and quota is kept in each one's memory: every replica would spend the \
+             whole of it and Finch would see 3 times; write 1; a shared store is not available in this version",
+            "16:9 `listen.proxy` is 0.0.0.0:4600, which other machines can reach, and `apps.auth` = \"loopback\" \
+             lets in whoever reaches it; listen on 127.0.0.1, [::1] or unix:/…, beside the app",
+            "17:9 `listen.admin` is 0.0.0.0:4600, where `listen.proxy` listens already; \
+             give each door a place of its own",
+            "17:9 `listen.admin` is 0.0.0.0:4600, which other machines can reach, and there is no `admin.token`; \
+             set admin.token to file:… or env:…, or listen on 127.0.0.1",
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_hold_is_refused_where_it_stands() {
+    let long_path = format!("[listen]\nproxy = \"unix:/{}\"", "x".repeat(200));
+    for (text, expected) in [
+        // Spelling.
+        ("[limits]\nwindw = \"60s\"", "2:1 unknown key `limits.windw`; did you mean `limits.window`?"),
+        ("[finch]\nreplicas = 1", "2:1 unknown key `finch.replicas`; did you mean `limits.replicas`?"),
+        ("\"limits.window\" = \"5s\"", "1:1 unknown key `\"limits.window\"`; did you mean `limits.window`?"),
+        (
+            "[limits.products]\npay_statement = 3",
+            "2:1 unknown key `limits.products.pay_statement`; \
+          did you mean `limits.products.pay-statement`?",
+        ),
+        ("[wibble]\nwobble = 1", "2:1 unknown key `wibble.wobble`"),
+        ("[wibble]", "1:2 unknown key `wibble`"),
+        ("[\"wib\\u001bble\"]", "1:2 unknown key `wib\\u{1b}ble`"),
+        ("limits = 5", "1:10 `limits` is a section, not a value; write [limits] and its keys below"),
+        (
+            "[[limits]]\nwindow = \"60s\"",
+            "1:1 `limits` is a section, not a value; \
+          write [limits] and its keys below",
+        ),
+        ("[finch.timeout]\nseconds = 5", "2:1 unknown key `finch.timeout.seconds`"),
+        // TOML.
+        ("[limits]\nwindow = \"60s\"\nwindow = \"61s\"", "3:1 `window` is set twice; keep one of them"),
+        (
+            "[limits]\nreplicas = 99999999999999999999",
+            "2:12 `limits.replicas` is a number beyond what 64 bits can hold",
+        ),
+        // Types.
+        (
+            "[apps]\npass_through = \"no\"",
+            "2:16 `apps.pass_through` is \"no\"; true or false, without quotes, is \
+          needed; write false",
+        ),
+        ("[apps]\npass_through = 0", "2:16 `apps.pass_through` is a whole number; true or false is needed"),
+        (
+            "[limits]\nreplicas = \"1\"",
+            "2:12 `limits.replicas` is a text; a whole number is needed; \
+          write 1, without quotes",
+        ),
+        (
+            "[limits]\nreplicas = 1.0",
+            "2:12 `limits.replicas` is a number with a fraction; a whole number is needed",
+        ),
+        ("[finch]\nclient_id = 7", "2:13 `finch.client_id` is a whole number; a text in quotes is needed"),
+        ("[log]\nlevel = [\"info\"]", "2:9 `log.level` is a list; a text in quotes is needed"),
+        (
+            "[log]\nlevel = \"inof\"",
+            "2:9 `log.level` is \"inof\"; it can be \"error\", \"warn\", \"info\", \"debug\" \
+          or \"trace\"; did you mean \"info\"?",
+        ),
+        // Bounds.
+        (
+            "[limits.products]\ndirectory = 0",
+            "2:13 `limits.products.directory` is 0; it must be between 1 and 100000",
+        ),
+        (
+            "[limits.products]\ndefault = -1",
+            "2:11 `limits.products.default` is -1; it must be between 1 and 100000",
+        ),
+        ("[limits.ip]\nrequests = 0", "2:12 `limits.ip.requests` is 0; it must be between 1 and 100000"),
+        ("[limits]\nreplicas = 0", "2:12 `limits.replicas` is 0; it must be between 1 and 4294967295"),
+        ("[finch]\ntimeout = \"0s\"", "2:11 `finch.timeout` is zero; it must be longer"),
+        (
+            "[listen]\nrequest_bytes_max = \"2GiB\"",
+            "2:21 `listen.request_bytes_max` must be between 1KiB and 1GiB",
+        ),
+        (
+            "[listen]\nconnections_max = 0",
+            "2:19 `listen.connections_max` is 0; it must be between 1 and 100000",
+        ),
+        (&long_path, "2:9 `listen.proxy` has a path of 201 bytes; a socket's can have 107"),
+        // What this version does not have.
+        (
+            "[vault]\nstore = \"postgres://u:hunter2@db/perch\"",
+            "2:9 `vault.store` is postgres://…, which is not available in \
+          this version; `sqlite:PATH` is",
+        ),
+        ("[vault]\nstore = \"perch.db\"", "2:9 `vault.store` does not begin with sqlite:; write sqlite:PATH"),
+        (
+            "[vault]\nstore = \"sqlite::memory:\"",
+            "2:9 `vault.store` would forget every connection at exit; \
+          write sqlite:PATH",
+        ),
+        (
+            "[vault]\nkey = \"aws-kms:arn\"",
+            "2:7 `vault.key` is aws-kms:…, which is not available in this version; \
+          `file:` and `env:` are",
+        ),
+        (
+            "[vault]\nkey = \"aHVudGVyMg==\"",
+            "2:7 `vault.key` is neither file: nor env:; write file:… or env:…; \
+          secrets never stand in the configuration",
+        ),
+        (
+            "[limits]\nstore = \"memroy\"",
+            "2:9 `limits.store` is \"memroy\"; it can be \"memory\"; \
+          did you mean \"memory\"?",
+        ),
+        (
+            "[apps]\nauth = \"mtls\"",
+            "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"loopback\" is",
+        ),
+        (
+            "[listen]\nwebhooks = \"0.0.0.0:4602\"",
+            "2:12 `listen.webhooks` is a door for webhooks, which is not available in this \
+          version; \"off\" is",
+        ),
+        (
+            "[rollout]\ncustomers = [\"acme\"]",
+            "2:13 `rollout.customers` is a list, which is not available in this version; \
+          \"all\" is",
+        ),
+        (
+            "[rollout]\nproviders = \"10%\"",
+            "2:13 `rollout.providers` is less than everyone, which is not available in this \
+          version; \"all\" is",
+        ),
+        (
+            "[merge]\nbatch = true",
+            "2:9 `merge.batch` is true, which is not available in this version; false is",
+        ),
+        (
+            "[merge]\ncache = { company = \"10m\" }",
+            "2:9 `merge.cache` is a table with something in it, which is not available in this \
+          version; {} is",
+        ),
+        (
+            "[merge.cache]\ncompany = \"10m\"",
+            "1:1 `merge.cache` is a table with something in it, which is not available in this \
+          version; {} is",
+        ),
+        // Between keys.
+        (
+            "[listen]\nproxy = \"127.0.0.1:4601\"",
+            "2:9 `listen.proxy` is 127.0.0.1:4601, where `listen.admin` listens \
+          already; give each door a place of its own",
+        ),
+        (
+            "[finch]\nbase_url = \"http://localhost:4600\"",
+            "2:12 `finch.base_url` is http://localhost:4600, perch's own \
+          `listen.proxy`: it would call itself; name the address of Finch or of the simulator",
+        ),
+        (
+            "[finch]\nbase_url = \"http://127.0.0.1:4601\"",
+            "2:12 `finch.base_url` is http://127.0.0.1:4601, perch's own \
+          `listen.admin`: it would call itself; name the address of Finch or of the simulator",
+        ),
+        (
+            "[limits.wait]\ninteractive = \"11m\"",
+            "2:15 `limits.wait.interactive` is 11m, longer than \
+          `limits.wait.batch`, 10m",
+        ),
+        (
+            "[limits.wait]\nbatch = \"5s\"",
+            "2:9 `limits.wait.batch` is 5s, shorter than `limits.wait.interactive`, 15s",
+        ),
+        ("[finch]\nclient_secret = \"\"", "2:17 `finch.client_secret` is empty; write file:… or env:…"),
+        (
+            "[finch]\nclient_id = \" x\"",
+            "2:13 `finch.client_id` has control characters or blanks at its ends; \
+          write the id, file:… or env:…",
+        ),
+    ] {
+        assert_eq!(problems_of(text, &environ(&[])), [expected], "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_its_line() {
+    for (text, place) in [
+        ("[limits]\nwindow = 60s", "2:10"),
+        ("[apps]\npass_through = no\n", "2:16"),
+        ("[limits\nwindow = \"60s\"", "1:8"),
+        ("\n\nlimits: 5", "3:7"),
+        ("[limits]\nwindow = \"60s", "2:14"),
+    ] {
+        let problems = problems_of(text, &environ(&[]));
+        assert!(problems[0].starts_with(&format!("{place} not TOML: ")), "{text:?}: {problems:?}");
+    }
+    let two = problems_of("[apps]\npass_through = no\nwrites = yes\n", &environ(&[]));
+    assert_eq!(two.len(), 2, "{two:?}");
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_refused_before_it_costs_anything() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("perch.toml");
+    let nest = "a = {".repeat(10_000);
+    let dots = format!("{}b = 1", "a.".repeat(300_000));
+    let brackets = format!("x = {}", "[".repeat(100_000));
+    // As deep as the bounds on dots and brackets allow: taking it down must not exhaust the stack.
+    let chain = "a.".repeat(32) + "a = {\n";
+    let deepest = format!("{}b = 1{}", chain.repeat(32), "}".repeat(32));
+    let large = "# perch\n".repeat(1 << 18);
+    for (content, complaint) in [
+        (large.as_bytes(), "larger than 1 MiB"),
+        (&b"[limits]\n# \xff"[..], "not UTF-8"),
+        (nest.as_bytes(), "more than 32 inline tables"),
+        (dots.as_bytes(), "more than 32 dots"),
+        (brackets.as_bytes(), "not TOML"),
+        (deepest.as_bytes(), "unknown key `a.a.a."),
+    ] {
+        std::fs::write(&path, content).expect("written");
+        let problems = load(Some(&path), &environ(&[])).expect_err("refused").to_string();
+        assert!(problems.contains(complaint), "{complaint}: {problems:.300}");
+    }
+}
+
+#[test]
+fn thousands_of_problems_are_listed_up_to_a_bound() {
+    let text: String = (0..5_000).map(|n| format!("key{n} = 1\n")).collect();
+    let problems = load_text(&text, &environ(&[])).expect_err("refused");
+    assert_eq!((problems.count(), problems.iter().count()), (5_000, PROBLEMS_MAX));
+    let printed = problems.to_string();
+    assert!(printed.ends_with("… and 4800 more\n5000 problems in the configuration"), "{printed}");
+}
+
+#[test]
+fn without_the_application_nothing_starts_and_the_message_says_what_to_set() {
+    let problems = load(None, &Environ::default()).expect_err("refused").to_string();
+    for name in ["FINCH_CLIENT_ID", "FINCH_CLIENT_SECRET"] {
+        assert!(problems.contains(&format!("environment variable {name}, which is not set; set {name}")));
+    }
+    assert!(problems.ends_with("2 problems in the configuration"), "{problems}");
+}
+
+#[test]
+fn missing_secrets_are_reported_with_everything_else() {
+    let text = "[finch]\nwebhook_secret = \"file:/nowhere/secret\"\ntimeout = 1\nca_file = \"/nowhere/ca.pem\"\n\
+                [admin]\ntoken = \"env:ADMIN\"";
+    let problems = problems_of(text, &environ(&[]));
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(
+        problems[0]
+            .starts_with("2:18 `finch.webhook_secret` refers to /nowhere/secret, which cannot be read")
+    );
+    assert!(problems[2].starts_with("4:11 `finch.ca_file` is /nowhere/ca.pem, which cannot be used"));
+    assert!(
+        problems[3]
+            .starts_with("6:9 `admin.token` refers to the environment variable ADMIN, which is not set")
+    );
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_a_problem_at_its_name() {
+    for (name, value, expected) in [
+        ("PERCH_LIMTS__STORE", "memory", "no key of perch has this name; did you mean PERCH_LIMITS__STORE?"),
+        ("PERCH_limits__store", "memory", "no key of perch has this name; did you mean PERCH_LIMITS__STORE?"),
+        ("PERCH_LIMITS__PRODUCTS", "{}", "is a section; each of its keys has a variable of its own"),
+        ("PERCH_WIBBLE__WOBBLE", "1", "no key of perch has this name"),
+        (
+            "PERCH_LIMITS__STORE",
+            "redis://:hunter2@x",
+            "`limits.store` is redis://…, which is not available in this version; \
+          `memory` is",
+        ),
+        (
+            "PERCH_FINCH__CLIENT_SECRET",
+            "hunter2",
+            "`finch.client_secret` is neither file: nor env:; write file:… or \
+          env:…; secrets never stand in the configuration",
+        ),
+        (
+            "PERCH_FINCH__TIMEOUT",
+            "15",
+            "`finch.timeout` is 15 without a unit; a duration is a whole number and one of \
+          ms, s, m, h, d; write 15s",
+        ),
+        (
+            "PERCH_APPS__PASS_THROUGH",
+            "yes",
+            "`apps.pass_through` is \"yes\"; true or false, without quotes, is needed; \
+          write true",
+        ),
+    ] {
+        assert_eq!(problems_of("", &environ(&[(name, value)])), [format!("{name} {expected}")]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf_8_is_a_problem() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let bad = OsString::from_vec(vec![0xff]);
+    let env: Environ = [
+        ("FINCH_CLIENT_ID", OsString::from("x")),
+        ("FINCH_CLIENT_SECRET", bad.clone()),
+        ("PERCH_LOG__LEVEL", bad),
+    ]
+    .into_iter()
+    .collect();
+    let problems = load(None, &env).expect_err("refused").to_string();
+    assert!(problems.contains("PERCH_LOG__LEVEL: its value is not UTF-8"), "{problems}");
+    assert!(problems.contains("FINCH_CLIENT_SECRET, which is not UTF-8"), "{problems}");
+}
+
+#[test]
+fn problems_are_one_line_each_for_people_and_fields_for_programs() {
+    let problems =
+        load_text("[log]\nlevel = \"inof\"", &environ(&[("PERCH_X__Y", "1")])).expect_err("refused");
+    let json = serde_json::to_value(problems.iter().collect::<Vec<_>>()).expect("serialises");
+    assert_eq!((json[0]["line"].as_u64(), json[0]["column"].as_u64()), (Some(2), Some(9)));
+    assert!(json[0]["file"].as_str().is_some_and(|file| file.ends_with("perch.toml")));
+    assert_eq!(json[0]["suggestion"], "did you mean \"info\"?");
+    assert_eq!(
+        json[1],
+        serde_json::json!({"variable": "PERCH_X__Y", "message": "no key of perch has this name"})
+    );
+    let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
+    assert!(lines[0].contains("perch.toml:2:9: `log.level`") && lines[1].starts_with("PERCH_X__Y: "));
+    assert_eq!(lines[2], "2 problems in the configuration");
+}
