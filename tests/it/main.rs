@@ -1,2 +1,3 @@
-#[test]
-fn a() {}
+//! One binary for all behaviour: one file each.
+
+mod sim;
