@@ -1,0 +1,115 @@
+//! `perch sim`: the Finch simulator alone.
+
+use crate::sim::{Options, Scenario, Sim};
+use crate::types::ClientSecret;
+use clap::Args as ClapArgs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+
+/// Bad configuration (INTERFACE.md, exit codes).
+const BAD_CONFIGURATION: u8 = 64;
+/// A needed service is unavailable.
+const UNAVAILABLE: u8 = 69;
+
+/// A simulated Finch: its 48 endpoints, its limits and its failures, with invented customers.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:4700", value_name = "ADDR")]
+    pub listen: String,
+    /// Customers, limits and faults, as TOML
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// What all invented data follows from; goes before the scenario's
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The application's client id
+    #[arg(long, default_value = "sim-client", value_name = "ID")]
+    pub client_id: String,
+    /// A file with the application's client secret; else `FINCH_CLIENT_SECRET`, else `sim-secret`
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: Option<PathBuf>,
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+pub fn run(args: Args) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, why)) => {
+            // Nothing can be done about a stderr that is gone.
+            let _ = writeln!(std::io::stderr(), "perch sim: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(args: Args) -> Result<(), (u8, String)> {
+    let bad = |why: String| (BAD_CONFIGURATION, why);
+    let scenario = args.scenario.as_deref().map(read_scenario).transpose().map_err(bad)?.unwrap_or_default();
+    let client_secret = client_secret(args.client_secret_file.as_deref()).map_err(bad)?;
+    let customers = scenario.customers.len();
+    let faults = scenario.faults.len();
+    let sim = Sim::new(Options {
+        client_id: args.client_id.clone(),
+        client_secret,
+        seed: args.seed,
+        token_marker: None,
+        scenario,
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| (UNAVAILABLE, format!("cannot start its threads: {e}")))?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(&args.listen).await.map_err(|e| {
+            (UNAVAILABLE, format!("cannot listen on {}: {e}; choose another with --listen", args.listen))
+        })?;
+        let address = listener.local_addr().map_err(|e| (UNAVAILABLE, e.to_string()))?;
+        let mut out = std::io::stdout();
+        let _ = writeln!(
+            out,
+            "Finch simulator on http://{address}: 48 endpoints, client id {}, {customers} customers connected, \
+             {faults} faults; what it saw is at /_sim/report",
+            args.client_id
+        );
+        let _ = out.flush();
+        let stop = stopped().map_err(|e| (UNAVAILABLE, format!("cannot wait for signals: {e}")))?;
+        sim.serve(listener, stop).await;
+        Ok(())
+    })
+}
+
+fn read_scenario(path: &Path) -> Result<Scenario, String> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read the scenario {name}: {e}"))?;
+    Scenario::parse(&text, &name).map_err(|e| e.to_string())
+}
+
+fn client_secret(file: Option<&Path>) -> Result<ClientSecret, String> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|e| format!("cannot read the client secret {}: {e}", path.display()))?
+            .trim_end()
+            .to_owned(),
+        None => std::env::var("FINCH_CLIENT_SECRET").unwrap_or_else(|_| "sim-secret".to_owned()),
+    };
+    match text.is_empty() {
+        true => Err("the client secret is empty".to_owned()),
+        false => Ok(ClientSecret::new(text)),
+    }
+}
+
+/// Done at the first Ctrl-C or SIGTERM.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
