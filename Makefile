@@ -1,0 +1,34 @@
+# What a person or a machine may ask of this repository. Works from a fresh clone.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench advisories
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a simulator and a gateway with two customers, until Ctrl-C (ONCE=1: one round, then exit)
+	@scripts/setup.sh build
+	@cargo build --locked
+	@cargo run --locked --quiet -- demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: ## sets up what the tests need, then runs all of them
+	@scripts/setup.sh test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo build --locked
+	@scripts/sdks.sh
+	@scripts/tests.sh
+
+check: ## format, lints, documentation, house rules, licences: before you push
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo test --locked --quiet --test tidy
+	@scripts/deny.sh
+
+bench: ## measures what perch adds to a call, optimised build
+	@scripts/setup.sh build
+	cargo run --locked --release -q --example bench
+
+advisories: ## known weaknesses of the dependencies; fetches the RustSec database
+	cargo deny --locked check advisories

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs Finch's official SDKs at their pinned versions into .cache/sdk, for the tests that drive
+# perch with them. Does nothing when what is there is what is pinned.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+sdk=$PWD/.cache/sdk
+mkdir -p "$sdk"
+
+# Whether folder $1 was installed from exactly the text $2.
+is_fresh() { [ -f "$1/.installed-from" ] && [ "$(cat "$1/.installed-from")" = "$2" ]; }
+
+pins=$(python3 --version && cat tests/sdk/python/requirements.txt)
+if ! is_fresh "$sdk/python" "$pins"; then
+    echo "sdks: installing the Python SDK" >&2
+    rm -rf "$sdk/python"
+    python3 -m venv "$sdk/python"
+    "$sdk/python/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement tests/sdk/python/requirements.txt </dev/null || {
+        echo "sdks: pip could not install tests/sdk/python/requirements.txt. It needs PyPI or a mirror of it (PIP_INDEX_URL)." >&2
+        exit 1
+    }
+    printf '%s\n' "$pins" >"$sdk/python/.installed-from"
+fi
+
+pins=$(node --version && cat tests/sdk/node/package-lock.json)
+if ! is_fresh "$sdk/node" "$pins"; then
+    echo "sdks: installing the Node SDK" >&2
+    rm -rf "$sdk/node"
+    mkdir -p "$sdk/node"
+    cp tests/sdk/node/package.json tests/sdk/node/package-lock.json "$sdk/node/"
+    (cd "$sdk/node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2) || {
+        echo "sdks: npm could not install tests/sdk/node/package-lock.json. It needs the npm registry or a mirror (npm config set registry)." >&2
+        exit 1
+    }
+    printf '%s\n' "$pins" >"$sdk/node/.installed-from"
+fi

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Makes sure of the system's part of a build (`setup.sh build`) or of the tests (`setup.sh test`).
+# Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case "${1:-}" in
+build) wanted=(cc cmake) ;;
+test) wanted=(cc cmake python node npm) ;;
+*) echo "usage: scripts/setup.sh build|test" >&2; exit 2 ;;
+esac
+
+python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
+node_min=18     # the oldest with fetch built in; the SDK's authors support 20 and newer
+
+# Whether version $1 is $2 or newer.
+is_at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+have() {
+    case "$1" in
+    # A compiler without the C library's headers cannot build SQLite.
+    cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
+    cmake) cmake --version >/dev/null 2>&1 ;;
+    python)
+        python3 -c 'import ensurepip, venv' 2>/dev/null &&
+            is_at_least "$(python3 -c 'import platform; print(platform.python_version())')" "$python_min"
+        ;;
+    node) is_at_least "$(node --version 2>/dev/null | tr -d v)" "$node_min" ;;
+    npm) npm --version >/dev/null 2>&1 ;;
+    esac
+}
+
+packages_of() {
+    case "$1" in
+    cc) echo gcc libc6-dev ;;
+    cmake) echo cmake make ;;
+    python) echo python3 python3-venv ;;
+    node) echo nodejs ;;
+    npm) echo npm ;;
+    esac
+}
+
+describe() {
+    case "$1" in
+    cc) echo "a C compiler with the C library's headers (SQLite and zlib are compiled from source)" ;;
+    cmake) echo "cmake (zlib is built with it)" ;;
+    python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
+    node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
+    npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
+    esac
+}
+
+# Rust: never installed from here, because which toolchain a person uses is theirs to choose.
+rust_min=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+if ! command -v cargo >/dev/null || ! rust_now=$(rustc --version 2>/dev/null | cut -d' ' -f2); then
+    echo "setup: Rust is missing. Install $rust_min or newer from https://rustup.rs, then run this again." >&2
+    exit 1
+fi
+if ! is_at_least "$rust_now" "$rust_min"; then
+    echo "setup: Rust is $rust_now, perch needs $rust_min or newer. Run: rustup update stable" >&2
+    exit 1
+fi
+if [ "$1" = test ]; then
+    for part in fmt:rustfmt clippy:clippy; do
+        cargo "${part%%:*}" --version >/dev/null 2>&1 && continue
+        if command -v rustup >/dev/null && rustup component add "${part##*:}"; then continue; fi
+        echo "setup: Rust's ${part##*:} is missing. Run: rustup component add ${part##*:}" >&2
+        exit 1
+    done
+fi
+
+missing=()
+for thing in "${wanted[@]}"; do have "$thing" || missing+=("$thing"); done
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+read -ra packages <<<"$(for thing in "${missing[@]}"; do packages_of "$thing"; done | tr '\n' ' ')"
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }; then
+    echo "setup: installing ${packages[*]}" >&2
+    mkdir -p .cache
+    log=.cache/apt.log
+    apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null >>"$log" 2>&1; }
+    : >"$log"
+    # A list that cannot be renewed may still be good enough; the installation decides.
+    apt update || echo "setup: the package lists could not be renewed; see $log" >&2
+    apt install --yes --no-install-recommends "${packages[@]}" || {
+        echo "setup: apt-get could not install ${packages[*]}; the end of $log:" >&2
+        tail -n 5 "$log" >&2
+    }
+fi
+
+hash -r
+still=()
+for thing in "${missing[@]}"; do have "$thing" || still+=("$thing"); done
+[ "${#still[@]}" -eq 0 ] && exit 0
+echo "setup: missing on this machine:" >&2
+for thing in "${still[@]}"; do echo "  - $(describe "$thing")" >&2; done
+read -ra packages <<<"$(for thing in "${still[@]}"; do packages_of "$thing"; done | tr '\n' ' ')"
+echo "On Debian or Ubuntu: sudo apt-get update && sudo apt-get install --yes ${packages[*]}" >&2
+exit 1

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs every test: with nextest where it can be had in a moment, else with cargo's own runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! cargo nextest --version >/dev/null 2>&1 && cargo binstall -V >/dev/null 2>&1; then
+    cargo binstall --no-confirm --disable-telemetry cargo-nextest </dev/null >&2 || true
+fi
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked
+    # nextest leaves the examples in the documentation to cargo.
+    cargo test --locked --quiet --doc
+else
+    # Compiling nextest takes longer than compiling perch, so it is not done unasked.
+    echo "tests: cargo-nextest is not installed, so cargo test runs the same tests." >&2
+    echo "       To have it: cargo install cargo-nextest --locked" >&2
+    cargo test --locked --no-fail-fast
+fi
