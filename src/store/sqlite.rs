@@ -195,6 +195,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
 
