@@ -1,2 +1,7 @@
-//! The program: `perch`. All of it is in the library.
-fn main() {}
+//! The program: `perch`. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    perch::cli::main()
+}

@@ -129,12 +129,7 @@ fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
                 key.as_str(),
                 "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
             ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
-        let value = match (setting.value, setting.raw) {
-            // A client id of digits only is a text; see `Setting::raw`.
-            (toml::Value::Integer(_), Some(raw)) if key == "finch.client_id" => toml::Value::String(raw),
-            (value, _) => value,
-        };
-        origins.push(Origin { key, value, is_reference, place: setting.place });
+        origins.push(Origin { key, value: setting.value, is_reference, place: setting.place });
     }
     origins
 }

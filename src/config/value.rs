@@ -15,10 +15,9 @@ pub(super) struct Setting {
 impl Setting {
     /// The value as a text.
     pub(super) fn text(&self) -> Check<&str> {
-        match (&self.value, &self.raw) {
-            (Value::String(text), _) | (_, Some(text)) => Ok(text),
-            (other, None) => Err(Complaint::new(format!("is {}; a text in quotes is needed", kind(other)))),
-        }
+        self.value
+            .as_str()
+            .ok_or_else(|| Complaint::new(format!("is {}; a text in quotes is needed", kind(&self.value))))
     }
 
     /// A text as it has to be written where this setting stands.

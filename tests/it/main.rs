@@ -2,3 +2,5 @@
 
 mod endpoints;
 mod ledger;
+mod sim;
+mod vault;

@@ -1,0 +1,22 @@
+//! `perch completions SHELL`: for bash, zsh, fish and others.
+
+use super::exit::Exit;
+use super::{Cli, End};
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+/// What `perch completions` can be told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// Prints the script.
+///
+/// # Errors
+/// None.
+pub fn run(args: &Args) -> End {
+    clap_complete::generate(args.shell, &mut Cli::command(), "perch", &mut std::io::stdout());
+    Ok(Exit::Done)
+}
