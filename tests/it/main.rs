@@ -2,5 +2,7 @@
 
 mod endpoints;
 mod ledger;
+mod path;
 mod sim;
+mod support;
 mod vault;

@@ -1,0 +1,249 @@
+//! A whole world in one process: a simulated Finch, a gateway in front of it, and an app that calls it.
+//! Everything binds port 0 and lives in a temporary folder that goes with it.
+
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
+pub mod client;
+
+pub use client::{Answer, App};
+
+use perch::app::Gateway;
+use perch::config::{self, Address, Environ};
+use perch::sim::{Options, Scenario, Sim};
+use perch::vault::kek;
+use serde_json::Value;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// The secret of the simulated application; a canary: it must turn up nowhere.
+pub const CLIENT_SECRET: &str = "CANARY-client-secret-5a1d";
+/// What every access token of the simulator contains.
+pub const TOKEN_MARKER: &str = "CANARY-token-9c3e";
+
+/// Access lines, as they were written.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no test panics in here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// The bytes so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("no test panics in here").clone()
+    }
+
+    /// Each line as JSON.
+    pub fn all(&self) -> Vec<Value> {
+        let bytes = self.bytes();
+        let text = String::from_utf8(bytes).expect("lines are text");
+        text.lines().map(|line| serde_json::from_str(line).expect("every line is one JSON object")).collect()
+    }
+}
+
+/// What a test may set before the world begins.
+#[derive(Default)]
+pub struct Setup {
+    scenario: String,
+    settings: String,
+    finch: Option<String>,
+}
+
+impl Setup {
+    /// The simulator's scenario, as TOML.
+    pub fn scenario(mut self, toml: &str) -> Self {
+        self.scenario.push_str(toml);
+        self
+    }
+
+    /// More of perch's configuration, as TOML with dotted keys (`limits.window = "2s"`).
+    pub fn settings(mut self, toml: &str) -> Self {
+        self.settings.push_str(toml);
+        self.settings.push('\n');
+        self
+    }
+
+    /// Another Finch than the simulator, by its base URL.
+    pub fn finch(mut self, base_url: &str) -> Self {
+        self.finch = Some(base_url.to_owned());
+        self
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> World {
+        World::begin(self).await
+    }
+}
+
+/// The world.
+pub struct World {
+    pub sim: Arc<Sim>,
+    pub finch: SocketAddr,
+    pub proxy: SocketAddr,
+    pub admin: SocketAddr,
+    pub lines: Lines,
+    pub dir: TempDir,
+    pub gateway: Option<Gateway>,
+    settings: PathBuf,
+    environment: Environ,
+}
+
+impl World {
+    /// A world with nothing special about it.
+    pub async fn new() -> World {
+        World::with().start().await
+    }
+
+    /// A world to be described.
+    pub fn with() -> Setup {
+        Setup::default()
+    }
+
+    async fn begin(setup: Setup) -> World {
+        let sim = Sim::new(Options {
+            client_id: "sim-client".to_owned(),
+            client_secret: perch::types::ClientSecret::new(CLIENT_SECRET.to_owned()),
+            token_marker: Some(TOKEN_MARKER.to_owned()),
+            scenario: Scenario::parse(&setup.scenario, "test.toml").expect("a sound scenario"),
+            ..Options::default()
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let finch = listener.local_addr().expect("an address");
+        tokio::spawn(Arc::clone(&sim).serve(listener, std::future::pending()));
+        let dir = TempDir::new().expect("a temporary folder");
+        let path = |name: &str| dir.path().join(name);
+        kek::generate(&path("perch.key")).expect("a key");
+        let base_url = setup.finch.unwrap_or_else(|| format!("http://{finch}"));
+        let toml = format!(
+            "finch.base_url = \"{base_url}\"\nfinch.environment = \"sandbox\"\nlisten.proxy = \"127.0.0.1:0\"\n\
+             listen.admin = \"127.0.0.1:0\"\nvault.store = \"sqlite:{}\"\nvault.key = \"file:{}\"\n{}",
+            path("perch.db").display(),
+            path("perch.key").display(),
+            setup.settings,
+        );
+        let settings = path("perch.toml");
+        std::fs::write(&settings, toml).expect("a writable folder");
+        let environment: Environ =
+            [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)].into_iter().collect();
+        let lines = Lines::default();
+        let gateway = start(&settings, &environment, &lines).await;
+        World {
+            sim,
+            finch,
+            proxy: tcp(gateway.proxy()),
+            admin: tcp(gateway.admin()),
+            lines,
+            dir,
+            gateway: Some(gateway),
+            settings,
+            environment,
+        }
+    }
+
+    /// Stops the gateway; its lines are written then.
+    pub async fn stop(&mut self) -> usize {
+        self.gateway.take().expect("it runs").stop().await
+    }
+
+    /// Stops the gateway and starts another on the same store.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        let gateway = start(&self.settings, &self.environment, &self.lines).await;
+        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
+        self.gateway = Some(gateway);
+    }
+
+    /// An app that names nobody.
+    pub fn app(&self) -> App {
+        App::at(self.proxy)
+    }
+
+    /// An app that names this customer in a header.
+    pub fn for_customer(&self, customer: &str) -> App {
+        self.app().with("perch-customer", customer)
+    }
+
+    /// An operator at the admin door.
+    pub fn operator(&self) -> App {
+        App::at(self.admin)
+    }
+
+    /// Straight to the simulator.
+    pub fn straight(&self) -> App {
+        App::at(self.finch)
+    }
+
+    /// What the simulator has seen.
+    pub async fn report(&self) -> Value {
+        self.straight().get("/_sim/report").await.json()
+    }
+
+    /// Connects a customer through perch as an app does: session, log-in, code, exchange. The answer of
+    /// the exchange.
+    pub async fn connect(&self, customer: &str, provider: &str) -> Value {
+        let answer = self.exchange(customer, provider).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The same, with whatever came of the exchange.
+    pub async fn exchange(&self, customer: &str, provider: &str) -> Answer {
+        let code = self.code(customer, provider).await;
+        let body = serde_json::json!({ "client_id": "ignored", "client_secret": "ignored", "code": code });
+        self.app().post("/auth/token", &body).await
+    }
+
+    /// A fresh authorization code of a customer.
+    pub async fn code(&self, customer: &str, provider: &str) -> String {
+        let session = serde_json::json!({
+            "customer_id": customer,
+            "customer_name": customer,
+            "products": [
+                "company", "directory", "individual", "employment", "payment", "pay_statement", "benefits", "documents",
+            ],
+            "integration": { "provider": provider },
+        });
+        let session = self.app().post("/connect/sessions", &session).await;
+        assert_eq!(session.status, 201, "{}", session.text());
+        self.log_in(&session).await
+    }
+
+    /// What the employer does with a connect link.
+    pub async fn log_in(&self, session: &Answer) -> String {
+        let url = session.json()["connect_url"].as_str().expect("a link").to_owned();
+        let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()));
+        let code = self.straight().get(&path.expect("a path")).await.json();
+        code["code"].as_str().expect("a code").to_owned()
+    }
+
+    /// Adds a fault to the simulator.
+    pub async fn fault(&self, fault: Value) {
+        let answer = self.straight().post("/_sim/faults", &fault).await;
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+    }
+}
+
+async fn start(settings: &std::path::Path, environment: &Environ, lines: &Lines) -> Gateway {
+    let loaded = config::load(Some(settings), environment).unwrap_or_else(|problems| panic!("{problems}"));
+    Gateway::start(loaded.config, lines.clone()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn tcp(address: &Address) -> SocketAddr {
+    match address {
+        Address::Tcp(at) => *at,
+        Address::Unix(path) => panic!("{} is no TCP address", path.display()),
+    }
+}
