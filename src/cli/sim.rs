@@ -70,8 +70,8 @@ fn start(args: Args) -> Result<(), (u8, String)> {
         let mut out = std::io::stdout();
         let _ = writeln!(
             out,
-            "Finch simulator on http://{address}: 48 endpoints, client id {}, {customers} customers connected, \
-             {faults} faults; what it saw is at /_sim/report",
+            "Finch simulator on http://{address} (48 endpoints, client id {}, {customers} customers connected, \
+             {faults} faults; what it saw: GET /_sim/report)",
             args.client_id
         );
         let _ = out.flush();

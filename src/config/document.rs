@@ -55,7 +55,8 @@ pub(super) fn leaves(
             problems.push(at(span.start), format!("`{key}` is set twice"), suggestion);
         } else {
             only_doubles = false;
-            problems.push(at(span.start), format!("not TOML: {}", error.message()), None);
+            let (what, suggestion) = explain(error.message(), text.get(span.start..).unwrap_or_default());
+            problems.push(at(span.start), format!("not TOML: {what}"), suggestion);
         }
     }
     let mut leaves = Vec::new();
@@ -63,6 +64,23 @@ pub(super) fn leaves(
         flatten(document.into_inner(), "", &at, is_value, problems, &mut leaves);
     }
     leaves
+}
+
+/// Says in an operator's words what the parser says in its own about the commonest mistake: no quotes, as in YAML.
+/// What stands there is not repeated: it may be a secret.
+fn explain(message: &str, rest: &str) -> (String, Option<String>) {
+    let next = rest.chars().next();
+    let is_word = next.is_some_and(char::is_alphabetic) && message.starts_with("invalid float");
+    if !is_word && !message.starts_with("string values must be quoted") {
+        return (message.to_owned(), None);
+    }
+    match next {
+        None | Some('\r' | '\n' | '#') => ("a key without a value".to_owned(), None),
+        Some(_) => {
+            let suggestion = "write texts in straight quotes, and flags as true or false";
+            ("a text without quotes".to_owned(), Some(suggestion.to_owned()))
+        }
+    }
 }
 
 /// Walks the tables. The depth is bounded: see [`LINE_DOTS_MAX`] and `PATH_BYTES_MAX`.

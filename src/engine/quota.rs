@@ -114,16 +114,19 @@ impl Quota {
             priority: facts.priority,
             deadline: came + facts.patience,
         };
-        let mut place = None;
+        let mut place: Option<Place<'_>> = None;
         loop {
             match self.ask(&ask, came) {
                 Answer::Granted => {
+                    if let Some(place) = &mut place {
+                        place.is_served = true;
+                    }
                     let waited = self.now().since(came);
                     return Ok(Permit { quota: self.clone(), ticket: ask.ticket, waited, is_settled: false });
                 }
                 Answer::Refused(refusal) => return Err(refusal),
                 Answer::Wait { until, bell } => {
-                    place.get_or_insert_with(|| Place { quota: self, ticket: ask.ticket });
+                    place.get_or_insert_with(|| Place { quota: self, ticket: ask.ticket, is_served: false });
                     tokio::select! {
                         () = bell.notified() => {}
                         () = tokio::time::sleep(until.since(self.now())) => {}
@@ -197,8 +200,6 @@ impl Quota {
                 Answer::Wait { until, bell }
             }
             Admission::Refused { retry_at, scope, reason } => {
-                // It may have stood in line.
-                state.ring_all();
                 let (retry_in, waited) = (retry_at.since(now), now.since(came));
                 Answer::Refused(Refusal::Limited { retry_in, scope, reason, waited })
             }
@@ -230,17 +231,19 @@ impl State {
     }
 }
 
-/// A place in line, given up when dropped.
+/// A place in line, given up when dropped. Unless it was served, those behind it move up.
 struct Place<'a> {
     quota: &'a Quota,
     ticket: Ticket,
+    is_served: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.quota.lock();
         state.bells.remove(&self.ticket);
-        if state.ledger.cancel(self.ticket) {
+        state.ledger.cancel(self.ticket);
+        if !self.is_served {
             state.ring_all();
         }
     }

@@ -91,12 +91,14 @@ async fn who_cannot_be_served_in_time_is_told_at_once() {
 async fn nobody_waits_beyond_the_deadline_when_answers_are_slow() {
     let quota = Quota::new(rules(1));
     let slow = quota.admit(directory(Duration::ZERO)).await.expect("free");
-    let call = call(&quota, secs(62)).await;
+    let hasty = call(&quota, secs(62)).await;
+    let patient = call(&quota, secs(600)).await;
     sleep(secs(4)).await;
     slow.arrived();
-    let refusal = call.await.expect("no panic").expect_err("free only after 64.1 s");
+    let refusal = hasty.await.expect("no panic").expect_err("free only after 64.1 s");
     assert!(matches!(refusal, Refusal::Limited { waited, .. } if waited == SPAN), "{refusal:?}");
-    assert_eq!(in_line(&quota), 0);
+    let permit = patient.await.expect("no panic").expect("in time");
+    assert_eq!(permit.waited(), SPAN + secs(4), "the permit that the other could not wait for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,6 +187,22 @@ async fn a_hold_stops_what_was_about_to_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn everyone_whom_a_hold_outlasts_is_told_at_once() {
+    let quota = spent(1).await;
+    let first = call(&quota, secs(600)).await;
+    let second = call(&quota, secs(900)).await;
+    let patient = call(&quota, secs(9_000)).await;
+    quota.hold(Scope::EgressIp, secs(3_600));
+    for call in [first, second] {
+        let refusal = call.await.expect("no panic").expect_err("held for an hour");
+        let (retry_in, scope) = (secs(3_600), Scope::EgressIp);
+        let (reason, waited) = (Reason::Hold, Duration::ZERO);
+        assert_eq!(refusal, Refusal::Limited { retry_in, scope, reason, waited });
+    }
+    assert_eq!(patient.await.expect("no panic").expect("in time").waited(), secs(3_600));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_hundred_waiters_sleep_until_it_is_their_turn() {
     let quota = spent(20).await;
     let mut calls = JoinSet::new();
@@ -205,7 +223,7 @@ async fn two_hundred_waiters_sleep_until_it_is_their_turn() {
     calls.join_all().await;
     let woken = quota.snapshot().asks - before;
     assert!(woken < 200 * 5, "{woken} wake-ups for 200 calls");
-    // Ten rounds of the window, and what the answers took.
+    // Nobody oversleeps either: ten rounds of the window, and what the answers took.
     let lasted = quota.now().since(Moment::ZERO);
     assert!(lasted < SPAN * 10 + secs(2) * 11, "{lasted:?}");
 }

@@ -2,9 +2,10 @@
 
 use super::answer::{Answer, Body, Outcome};
 use super::call::{Call, query};
+use super::invitations::{Purpose, Session};
 use super::refusal::{Reason, Refusal};
 use super::scenario::Authentication;
-use super::world::{Purpose, Session, Status, TokenState, World};
+use super::world::{Status, TokenState, World};
 use crate::types::{Moment, UnixMillis};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use std::time::Duration;
 const MINUTES_MAX: u64 = 129_600;
 /// The usual life of a session that repairs a connection (FINCH.md §6.2).
 const REAUTH_MINUTES: u64 = 43_200;
-const SCOPES: [&str; 14] = [
+/// The products a session may ask for (FINCH.md §1.6).
+pub(super) const SCOPES: [&str; 14] = [
     "company",
     "directory",
     "individual",
@@ -78,7 +80,7 @@ fn invited(world: &mut World, call: &Call<'_>, session: Session) -> Answer {
         "session_id": session.id,
         "connect_url": format!("{}/connect/authorize?session={}", call.base_url, session.id),
     });
-    world.invite(session);
+    world.invitations.invite(session);
     Answer::json(201, body)
 }
 
@@ -132,14 +134,15 @@ pub(super) fn reauthenticate_session(world: &mut World, call: &Call<'_>) -> Outc
 pub(super) fn authorize(world: &mut World, raw_query: &str, now: Moment) -> Answer {
     let params = query(raw_query);
     let param = |name: &str| params.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-    let Some(mut session) = param("session").and_then(|id| world.session(&id, now)) else {
+    let Some(mut session) = param("session").and_then(|id| world.invitations.session(&id, now)) else {
         return Refusal::because(Reason::NotFound, "The link is unknown or too old; make a new session")
             .into();
     };
     session.provider = session.provider.or_else(|| param("provider"));
     let state = param("state");
     let redirect_uri = session.redirect_uri.clone();
-    let code = world.accept(session, now);
+    let code = world.new_id("code");
+    let code = world.invitations.accept(session, code, now);
     let Some(redirect_uri) = redirect_uri else {
         return Answer::ok(json!({ "code": code, "state": state }));
     };
@@ -171,7 +174,7 @@ pub(super) fn create_access_token(world: &mut World, call: &Call<'_>) -> Outcome
     }
     let code = needed(&body, "code")?;
     let redirect_uri = text(&body, "redirect_uri")?;
-    let session = world.spend(&code, redirect_uri.as_deref(), call.now)?;
+    let session = world.invitations.spend(&code, redirect_uri.as_deref(), call.now)?;
     let (connection, products) = redeem(world, session, call.wall)?;
     let access_token = world.issue(connection, products, None)?;
     Ok(Answer::ok(token_answer(world, &access_token)))

@@ -2,7 +2,8 @@
 
 use super::State;
 use super::answer::Answer;
-use super::fault::{FAULTS_MAX, Fault};
+use super::fault::Fault;
+use super::faults::FAULTS_MAX;
 use super::report::{Report, fingerprint};
 use super::world::TokenState;
 use bytes::Bytes;

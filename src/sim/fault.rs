@@ -1,47 +1,45 @@
-//! What goes wrong: which requests, when among them, and how. The same shape in TOML and in JSON.
+//! A fault as it is written: which requests, when among them, and what happens. The same in TOML and in JSON.
 
 use super::refusal::Reason;
-use super::scenario::{parse_span, product};
-use super::seed::Seed;
+use super::settings::{parse_span, product};
+use crate::finch::Operation;
 use crate::finch::endpoints::ENDPOINTS;
-use crate::finch::{Endpoint, Operation};
 use crate::types::Product;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The most faults at once.
-pub(super) const FAULTS_MAX: usize = 1000;
-
 /// One fault of a scenario, checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Fault {
-    which: Which,
-    when: When,
+    pub(super) which: Which,
+    pub(super) when: When,
     /// What happens.
     pub(super) how: How,
 }
 
+/// Which requests a fault fits: all that is given must be so.
 #[derive(Debug, Clone)]
-struct Which {
-    operation: Option<Operation>,
-    product: Option<Product>,
-    path: Option<String>,
-    method: Option<String>,
-    customer: Option<String>,
-    connection: Option<String>,
-    provider: Option<String>,
+pub(super) struct Which {
+    pub(super) operation: Option<Operation>,
+    pub(super) product: Option<Product>,
+    pub(super) path: Option<String>,
+    pub(super) method: Option<String>,
+    pub(super) customer: Option<String>,
+    pub(super) connection: Option<String>,
+    pub(super) provider: Option<String>,
 }
 
+/// When among those that fit: all that is given must be so.
 #[derive(Debug, Clone, Copy)]
-struct When {
-    nth: Option<u64>,
-    after: u64,
-    every: Option<u64>,
-    times: Option<u64>,
-    probability: Option<f64>,
+pub(super) struct When {
+    pub(super) nth: Option<u64>,
+    pub(super) after: u64,
+    pub(super) every: Option<u64>,
+    pub(super) times: Option<u64>,
+    pub(super) probability: Option<f64>,
 }
 
 /// What a fault does to an answer.
@@ -55,6 +53,13 @@ pub(super) struct How {
     pub(super) delay: Duration,
     /// Added to the answer. `{name}` stands for the request's header of that name.
     pub(super) headers: Vec<(String, String)>,
+}
+
+impl How {
+    /// All is well.
+    pub(super) fn nothing() -> Self {
+        Self { what: None, carried_out: true, delay: Duration::ZERO, headers: Vec::new() }
+    }
 }
 
 /// What comes in place of the answer.
@@ -286,174 +291,13 @@ fn operation(name: &str) -> Result<Operation, String> {
         .ok_or_else(|| format!("{name:?} is no operation; it is written as get_company or read_individuals"))
 }
 
-/// What a fault can tell requests apart by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'a> {
-    pub(super) endpoint: Option<&'static Endpoint>,
-    pub(super) method: &'a str,
-    pub(super) path: &'a str,
-    pub(super) customer: Option<&'a str>,
-    pub(super) connection: Option<&'a str>,
-    pub(super) provider: Option<&'a str>,
-}
-
-impl Which {
-    fn fits(&self, subject: Subject<'_>) -> bool {
-        fn is(wanted: &Option<String>, seen: Option<&str>) -> bool {
-            wanted.as_deref().is_none_or(|w| Some(w) == seen)
-        }
-        let path = self.path.as_deref().is_none_or(|wanted| {
-            wanted == subject.path
-                || subject.endpoint.is_some_and(|e| e.path == wanted)
-                || wanted.strip_suffix('*').is_some_and(|start| subject.path.starts_with(start))
-        });
-        path && self.operation.is_none_or(|o| subject.endpoint.is_some_and(|e| e.operation == o))
-            && self.product.is_none_or(|p| subject.endpoint.is_some_and(|e| e.product == p))
-            && is(&self.method, Some(subject.method))
-            && is(&self.customer, subject.customer)
-            && is(&self.connection, subject.connection)
-            && is(&self.provider, subject.provider)
-    }
-}
-
-impl When {
-    /// Whether it is time, at the `seen`-th request that fits (from 1) after `fired` times.
-    fn has_come(&self, seen: u64, fired: u64, chance: &mut Seed) -> bool {
-        self.times.is_none_or(|times| fired < times)
-            && self.nth.is_none_or(|nth| seen == nth)
-            && seen > self.after
-            && self.every.is_none_or(|every| (seen - self.after).is_multiple_of(every))
-            && self.probability.is_none_or(|p| chance.happens(p))
-    }
-}
-
-#[derive(Debug)]
-struct Armed {
-    fault: Fault,
-    seen: u64,
-    fired: u64,
-}
-
-/// The faults in force, and how often each was met.
-#[derive(Debug)]
-pub(super) struct Faults {
-    armed: Vec<Armed>,
-    chance: Seed,
-}
-
-impl Faults {
-    /// The faults of a scenario.
-    pub(super) fn new(seed: u64, faults: Vec<Fault>) -> Self {
-        let mut all = Self { armed: Vec::new(), chance: Seed::of(seed, &["faults"]) };
-        all.add(faults);
-        all
-    }
-
-    /// Adds faults behind those in force. Says how many there are now.
-    pub(super) fn add(&mut self, faults: Vec<Fault>) -> usize {
-        let room = FAULTS_MAX.saturating_sub(self.armed.len());
-        self.armed.extend(faults.into_iter().take(room).map(|fault| Armed { fault, seen: 0, fired: 0 }));
-        self.armed.len()
-    }
-
-    /// Takes all away.
-    pub(super) fn clear(&mut self) {
-        self.armed.clear();
-    }
-
-    /// What happens to this request. Delays and headers of several faults add up; of what replaces the
-    /// answer, the first in order happens and the rest wait for their turn.
-    pub(super) fn meet(&mut self, subject: Subject<'_>) -> How {
-        let mut sum = How { what: None, carried_out: true, delay: Duration::ZERO, headers: Vec::new() };
-        for armed in &mut self.armed {
-            if !armed.fault.which.fits(subject) {
-                continue;
-            }
-            armed.seen += 1;
-            let taken = sum.what.is_some() && armed.fault.how.what.is_some();
-            if taken || !armed.fault.when.has_come(armed.seen, armed.fired, &mut self.chance) {
-                continue;
-            }
-            armed.fired += 1;
-            let how = &armed.fault.how;
-            sum.delay = sum.delay.saturating_add(how.delay);
-            sum.headers.extend(how.headers.iter().cloned());
-            if how.what.is_some() {
-                sum.what.clone_from(&how.what);
-                sum.carried_out = how.carried_out;
-            }
-        }
-        sum
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finch::Method;
-    use crate::finch::endpoints::find;
     use serde_json::json;
-
-    fn faults(rules: Value) -> Faults {
-        Faults::new(7, serde_json::from_value(rules).expect("sound faults"))
-    }
 
     fn refused(rule: Value) -> String {
         serde_json::from_value::<Fault>(rule).expect_err("must be refused").to_string()
-    }
-
-    fn company(customer: &str) -> Subject<'_> {
-        Subject {
-            endpoint: find(Method::Get, "/employer/company"),
-            method: "GET",
-            path: "/employer/company",
-            customer: Some(customer),
-            connection: None,
-            provider: None,
-        }
-    }
-
-    fn pattern(faults: &mut Faults, count: usize) -> String {
-        (0..count).map(|_| if faults.meet(company("acme")).what.is_some() { 'x' } else { '.' }).collect()
-    }
-
-    #[test]
-    fn when_is_counted_among_the_requests_that_fit() {
-        let run = |rule: Value| pattern(&mut faults(json!([rule])), 8);
-        assert_eq!(run(json!({"status": 500})), "xxxxxxxx");
-        assert_eq!(run(json!({"status": 500, "nth": 3})), "..x.....");
-        assert_eq!(run(json!({"status": 500, "after": 5})), ".....xxx");
-        assert_eq!(run(json!({"status": 500, "every": 3})), "..x..x..");
-        assert_eq!(run(json!({"status": 500, "times": 2})), "xx......");
-        assert_eq!(run(json!({"status": 500, "after": 2, "every": 2, "times": 2})), "...x.x..");
-        assert_eq!(run(json!({"status": 500, "customer": "other"})), "........");
-        assert_eq!(run(json!({"status": 500, "operation": "get_company"})), "xxxxxxxx");
-        assert_eq!(run(json!({"status": 500, "operation": "list_directory"})), "........");
-        assert_eq!(run(json!({"status": 500, "path": "/employer/*", "method": "get"})), "xxxxxxxx");
-        assert_eq!(run(json!({"status": 500, "product": "payment"})), "........");
-    }
-
-    #[test]
-    fn chance_is_seeded() {
-        let rule = json!([{"status": 500, "probability": 0.5}]);
-        let first = pattern(&mut faults(rule.clone()), 64);
-        assert_eq!(first, pattern(&mut faults(rule), 64));
-        assert!(first.contains('x') && first.contains('.'), "{first}");
-    }
-
-    #[test]
-    fn delays_add_up_and_the_first_replacement_wins() {
-        let mut all = faults(json!([
-            {"delay": "2s"},
-            {"preset": "reauth", "delay": "500ms", "times": 1},
-            {"preset": "bad_gateway", "times": 1},
-        ]));
-        let how = all.meet(company("acme"));
-        assert_eq!(how.delay, Duration::from_millis(2500));
-        assert!(matches!(how.what, Some(What::Refuse(Reason::Reauth))));
-        let how = all.meet(company("acme"));
-        assert!(matches!(how.what, Some(What::Refuse(Reason::BadGateway))), "its turn was not lost");
-        assert!(all.meet(company("acme")).what.is_none());
     }
 
     #[test]

@@ -12,7 +12,10 @@ mod connect;
 mod control;
 mod dispatch;
 mod employer;
+mod exchange;
 mod fault;
+mod faults;
+mod invitations;
 mod items;
 mod jobs;
 mod limits;
@@ -25,26 +28,21 @@ mod sandbox;
 mod scenario;
 mod seed;
 mod server;
+mod settings;
 mod world;
 
 pub use fault::Fault;
-pub use scenario::{
-    Authentication, Customer, IpSettings, JobSettings, LimitSettings, Scenario, ScenarioError,
-};
+pub use scenario::{Authentication, Customer, Scenario, ScenarioError};
+pub use settings::{IpSettings, JobSettings, LimitSettings};
 pub use world::Status;
 
-use crate::finch::endpoints::find;
-use crate::finch::{Auth, Endpoint, Method};
 use crate::types::{ClientSecret, Moment, UnixMillis};
-use answer::{Answer, Body};
 use bytes::Bytes;
-use call::Call;
-use fault::{Faults, How, Subject, What};
+use faults::Faults;
 use http::{Request, Response};
 use limits::Limiter;
-use refusal::{Reason, Refusal, plain};
-use report::{Arrival, Report};
-use std::net::{IpAddr, Ipv4Addr};
+use report::Report;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use world::World;
@@ -151,7 +149,11 @@ impl Sim {
         let base_url = match (self.base_url.get(), request.headers().get(http::header::HOST)) {
             (Some(url), _) => url.clone(),
             (None, Some(host)) => format!("http://{}", String::from_utf8_lossy(host.as_bytes())),
-            (None, None) => String::new(),
+            // HTTP/2 has the host in the request target.
+            (None, None) => match (request.uri().scheme_str(), request.uri().authority()) {
+                (Some(scheme), Some(host)) => format!("{scheme}://{host}"),
+                _ => String::new(),
+            },
         };
         let now = Moment::at(self.began.elapsed());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,192 +172,4 @@ impl Sim {
 fn wall() -> UnixMillis {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMillis(0).plus(since)
-}
-
-/// An answer that was decided on: the reply, and what the report says of it.
-struct Decision {
-    reply: Reply,
-    outcome: String,
-    finch_code: Option<&'static str>,
-    carried_out: bool,
-}
-
-impl State {
-    fn reply(
-        &mut self,
-        request: &Request<Bytes>,
-        (now, wall): (Moment, UnixMillis),
-        base_url: &str,
-    ) -> (Duration, Reply) {
-        let id = uuid::Uuid::now_v7().to_string();
-        let (method, path) = (request.method().as_str(), request.uri().path());
-        if (method, path) == ("GET", "/connect/authorize") {
-            // Finch's page, not its API: it is neither counted nor limited.
-            let answer = connect::authorize(&mut self.world, request.uri().query().unwrap_or_default(), now);
-            return (Duration::ZERO, Reply::Answer(answer.write(&id)));
-        }
-        let endpoint = Method::parse(method).and_then(|m| find(m, path));
-        let token = call::bearer(request.headers()).and_then(|t| self.world.token(t));
-        let known = token.is_some();
-        let place = token.map(|t| t.connection);
-        let connection = place.and_then(|p| self.world.connections.get(p));
-        let ids = connection.map(|c| (c.id.clone(), c.customer_id.clone(), c.provider.clone()));
-        let connection_id = ids.as_ref().map(|(id, ..)| id.as_str());
-        let address = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |p| p.0);
-        let arrival = Arrival {
-            endpoint,
-            method,
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-            body_bytes: request.body().len(),
-            address,
-            connection: connection_id,
-            now,
-            finch_request_id: &id,
-        };
-        self.report.arrive(&arrival, self.limits.settings());
-        let subject = Subject {
-            endpoint,
-            method,
-            path,
-            customer: ids.as_ref().and_then(|(_, customer, _)| customer.as_deref()),
-            connection: connection_id,
-            provider: ids.as_ref().map(|(.., provider)| provider.as_str()),
-        };
-        let limited = self.limited(endpoint, known, address, now);
-        let (how, limited) = match limited {
-            // A refusal for quota comes first, so a fault keeps its turn.
-            Some(reason) => (self.no_fault(), Some(reason)),
-            None => (self.faults.meet(subject), None),
-        };
-        let decision = match (limited, endpoint) {
-            (Some(reason), _) => {
-                let answer = Answer::from(Refusal::from(reason));
-                Decision::answer(answer, reason.finch_code(), false, &id)
-            }
-            (None, Some(endpoint)) => {
-                let call = Call::new(
-                    endpoint,
-                    request.uri(),
-                    request.headers(),
-                    request.body(),
-                    (now, wall),
-                    base_url,
-                );
-                decide(&mut self.world, &call, &how, &id)
-            }
-            (None, None) => {
-                let mut answer = dispatch::no_such_route(method, path);
-                dress(&mut answer, &how, request.headers());
-                Decision::answer(answer, None, false, &id)
-            }
-        };
-        self.report.finish(&arrival, &decision.outcome, decision.finch_code, decision.carried_out);
-        (how.delay, decision.reply)
-    }
-
-    /// Whether Finch has had enough. A token that nobody knows belongs to no application.
-    fn limited(
-        &mut self,
-        endpoint: Option<&'static Endpoint>,
-        known: bool,
-        address: IpAddr,
-        now: Moment,
-    ) -> Option<Reason> {
-        if !self.limits.admit_address(address, now) {
-            return Some(Reason::IpLimit);
-        }
-        let endpoint = endpoint?;
-        let counts = known || endpoint.auth != Auth::Bearer;
-        (counts && !self.limits.admit_product(endpoint.product, now)).then_some(Reason::AppLimit)
-    }
-
-    fn no_fault(&self) -> How {
-        How { what: None, carried_out: true, delay: Duration::ZERO, headers: Vec::new() }
-    }
-}
-
-impl Decision {
-    fn answer(answer: Answer, finch_code: Option<&'static str>, carried_out: bool, id: &str) -> Self {
-        let outcome = answer.status.to_string();
-        Self { reply: Reply::Answer(answer.write(id)), outcome, finch_code, carried_out }
-    }
-
-    fn broken(reply: Reply, name: &str, carried_out: bool) -> Self {
-        Self { reply, outcome: name.to_owned(), finch_code: None, carried_out }
-    }
-}
-
-/// Puts a fault's headers on an answer.
-fn dress(answer: &mut Answer, how: &How, headers: &http::HeaderMap) {
-    let reflected = how.headers.iter().map(|(name, value)| (name.clone(), mangle::reflect(value, headers)));
-    answer.headers.extend(reflected);
-}
-
-/// Carries a request out, or lets it go wrong.
-fn decide(world: &mut World, call: &Call<'_>, how: &How, id: &str) -> Decision {
-    let outcome = how.carried_out.then(|| dispatch::act(world, call));
-    let carried_out = outcome.as_ref().is_some_and(|o| o.is_ok());
-    let mut finch_code = match &outcome {
-        Some(Err(refusal)) => refusal.reason.finch_code(),
-        Some(Ok(_)) | None => None,
-    };
-    let own = match outcome {
-        Some(Ok(answer)) => Some(answer),
-        Some(Err(refusal)) => Some(Answer::from(refusal)),
-        None => None,
-    };
-    // A fault that needs the request's own answer has it: the scenario is refused otherwise.
-    let own = || own.unwrap_or_else(|| Answer::from(Refusal::from(Reason::ServerError)));
-    let mut answer = match &how.what {
-        None => own(),
-        Some(What::Stall) => return Decision::broken(Reply::Stall, "stall", carried_out),
-        Some(What::Reset) => return Decision::broken(Reply::Reset, "reset", carried_out),
-        Some(What::Rubbish(text)) => {
-            return Decision::broken(Reply::Rubbish(Bytes::from(text.clone())), "rubbish", carried_out);
-        }
-        Some(What::Truncated) => {
-            let mut answer = own();
-            dress(&mut answer, how, call.headers);
-            return Decision::broken(Reply::Truncated(answer.write(id)), "truncated", carried_out);
-        }
-        Some(What::Refuse(reason)) => {
-            finch_code = reason.finch_code();
-            Answer::from(Refusal::from(*reason))
-        }
-        Some(What::RefreshQuota) => {
-            finch_code = None;
-            jobs::quota_spent(1, call.wall.plus(Duration::from_secs(1800)))
-        }
-        Some(What::Status(status, body)) => {
-            finch_code = None;
-            let body = match body.clone() {
-                Some(serde_json::Value::String(text)) if text.is_empty() => Body::Empty,
-                Some(serde_json::Value::String(text)) => Body::Text(mangle::reflect(&text, call.headers)),
-                Some(mut value) => {
-                    mangle::reflect_json(&mut value, call.headers);
-                    Body::Json(value)
-                }
-                None => Body::Json(plain(*status)),
-            };
-            Answer { status: *status, body, freshness: None, headers: Vec::new() }
-        }
-        Some(What::Stale) => {
-            let mut answer = own();
-            mangle::age(&mut answer);
-            answer
-        }
-        Some(What::Items { items, reason }) => {
-            let mut answer = own();
-            mangle::fail_items(&mut answer, items, *reason);
-            answer
-        }
-    };
-    // Accepted with a body is the one refusal whose shape is not its reason's.
-    if let Some(What::Refuse(Reason::AcceptedJson)) = how.what {
-        answer.body = Body::Json(Reason::AcceptedJson.body(None));
-    }
-    dress(&mut answer, how, call.headers);
-    Decision::answer(answer, finch_code, carried_out, id)
 }

@@ -143,11 +143,6 @@ impl Reason {
         self.row().0
     }
 
-    /// The `finch_code`, when it has one.
-    pub(super) const fn finch_code(self) -> Option<&'static str> {
-        self.row().2
-    }
-
     /// The error object with the catalogue's message, or another.
     pub(super) fn body(self, message: Option<&str>) -> Value {
         let (status, name, finch_code, usual) = self.row();

@@ -1,7 +1,7 @@
 //! What the simulator saw, whatever the caller believes: counts, the fullest window, and what looks wrong.
 
 use super::limits::Window;
-use super::scenario::LimitSettings;
+use super::settings::LimitSettings;
 use crate::finch::{Auth, Endpoint, headers as names};
 use crate::types::{Moment, Product};
 use http::{HeaderMap, Version};

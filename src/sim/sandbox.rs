@@ -15,6 +15,10 @@ const EMPLOYEES: u64 = 20;
 const EMPLOYEES_MAX: u64 = 10_000;
 /// The most people added by one request.
 const NEW_PEOPLE_MAX: usize = 1000;
+/// The most people of an entity, however they came.
+const PEOPLE_MAX: usize = 100_000;
+/// The most payments made by hand in an entity.
+const PAYMENTS_MAX: usize = 10_000;
 
 fn wrong(message: impl Into<String>) -> Refusal {
     Refusal::because(Reason::InvalidRequest, message)
@@ -126,6 +130,9 @@ pub(super) fn create_directory(connection: &mut Connection, call: &Call<'_>) -> 
             _ => Err(wrong("each person must be an object")),
         })
         .collect();
+    if connection.entities[0].people.ids().len() >= PEOPLE_MAX {
+        return Err(Refusal::because(Reason::BadRequest, format!("{PEOPLE_MAX} people is the most")));
+    }
     let mut made = Vec::new();
     for fields in people? {
         let at = call.wall.0.to_string();
@@ -175,6 +182,9 @@ pub(super) fn create_payment(world: &mut World, place: usize, call: &Call<'_>) -
     };
     let end = date("end_date")?.unwrap_or_else(|| super::pay::today(call.wall));
     let start = date("start_date")?.unwrap_or_else(|| end.first_of_month());
+    if world.connections[place].entities[0].payments.len() >= PAYMENTS_MAX {
+        return Err(Refusal::because(Reason::BadRequest, format!("{PAYMENTS_MAX} payments is the most")));
+    }
     let statements = body.get("pay_statements").cloned().unwrap_or_else(|| json!([]));
     let people: Vec<&Value> = statements
         .as_array()

@@ -1,12 +1,12 @@
 //! What a simulation is made of: customers, limits, faults. A TOML file in which an unknown word is an error.
 
+use super::connect::SCOPES;
 use super::fault::Fault;
+use super::settings::{JobSettings, LimitSettings};
 use super::world::Status;
-use crate::types::{Environment, Product};
+use crate::types::Environment;
 use serde::{Deserialize, Deserializer, de};
-use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 /// The most people one customer may employ; ids of all are held in memory.
 const EMPLOYEES_MAX: usize = 100_000;
@@ -77,7 +77,8 @@ pub struct Customer {
     /// The state its connections are in.
     #[serde(default)]
     pub status: Status,
-    /// Its access token, when it shall be a fixed one. Only with a single provider.
+    /// Its access token, when it shall be a fixed one. Only with a single provider. The scenario's marker
+    /// goes before it when it does not contain it.
     pub token: Option<String>,
     /// The scopes of its tokens.
     #[serde(default = "all_scopes")]
@@ -149,105 +150,6 @@ impl Authentication {
     }
 }
 
-/// Finch's limits; the defaults are the documented ones (FINCH.md §3.1, §3.4).
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitSettings {
-    /// How long a request of an application counts.
-    #[serde(deserialize_with = "span")]
-    pub window: Duration,
-    /// Whether a request that was refused counts too.
-    pub count_rejected: bool,
-    /// Requests per window and product; 0 takes the limit away. Unnamed products keep Finch's.
-    #[serde(deserialize_with = "products")]
-    pub products: BTreeMap<Product, u32>,
-    /// The limit of one address.
-    pub ip: IpSettings,
-}
-
-impl Default for LimitSettings {
-    fn default() -> Self {
-        Self {
-            window: Duration::from_secs(60),
-            count_rejected: false,
-            products: BTreeMap::new(),
-            ip: IpSettings::default(),
-        }
-    }
-}
-
-impl LimitSettings {
-    /// The requests per window of this product, when it has a limit.
-    pub fn of(&self, product: Product) -> Option<u32> {
-        match self.products.get(&product) {
-            Some(0) => None,
-            Some(limit) => Some(*limit),
-            None => documented(product),
-        }
-    }
-}
-
-const fn documented(product: Product) -> Option<u32> {
-    match product {
-        Product::Company
-        | Product::Directory
-        | Product::Individual
-        | Product::Employment
-        | Product::PayStatementItem
-        | Product::Documents => Some(20),
-        Product::Payment | Product::PayStatement | Product::PayGroups => Some(12),
-        Product::Benefits
-        | Product::Connect
-        | Product::Auth
-        | Product::Providers
-        | Product::Introspect
-        | Product::Disconnect
-        | Product::Forward
-        | Product::Jobs
-        | Product::Sandbox => None,
-    }
-}
-
-/// The limit of one address.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IpSettings {
-    /// Requests per window.
-    pub requests: u32,
-    /// How long one counts.
-    #[serde(deserialize_with = "span")]
-    pub window: Duration,
-    /// How long an address that went over is refused.
-    #[serde(deserialize_with = "span")]
-    pub penalty: Duration,
-}
-
-impl Default for IpSettings {
-    fn default() -> Self {
-        Self { requests: 1000, window: Duration::from_secs(300), penalty: Duration::from_secs(3600) }
-    }
-}
-
-/// How automated jobs run (FINCH.md §2, notes).
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct JobSettings {
-    /// How long one takes.
-    #[serde(deserialize_with = "span")]
-    pub duration: Duration,
-    /// Forced refreshes per connection and window.
-    pub refreshes: u32,
-    /// The fixed window of that quota.
-    #[serde(deserialize_with = "span")]
-    pub window: Duration,
-}
-
-impl Default for JobSettings {
-    fn default() -> Self {
-        Self { duration: Duration::from_secs(2), refreshes: 1, window: Duration::from_secs(3600) }
-    }
-}
-
 /// Why a scenario cannot be played: the file, the line and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScenarioError(String);
@@ -299,6 +201,19 @@ impl Scenario {
                     customer.providers.len()
                 ));
             }
+            if let Some(unknown) = customer.products.iter().find(|p| !SCOPES.contains(&p.as_str())) {
+                return Err(format!(
+                    "{who} has {unknown:?}, which is no product; they are {}",
+                    SCOPES.join(", ")
+                ));
+            }
+            if customer
+                .token
+                .as_ref()
+                .is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_graphic()))
+            {
+                return Err(format!("{who} has a token that cannot stand in a header"));
+            }
             let earlier = self.customers.get(..at).unwrap_or_default();
             if earlier.iter().any(|c| c.id == customer.id) {
                 return Err(format!("{who} stands twice; list all its providers in one"));
@@ -318,46 +233,11 @@ fn environment<'de, D: Deserializer<'de>>(d: D) -> Result<Environment, D::Error>
     })
 }
 
-fn products<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<Product, u32>, D::Error> {
-    let named = BTreeMap::<String, u32>::deserialize(d)?;
-    named
-        .into_iter()
-        .map(|(name, limit)| product(&name).map(|p| (p, limit)).map_err(de::Error::custom))
-        .collect()
-}
-
-/// Reads a product's name.
-pub(super) fn product(name: &str) -> Result<Product, String> {
-    Product::parse(name).ok_or_else(|| {
-        let known: Vec<&str> = Product::ALL.iter().map(|p| p.as_str()).collect();
-        format!("{name:?} is no product; the products are {}", known.join(", "))
-    })
-}
-
-/// Reads a span such as `250ms`, `2s`, `5m` or `1h`, longer than nothing.
-pub(super) fn span<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(d)?;
-    parse_span(&text).filter(|span| !span.is_zero()).ok_or_else(|| {
-        de::Error::custom(format_args!("{text:?} is no span; write it as 250ms, 2s, 5m or 1h"))
-    })
-}
-
-pub(super) fn parse_span(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Product;
+    use std::time::Duration;
 
     fn refused(text: &str) -> String {
         Scenario::parse(text, "s.toml").expect_err("must be refused").to_string()
@@ -383,7 +263,17 @@ mod tests {
                 .contains("one connection")
         );
         assert!(refused("[[customer]]\nid = \"a\"\n[[customer]]\nid = \"a\"\n").contains("twice"));
+        assert!(refused("[[customer]]\nid = \"a\"\nproducts = [\"compny\"]\n").contains("compny"));
+        assert!(refused("[[customer]]\nid = \"a\"\ntoken = \"a b\"\n").contains("header"));
         assert!(refused("[[customer]]\nid = \"a\"\nstatus = \"fine\"\n").starts_with("s.toml:3"));
+    }
+
+    #[test]
+    fn a_fault_is_refused_with_its_line() {
+        let why = refused("seed = 1\n\n[[fault]]\npath = \"/introspect\"\npreset = \"reath\"\n");
+        assert!(why.starts_with("s.toml:3: ") && why.contains("reath"), "{why}");
+        let why = refused("[[fault]]\nstall = true\n\n[[fault]]\nstal = true\n");
+        assert!(why.starts_with("s.toml:") && why.contains("stal"), "{why}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use uuid::Builder;
 
-/// A stream of numbers that depends on nothing but how it was begun (SplitMix64).
+/// A stream of numbers that depends on nothing but how it was begun (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub(super) struct Seed(u64);
 

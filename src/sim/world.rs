@@ -2,24 +2,21 @@
 
 use super::benefits::Benefits;
 use super::company::Entity;
+use super::invitations::Invitations;
 use super::items::Rules;
 use super::jobs::Jobs;
 use super::refusal::{Reason, Refusal};
-use super::scenario::{Authentication, Customer, JobSettings, Scenario, all_scopes};
+use super::scenario::{Authentication, Customer, Scenario, all_scopes};
 use super::seed::Seed;
-use crate::types::{ClientSecret, Environment, Moment, UnixMillis};
+use super::settings::JobSettings;
+use crate::types::{ClientSecret, Environment, UnixMillis};
 use serde::Deserialize;
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::collections::HashMap;
 
-/// How long an authorization code may be exchanged (FINCH.md §6.3).
-const CODE_LIFE: Duration = Duration::from_secs(600);
 /// The most connections ever made.
 const CONNECTIONS_MAX: usize = 10_000;
 /// The most access tokens ever issued.
 const TOKENS_MAX: usize = 100_000;
-/// The most sessions and codes remembered; the oldest go.
-const SESSIONS_MAX: usize = 10_000;
 
 /// The state of a connection or an entity, in Finch's words (FINCH.md §6.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -99,36 +96,6 @@ pub(super) struct Token {
     pub(super) state: TokenState,
 }
 
-/// What an employer was invited to do.
-#[derive(Debug, Clone)]
-pub(super) enum Purpose {
-    /// Connect for the first time, or once more.
-    Connect { customer_id: String, customer_name: String, customer_email: Option<String> },
-    /// Repair this connection.
-    Reauthenticate { connection: usize },
-}
-
-/// An invitation.
-#[derive(Debug, Clone)]
-pub(super) struct Session {
-    pub(super) id: String,
-    pub(super) purpose: Purpose,
-    pub(super) products: Vec<String>,
-    pub(super) provider: Option<String>,
-    pub(super) authentication: Option<Authentication>,
-    pub(super) redirect_uri: Option<String>,
-    pub(super) expires: Moment,
-}
-
-/// What came of it, for ten minutes.
-#[derive(Debug)]
-pub(super) struct Code {
-    pub(super) code: String,
-    pub(super) session: Session,
-    pub(super) expires: Moment,
-    pub(super) spent: bool,
-}
-
 /// Everything Finch remembers.
 #[derive(Debug)]
 pub(super) struct World {
@@ -144,8 +111,8 @@ pub(super) struct World {
     customers: Vec<Customer>,
     pub(super) connections: Vec<Connection>,
     tokens: HashMap<String, Token>,
-    sessions: VecDeque<Session>,
-    codes: VecDeque<Code>,
+    /// Invitations to connect, and what came of them.
+    pub(super) invitations: Invitations,
     issued: u64,
 }
 
@@ -171,8 +138,7 @@ impl World {
             customers: scenario.customers.clone(),
             connections: Vec::new(),
             tokens: HashMap::new(),
-            sessions: VecDeque::new(),
-            codes: VecDeque::new(),
+            invitations: Invitations::default(),
             issued: 0,
         };
         for customer in &scenario.customers {
@@ -332,52 +298,5 @@ impl World {
             }
         }
         self.end_tokens(connection, TokenState::Disconnected);
-    }
-
-    /// Remembers an invitation; the oldest goes when there are too many.
-    pub(super) fn invite(&mut self, session: Session) {
-        if self.sessions.len() >= SESSIONS_MAX {
-            self.sessions.pop_front();
-        }
-        self.sessions.push_back(session);
-    }
-
-    /// The invitation of this id, unless it is too old.
-    pub(super) fn session(&self, id: &str, now: Moment) -> Option<Session> {
-        self.sessions.iter().find(|s| s.id == id && now < s.expires).cloned()
-    }
-
-    /// The code for an employer who accepted.
-    pub(super) fn accept(&mut self, session: Session, now: Moment) -> String {
-        if self.codes.len() >= SESSIONS_MAX {
-            self.codes.pop_front();
-        }
-        let code = self.new_id("code");
-        self.codes.push_back(Code { code: code.clone(), session, expires: now + CODE_LIFE, spent: false });
-        code
-    }
-
-    /// Takes a code's invitation out, once, within ten minutes, for the same redirect.
-    pub(super) fn spend(
-        &mut self,
-        code: &str,
-        redirect_uri: Option<&str>,
-        now: Moment,
-    ) -> Result<Session, Refusal> {
-        let wrong = |why: &str| Refusal::because(Reason::InvalidGrant, why);
-        let Some(known) = self.codes.iter_mut().find(|c| c.code == code) else {
-            return Err(wrong("The authorization code is unknown"));
-        };
-        if known.spent {
-            return Err(wrong("The authorization code was used already"));
-        }
-        if now >= known.expires {
-            return Err(wrong("The authorization code is older than 10 minutes"));
-        }
-        if known.session.redirect_uri.as_deref() != redirect_uri {
-            return Err(wrong("The redirect_uri is not the session's"));
-        }
-        known.spent = true;
-        Ok(known.session.clone())
     }
 }

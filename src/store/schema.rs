@@ -93,7 +93,6 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
 

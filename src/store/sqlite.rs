@@ -195,7 +195,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
 
@@ -248,6 +247,18 @@ mod tests {
         assert!(Store::open(&path).is_ok());
         drop(first);
         assert!(Store::open_exclusive(&path).is_ok());
+    }
+
+    #[test]
+    fn many_commands_may_open_a_new_store_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("perch.db");
+        std::thread::scope(|threads| {
+            let openers: Vec<_> = (0..8).map(|_| threads.spawn(|| Store::open(&path).err())).collect();
+            for opener in openers {
+                assert_eq!(opener.join().unwrap(), None);
+            }
+        });
     }
 
     #[test]

@@ -161,7 +161,6 @@ pub fn generate(path: &Path) -> Result<Fingerprint, KeyError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -44,7 +44,6 @@ fn report(panic: &PanicHookInfo<'_>) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};

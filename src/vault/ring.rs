@@ -245,7 +245,6 @@ fn random<const N: usize>() -> Result<[u8; N], OpenError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
 

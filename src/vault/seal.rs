@@ -205,7 +205,6 @@ pub(super) fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
     use std::collections::HashSet;

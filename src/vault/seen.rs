@@ -41,7 +41,6 @@ impl Seen {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 mod tests {
     use super::*;
 

@@ -238,18 +238,25 @@ fn what_cannot_hold_is_refused_where_it_stands() {
 
 #[test]
 fn what_is_not_toml_is_refused_with_its_line() {
-    for (text, place) in [
-        ("[limits]\nwindow = 60s", "2:10"),
-        ("[apps]\npass_through = no\n", "2:16"),
-        ("[limits\nwindow = \"60s\"", "1:8"),
-        ("\n\nlimits: 5", "3:7"),
-        ("[limits]\nwindow = \"60s", "2:14"),
+    const NO_QUOTES: &str =
+        "not TOML: a text without quotes; write texts in straight quotes, and flags as true or false";
+    for (text, expected) in [
+        ("[limits]\nwindow = 60s", format!("2:10 {NO_QUOTES}")),
+        ("[limits]\nwindow = “60s”", format!("2:10 {NO_QUOTES}")),
+        ("[finch]\nclient_secret = hunter2", format!("2:17 {NO_QUOTES}")),
+        ("[apps]\npass_through = no\n", format!("2:16 {NO_QUOTES}")),
+        ("[apps]\npass_through = n # off\n", format!("2:16 {NO_QUOTES}")),
+        ("[limits]\nwindow =\n", "2:9 not TOML: a key without a value".to_owned()),
+        ("[limits\nwindow = \"60s\"", "1:8 not TOML: unclosed table, expected `]`".to_owned()),
+        ("[limits]\nwindow = \"60s", "2:14 not TOML: invalid basic string, expected `\"`".to_owned()),
     ] {
-        let problems = problems_of(text, &environ(&[]));
-        assert!(problems[0].starts_with(&format!("{place} not TOML: ")), "{text:?}: {problems:?}");
+        assert_eq!(problems_of(text, &environ(&[])), [expected], "{text}");
     }
-    let two = problems_of("[apps]\npass_through = no\nwrites = yes\n", &environ(&[]));
-    assert_eq!(two.len(), 2, "{two:?}");
+    let text = "[apps]\npass_through = no\nwrites = yes\n[limits]\nwindow: 60s\n";
+    let problems = problems_of(text, &environ(&[]));
+    for place in ["2:16 ", "3:10 ", "5:7 "] {
+        assert!(problems.iter().any(|problem| problem.starts_with(place)), "{place}: {problems:?}");
+    }
 }
 
 #[test]
@@ -381,4 +388,26 @@ fn problems_are_one_line_each_for_people_and_fields_for_programs() {
     let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
     assert!(lines[0].contains("perch.toml:2:9: `log.level`") && lines[1].starts_with("PERCH_X__Y: "));
     assert_eq!(lines[2], "2 problems in the configuration");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_damage_to_a_file_is_more_than_a_problem(
+        from in 0..MANUAL.len(),
+        cut in 0..200_usize,
+        put in "[\\[\\]{}=.,#'\"a-z0-9 \n\u{0}\u{e9}]{0,40}",
+    ) {
+        let mut bytes = MANUAL.as_bytes().to_vec();
+        let to = (from + cut).min(bytes.len());
+        bytes.splice(from..to, put.bytes());
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(problems) = load_text(&text, &environ(&[])) {
+            let lines = 1..=text.lines().count() + 1;
+            let is_inside = |problem: &Problem| problem.place.line().is_none_or(|line| lines.contains(&line));
+            proptest::prop_assert!(problems.iter().all(is_inside), "{}", problems);
+            proptest::prop_assert!(!problems.is_empty());
+        }
+    }
 }
