@@ -1,36 +1,22 @@
 //! `perch check`: the validation of startup without the start. All problems at once, or the facts that matter.
 
+use super::exit::Exit;
+use super::output::Format;
 use crate::config::{self, Environ, Loaded, Problems};
 use crate::types::Product;
 use std::io::{self, Write};
 use std::path::Path;
-
-/// The exit code of a command that did what it was asked.
-pub const DONE: u8 = 0;
-
-/// The exit code of a bad configuration; `EX_USAGE` of sysexits.
-pub const BAD_CONFIGURATION: u8 = 64;
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-}
 
 /// What `perch check` can be told.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CheckArgs {
     /// How to print the findings
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: Format,
 }
 
-/// Reads the configuration as `serve` would, prints what it found, and returns the exit code: [`DONE`], or
-/// [`BAD_CONFIGURATION`]. `named` is the file of `-c`. Facts and JSON go to `out`, problems for people to `err`.
+/// Reads the configuration as `serve` would, prints what it found, and returns the exit code: [`Exit::Done`], or
+/// [`Exit::BadConfiguration`]. `named` is the file of `-c`. Facts and JSON go to `out`, problems for people to `err`.
 ///
 /// # Errors
 /// Nothing but a handle that cannot be written.
@@ -40,7 +26,7 @@ pub fn run(
     args: &CheckArgs,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> io::Result<u8> {
+) -> io::Result<Exit> {
     let path = config::locate(named, env);
     let loaded = match config::load(path.as_deref(), env) {
         Ok(loaded) => loaded,
@@ -48,18 +34,18 @@ pub fn run(
     };
     let facts = facts(path.as_deref(), &loaded);
     match args.output {
-        Output::Text => {
+        Format::Text => {
             for (name, fact) in facts {
                 writeln!(out, "ok  {name:<14}{fact}")?;
             }
         }
-        Output::Json => {
+        Format::Json => {
             let facts: serde_json::Map<_, _> =
                 facts.into_iter().map(|(n, f)| (n.to_owned(), f.into())).collect();
             writeln!(out, "{}", serde_json::json!({ "ok": true, "facts": facts }))?;
         }
     }
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// Prints the problems of a configuration, for any command that cannot go on with it.
@@ -68,13 +54,13 @@ pub fn run(
 /// Nothing but a handle that cannot be written.
 pub fn refuse(
     problems: &Problems,
-    output: Output,
+    output: Format,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> io::Result<u8> {
+) -> io::Result<Exit> {
     match output {
-        Output::Text => writeln!(err, "{problems}")?,
-        Output::Json => {
+        Format::Text => writeln!(err, "{problems}")?,
+        Format::Json => {
             let list: Vec<_> = problems.iter().collect();
             writeln!(
                 out,
@@ -83,7 +69,7 @@ pub fn refuse(
             )?;
         }
     }
-    Ok(BAD_CONFIGURATION)
+    Ok(Exit::BadConfiguration)
 }
 
 /// What an operator wants to see before a start: whom perch will call, as whom, where it listens, what it may spend.
@@ -150,7 +136,7 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
 
-    fn check(text: &str, env: &Environ, output: Output) -> (u8, String, String) {
+    fn check(text: &str, env: &Environ, output: Format) -> (Exit, String, String) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("perch.toml");
         std::fs::write(&path, text).expect("written");
@@ -167,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_sound_configuration_is_told_in_facts_without_its_secrets() {
-        let (code, out, err) = check("[apps]\nwrites = \"allow\"", &environ(), Output::Text);
-        assert_eq!((code, err.as_str()), (0, ""));
+        let (code, out, err) = check("[apps]\nwrites = \"allow\"", &environ(), Format::Text);
+        assert_eq!((code, err.as_str()), (Exit::Done, ""));
         assert!(out.lines().all(|line| line.starts_with("ok  ")), "{out}");
         for fact in [
             "https://api.tryfinch.com, production, application 3fa85f64",
@@ -179,9 +165,9 @@ mod tests {
         ] {
             assert!(out.contains(fact), "{fact}: {out}");
         }
-        let (code, json, _) = check("", &environ(), Output::Json);
+        let (code, json, _) = check("", &environ(), Format::Json);
         let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        assert_eq!((code, answer["ok"].as_bool()), (0, Some(true)));
+        assert_eq!((code, answer["ok"].as_bool()), (Exit::Done, Some(true)));
         assert_eq!(answer["facts"]["vault"], "sqlite:perch.db, key file:perch.key; both are opened at start");
         assert!(!out.contains("hunter2") && !json.contains("hunter2"));
     }
@@ -189,15 +175,15 @@ mod tests {
     #[test]
     fn a_bad_configuration_ends_with_64_and_all_its_problems() {
         let text = "[limits]\nwindow = 60\nreplica = 1";
-        let (code, out, err) = check(text, &environ(), Output::Text);
-        assert_eq!((code, out.as_str()), (64, ""));
+        let (code, out, err) = check(text, &environ(), Format::Text);
+        assert_eq!((code, out.as_str()), (Exit::BadConfiguration, ""));
         assert!(
             err.contains("perch.toml:2:10: `limits.window`") && err.contains("perch.toml:3:1: unknown key")
         );
         assert!(err.ends_with("2 problems in the configuration\n"), "{err}");
 
-        let (code, out, err) = check(text, &environ(), Output::Json);
-        assert_eq!((code, err.as_str()), (64, ""));
+        let (code, out, err) = check(text, &environ(), Format::Json);
+        assert_eq!((code, err.as_str()), (Exit::BadConfiguration, ""));
         let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((answer["ok"].as_bool(), answer["count"].as_u64()), (Some(false), Some(2)));
         assert_eq!(answer["problems"][1]["line"].as_u64(), Some(3));

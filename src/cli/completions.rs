@@ -1,7 +1,6 @@
 //! `perch completions SHELL`: for bash, zsh, fish and others.
 
-use super::exit::Exit;
-use super::{Cli, End};
+use super::Cli;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -13,10 +12,6 @@ pub struct Args {
 }
 
 /// Prints the script.
-///
-/// # Errors
-/// None.
-pub fn run(args: &Args) -> End {
+pub fn run(args: &Args) {
     clap_complete::generate(args.shell, &mut Cli::command(), "perch", &mut std::io::stdout());
-    Ok(Exit::Done)
 }

@@ -1,7 +1,9 @@
 //! `perch config`: the configuration that holds, and who wrote each value. As text it is TOML that loads again, with
 //! the origins as comments. Secrets are shown as what they are in a configuration: references.
 
-use super::check::{DONE, Output, refuse};
+use super::check::refuse;
+use super::exit::Exit;
+use super::output::Format;
 use crate::config::{self, Environ, Loaded, Origin, Place};
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,14 +13,13 @@ use std::path::Path;
 pub struct ConfigArgs {
     /// How to print the configuration: TOML for people, or JSON
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: Format,
     /// Print the manual instead: every key, its default, and why. A file to start from
     #[arg(long)]
     pub defaults: bool,
 }
 
-/// Prints the effective configuration, or what is wrong with it, and returns the exit code: 0, or 64 for a bad
-/// configuration. `named` is the file of `-c`.
+/// Prints the effective configuration, or what is wrong with it, and returns how it ended. `named` is the file of `-c`.
 ///
 /// # Errors
 /// Nothing but a handle that cannot be written.
@@ -28,18 +29,18 @@ pub fn run(
     args: &ConfigArgs,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> io::Result<u8> {
+) -> io::Result<Exit> {
     if args.defaults {
         out.write_all(config::MANUAL.as_bytes())?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let path = config::locate(named, env);
     match (config::load(path.as_deref(), env), args.output) {
         (Err(problems), output) => return refuse(&problems, output, out, err),
-        (Ok(loaded), Output::Text) => write_toml(&loaded, out)?,
-        (Ok(loaded), Output::Json) => write_json(&loaded, out)?,
+        (Ok(loaded), Format::Text) => write_toml(&loaded, out)?,
+        (Ok(loaded), Format::Json) => write_json(&loaded, out)?,
     }
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 fn write_toml(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
@@ -106,7 +107,7 @@ mod tests {
         .collect()
     }
 
-    fn print(text: &str, args: &ConfigArgs) -> (u8, String, String) {
+    fn print(text: &str, args: &ConfigArgs) -> (Exit, String, String) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("perch.toml");
         std::fs::write(&path, text).expect("written");
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn every_value_is_shown_with_who_wrote_it() {
         let (code, out, _) = print(TEXT, &ConfigArgs::default());
-        assert_eq!(code, 0);
+        assert_eq!(code, Exit::Done);
         let comment = |setting: &str| {
             let line = out
                 .lines()
@@ -141,7 +142,7 @@ mod tests {
     fn what_is_printed_loads_again_as_the_same() {
         let (_, first, _) = print(TEXT, &ConfigArgs::default());
         let (code, second, err) = print(&first, &ConfigArgs::default());
-        assert_eq!(code, 0, "{err}");
+        assert_eq!(code, Exit::Done, "{err}");
         let values = |text: &str| {
             let lines =
                 text.lines().map(|line| line.split("  # ").next().unwrap_or_default().trim_end().to_owned());
@@ -152,10 +153,10 @@ mod tests {
 
     #[test]
     fn programs_get_every_key_with_its_place() {
-        let (code, out, _) = print(TEXT, &ConfigArgs { output: Output::Json, ..ConfigArgs::default() });
+        let (code, out, _) = print(TEXT, &ConfigArgs { output: Format::Json, ..ConfigArgs::default() });
         let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         let settings = &answer["settings"];
-        assert_eq!(code, 0);
+        assert_eq!(code, Exit::Done);
         assert_eq!(settings["limits.queue.total"], serde_json::json!({"value": 10000, "from": "default"}));
         assert_eq!(
             (
@@ -172,13 +173,13 @@ mod tests {
     #[test]
     fn the_manual_can_be_had_as_a_file_to_start_from() {
         let (code, out, _) = print("not even TOML", &ConfigArgs { defaults: true, ..ConfigArgs::default() });
-        assert_eq!((code, out.as_str()), (0, config::MANUAL));
+        assert_eq!((code, out.as_str()), (Exit::Done, config::MANUAL));
     }
 
     #[test]
     fn a_bad_configuration_ends_with_64() {
         let (code, out, err) = print("[limts]\nwindow = 1", &ConfigArgs::default());
-        assert_eq!((code, out.as_str()), (64, ""));
+        assert_eq!((code, out.as_str()), (Exit::BadConfiguration, ""));
         assert!(err.contains("did you mean `limits.window`?"), "{err}");
     }
 }

@@ -5,16 +5,23 @@
 
 mod import;
 mod show;
+mod verify;
 
 pub use import::{
     IMPORT_BYTES_MAX, ImportLine, Introspected, LINE_BYTES_MAX, LINES_MAX, import_unverified, import_verified,
 };
 pub use show::{assign, list, show};
 
+use super::exit::Failure;
+use super::output::Format;
+use super::serve;
+use crate::app;
+use crate::config::Environ;
+use crate::telemetry::clock::unix_now;
 use crate::types::{ConnectionId, CustomerId, InvalidId};
-use crate::vault::{OpenError, VaultError};
-use std::fmt;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use verify::Verifier;
 
 /// The vault's connections.
 #[derive(Debug, clap::Args)]
@@ -65,65 +72,44 @@ fn customer_id(text: &str) -> Result<CustomerId, InvalidId> {
     CustomerId::new(text)
 }
 
-/// How a command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`] with its exit code.
+pub fn run(
+    named: Option<&Path>,
+    env: &Environ,
+    args: &ConnectionsArgs,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let config = serve::load(named, env)?;
+    serve::runtime()?.block_on(async {
+        let vault = app::open_vault(&config, false).await?;
+        let format = args.output;
+        match &args.command {
+            ConnectionsCommand::List => list(&vault, format, out).await,
+            ConnectionsCommand::Show { id } => show(&vault, id, format, out).await,
+            ConnectionsCommand::Assign { id, customer } => {
+                assign(&vault, id, customer, unix_now(), format, out).await
+            }
+            ConnectionsCommand::Import { file, no_verify } => {
+                let source = open(file.as_deref())?;
+                if *no_verify {
+                    return import_unverified(&vault, source, unix_now(), format, out).await;
+                }
+                let verifier = Verifier::new(&config)?;
+                let verify = async |line: &ImportLine| verifier.ask(line).await;
+                import_verified(&vault, source, unix_now(), format, out, verify).await
+            }
+        }
+    })
 }
 
-/// Why a command did not do it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What the process exits with.
-    pub code: u8,
-    /// What happened and what to do; one line or several, never a token.
-    pub message: String,
-}
-
-impl Failure {
-    /// It failed: exit code 1.
-    pub fn failed(message: impl fmt::Display) -> Self {
-        Self { code: 1, message: message.to_string() }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl From<VaultError> for Failure {
-    fn from(error: VaultError) -> Self {
-        let code = match error {
-            VaultError::Store(_) | VaultError::Damaged(_) => 69,
-            VaultError::UnknownConnection
-            | VaultError::OtherEnvironment { .. }
-            | VaultError::Unreadable { .. }
-            | VaultError::TokenElsewhere { .. }
-            | VaultError::BelongsToAnother { .. }
-            | VaultError::Disconnected { .. }
-            | VaultError::Invalid { .. } => 1,
-        };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        Self { code: error.exit_code(), message: error.to_string() }
-    }
-}
-
-/// The output went away.
-impl From<std::io::Error> for Failure {
-    fn from(cause: std::io::Error) -> Self {
-        Self::failed(format_args!("the answer could not be written: {cause}"))
+fn open(file: Option<&Path>) -> Result<Box<dyn BufRead>, Failure> {
+    let Some(path) = file else { return Ok(Box::new(std::io::stdin().lock())) };
+    match std::fs::File::open(path) {
+        Ok(file) => Ok(Box::new(BufReader::new(file))),
+        Err(why) => Err(Failure::failed(format_args!("{} cannot be read: {why}", path.display()))),
     }
 }
 

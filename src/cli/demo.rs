@@ -1,9 +1,9 @@
 //! stub
-use super::{End, exit::Exit};
+use super::exit::Failure;
 /// x
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 /// x
-pub fn run(_: &Args) -> End {
-    Ok(Exit::Done)
+pub fn run(_: &Args) -> Result<(), Failure> {
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `perch keys`: the key that wraps the store's keys.
 
-use super::connections::{Failure, Format};
+use super::exit::Failure;
+use super::output::Format;
 use crate::vault::kek;
 use std::io::Write;
 use std::path::PathBuf;
@@ -55,6 +56,7 @@ pub fn run(args: &KeysArgs, out: &mut dyn Write) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::exit::Exit;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -85,7 +87,7 @@ mod tests {
 
         let (done, said) = perch(&["keys", "generate", name]);
         let failure = done.unwrap_err();
-        assert_eq!((failure.code, said.as_str()), (1, ""));
+        assert_eq!((failure.exit, said.as_str()), (Exit::Failed, ""));
         assert!(failure.message.contains("exists already"), "{failure}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
     }

@@ -4,14 +4,17 @@
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod connections;
 pub mod demo;
 pub mod exit;
+pub mod keys;
+pub mod output;
 pub mod serve;
 pub mod sim;
 
 use crate::config::Environ;
 use clap::{Parser, Subcommand};
-use exit::Exit;
+use exit::{Exit, Failure};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +44,10 @@ pub enum Command {
     Sim(sim::Args),
     /// Show what perch does: a simulator, a gateway, two customers and a small sync
     Demo(demo::Args),
+    /// The connections in the vault
+    Connections(connections::ConnectionsArgs),
+    /// The sealing keys
+    Keys(keys::KeysArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -51,31 +58,26 @@ pub fn main() -> ExitCode {
     let env = Environ::of_process();
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let named = cli.config.as_deref();
-    let code = match cli.command {
-        Command::Serve => serve::run(named, &env),
-        Command::Check(args) => code_of(check::run(named, &env, &args, &mut out, &mut err)),
-        Command::Config(args) => code_of(config::run(named, &env, &args, &mut out, &mut err)),
+    let done = |done: Result<(), Failure>| done.map(|()| Exit::Done);
+    let ended = match cli.command {
+        Command::Serve => done(serve::run(named, &env)),
+        Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
+        Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => return sim::run(args),
-        Command::Demo(args) => demo::run(&args),
-        Command::Completions(args) => completions::run(&args),
-    };
-    match code {
-        Ok(exit) => exit.into(),
-        Err((exit, why)) => {
-            // Nothing can be done about a stderr that is gone.
-            let _ = writeln!(err, "perch: {why}");
-            exit.into()
+        Command::Demo(args) => done(demo::run(&args)),
+        Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
+        Command::Keys(args) => done(keys::run(&args, &mut out)),
+        Command::Completions(args) => {
+            completions::run(&args);
+            Ok(Exit::Done)
         }
-    }
-}
-
-/// How a command ends: well, or with a code and a reason.
-pub type End = Result<Exit, (Exit, String)>;
-
-fn code_of(done: std::io::Result<u8>) -> End {
-    match done {
-        Ok(0) => Ok(Exit::Done),
-        Ok(_) => Ok(Exit::BadConfiguration),
-        Err(error) => Err((Exit::Failed, format!("cannot write: {error}"))),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            // Nothing can be done about a stderr that is gone.
+            let _ = writeln!(err, "perch: {failure}");
+            failure.exit.into()
+        }
     }
 }

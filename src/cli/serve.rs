@@ -1,12 +1,10 @@
 //! `perch serve`: the gateway, until a signal.
 
-use super::End;
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use crate::app::Gateway;
 use crate::config::{self, Config, Environ};
 use crate::telemetry::log;
 use crate::vault::process;
-use std::io::Write;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -14,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// # Errors
 /// Everything that keeps the gateway from starting, with its exit code.
-pub fn run(named: Option<&Path>, env: &Environ) -> End {
+pub fn run(named: Option<&Path>, env: &Environ) -> Result<(), Failure> {
     // Before any secret is read: no core files, no reading of our memory by others of our user.
     let warnings = process::harden();
     process::hush_panics();
@@ -27,18 +25,18 @@ pub fn run(named: Option<&Path>, env: &Environ) -> End {
     runtime()?.block_on(serve(config))
 }
 
-async fn serve(config: Config) -> End {
-    let unavailable =
-        |error: std::io::Error| (Exit::Unavailable, format!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
-    let gateway =
-        Gateway::start(config, std::io::stdout()).await.map_err(|e| (Exit::from(&e), e.to_string()))?;
+async fn serve(config: Config) -> Result<(), Failure> {
+    let deaf = |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
+    let gateway = Gateway::start(config, std::io::stdout()).await?;
     either(&mut terminate, &mut interrupt).await;
     tokio::select! {
-        0 = gateway.stop() => Ok(Exit::Done),
-        () = either(&mut terminate, &mut interrupt) => Err((Exit::Failed, "stopped at once by a second signal".to_owned())),
-        else => Err((Exit::Failed, "calls were cut off when the grace ended; raise drain.grace".to_owned())),
+        cut = gateway.stop() => match cut {
+            0 => Ok(()),
+            cut => Err(Failure::failed(format_args!("{cut} calls were cut off when the grace ended; raise drain.grace"))),
+        },
+        () = either(&mut terminate, &mut interrupt) => Err(Failure::failed("stopped at once by a second signal")),
     }
 }
 
@@ -53,14 +51,11 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 ///
 /// # Errors
 /// Exit code 64 and all problems at once.
-pub fn load(named: Option<&Path>, env: &Environ) -> Result<Config, (Exit, String)> {
+pub fn load(named: Option<&Path>, env: &Environ) -> Result<Config, Failure> {
     let path = config::locate(named, env);
     match config::load(path.as_deref(), env) {
         Ok(loaded) => Ok(loaded.config),
-        Err(problems) => {
-            let _ = writeln!(std::io::stderr(), "{problems}");
-            Err((Exit::BadConfiguration, "the configuration is not sound; nothing was started".to_owned()))
-        }
+        Err(problems) => Err(Failure { exit: Exit::BadConfiguration, message: problems.to_string() }),
     }
 }
 
@@ -68,9 +63,9 @@ pub fn load(named: Option<&Path>, env: &Environ) -> Result<Config, (Exit, String
 ///
 /// # Errors
 /// They cannot be started.
-pub fn runtime() -> Result<tokio::runtime::Runtime, (Exit, String)> {
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| (Exit::Unavailable, format!("cannot start threads: {error}")))
+        .map_err(|error| Failure::unavailable(format_args!("cannot start threads: {error}")))
 }

@@ -97,6 +97,10 @@ impl Engine {
         line.connection_id = Some(facts.connection_id.clone());
         line.company_id = facts.company_id.clone();
         line.provider = facts.provider_id.clone();
+        if entry.is_unreadable {
+            let unreadable = VaultError::Unreadable { connection: facts.connection_id.clone() };
+            return Err(self.vault_refusal(facts.connection_id.as_str(), &unreadable));
+        }
         match facts.status {
             Status::Active | Status::NeedsReauth => Ok(Identity::Connection(entry)),
             Status::Held => Err(Refusal::Held {

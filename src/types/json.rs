@@ -28,6 +28,11 @@ impl RawObject {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
 
+    /// The members' names as they were written, doubles included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Puts `value` in the place of the member, at the end when it is new; doubles of it go.
     pub fn set(&mut self, name: &str, value: &impl serde::Serialize) {
         let Ok(value) = serde_json::value::to_raw_value(value) else { return };

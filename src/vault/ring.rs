@@ -19,20 +19,10 @@ const COLUMN: &str = "token";
 /// Why a store cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
-    /// The key is wrong or missing. Exit code 78.
+    /// The key is wrong or missing.
     Key(String),
-    /// The store does not answer or is not sound. Exit code 69.
+    /// The store does not answer or is not sound.
     Store(String),
-}
-
-impl OpenError {
-    /// What the process exits with.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            OpenError::Key(_) => 78,
-            OpenError::Store(_) => 69,
-        }
-    }
 }
 
 impl fmt::Display for OpenError {
@@ -326,7 +316,7 @@ mod tests {
         let keys = [key(1, Purpose::Record, KeyState::Primary), key(2, Purpose::Index, KeyState::Primary)];
         let other = Kek::new([8; 32]);
         let refused = Ring::open(STORE, &keys, &other).err().unwrap();
-        assert_eq!(refused.exit_code(), 78);
+        assert!(matches!(refused, OpenError::Key(_)));
         let (right, wrong) = (Fingerprint::of(&kek()).to_string(), Fingerprint::of(&other).to_string());
         let said = refused.to_string();
         assert!(said.contains(&format!("expected fingerprint {right}, got {wrong}")), "{said}");

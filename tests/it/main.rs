@@ -1,5 +1,7 @@
 //! What perch promises, tried from outside: one binary, one file per behaviour.
 
+#![allow(unreachable_pub)] // nothing outside sees a test binary
+
 mod endpoints;
 mod ledger;
 mod path;

@@ -4,7 +4,8 @@
 //! What is wrong with a line is said in words of our own: a parser's message may repeat what it
 //! read, and what it read may be a token in the wrong place.
 
-use super::{Failure, Format};
+use crate::cli::exit::Failure;
+use crate::cli::output::Format;
 use crate::types::json::RawObject;
 use crate::types::{
     AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId, UnixMillis,

@@ -1,6 +1,7 @@
 //! Looking at connections, and giving one to a customer.
 
-use super::{Failure, Format};
+use crate::cli::exit::Failure;
+use crate::cli::output::Format;
 use crate::types::{ConnectionId, CustomerId, UnixMillis};
 use crate::vault::{Connection, Vault};
 use std::io::Write;

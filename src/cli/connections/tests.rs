@@ -1,8 +1,9 @@
 //! Commands against a real vault, with what they print in hand.
 
 use super::*;
+use crate::cli::exit::Exit;
 use crate::types::{ApplicationId, EntityId, Environment, Kek, ProviderId, UnixMillis};
-use crate::vault::{Status, Vault, VaultOptions};
+use crate::vault::{OpenError, Status, Vault, VaultError, VaultOptions};
 use clap::{CommandFactory, Parser};
 use std::io::BufReader;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ async fn every_bad_line_is_named_and_no_line_is_stored() {
         format!("{secret} {}", line("c11", "t11")),
     ];
     let failure = import(&vault, &lines.join("\n")).await.unwrap_err();
-    assert_eq!(failure.code, 1);
+    assert_eq!(failure.exit, Exit::Failed);
     let said: Vec<&str> = failure.message.lines().collect();
     let expected = [
         "nothing was imported:",
@@ -129,7 +130,7 @@ async fn v13_a_line_with_a_token_stored_elsewhere_stops_the_whole_import() {
     let (_dir, vault) = vault().await;
     import(&vault, &line("c1", "t1")).await.unwrap();
     let failure = import(&vault, &format!("{}\n{}", line("c2", "t2"), line("c3", "t1"))).await.unwrap_err();
-    assert_eq!(failure.code, 1);
+    assert_eq!(failure.exit, Exit::Failed);
     assert!(
         failure.message.contains("line 2: the token given for connection c3 is already stored"),
         "{failure}"
@@ -214,7 +215,7 @@ async fn list_show_and_assign_tell_the_facts_and_never_the_token() {
 
     let mut out = Vec::new();
     let failure = show(&vault, &other, Format::Text, &mut out).await.unwrap_err();
-    assert_eq!(failure.code, 1);
+    assert_eq!(failure.exit, Exit::Failed);
     let failure = assign(&vault, &id, &zeta, NOW, Format::Text, &mut out).await.unwrap_err();
     assert!(failure.message.contains("belongs to another customer"), "{failure}");
     assert!(out.is_empty());
@@ -256,8 +257,8 @@ fn v15_no_argument_and_no_variable_can_carry_a_token() {
 
 #[test]
 fn exit_codes_are_those_of_the_contract() {
-    assert_eq!(Failure::from(OpenError::Key("k".to_owned())).code, 78);
-    assert_eq!(Failure::from(OpenError::Store("s".to_owned())).code, 69);
-    assert_eq!(Failure::from(VaultError::Store("s".to_owned())).code, 69);
-    assert_eq!(Failure::from(VaultError::UnknownConnection).code, 1);
+    assert_eq!(Failure::from(OpenError::Key("k".to_owned())).exit, Exit::Key);
+    assert_eq!(Failure::from(OpenError::Store("s".to_owned())).exit, Exit::Unavailable);
+    assert_eq!(Failure::from(VaultError::Store("s".to_owned())).exit, Exit::Unavailable);
+    assert_eq!(Failure::from(VaultError::UnknownConnection).exit, Exit::Failed);
 }
