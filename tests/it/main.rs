@@ -5,6 +5,7 @@
 mod endpoints;
 mod ledger;
 mod path;
+mod sdk;
 mod sim;
 mod support;
 mod vault;
