@@ -4,7 +4,9 @@
 
 mod endpoints;
 mod exchange;
+mod identity;
 mod ledger;
+mod limited;
 mod path;
 mod sdk;
 mod sim;
