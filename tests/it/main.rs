@@ -3,8 +3,12 @@
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
 mod endpoints;
+mod exchange;
+mod identity;
 mod ledger;
+mod limited;
 mod path;
+mod sdk;
 mod sim;
 mod support;
 mod vault;

@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod metrics;
+pub mod store;
 
 pub use client::{Answer, App};
 
