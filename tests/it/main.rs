@@ -8,3 +8,4 @@ mod path;
 mod sim;
 mod support;
 mod vault;
+mod wire;
