@@ -5,6 +5,7 @@
 mod endpoints;
 mod exchange;
 mod identity;
+mod forward;
 mod ledger;
 mod limited;
 mod path;
@@ -12,3 +13,4 @@ mod sdk;
 mod sim;
 mod support;
 mod vault;
+mod wire;
