@@ -5,6 +5,7 @@
 mod endpoints;
 mod ledger;
 mod path;
+mod process;
 mod sim;
 mod support;
 mod vault;

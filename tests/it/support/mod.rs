@@ -5,8 +5,10 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod process;
 
 pub use client::{Answer, App};
+pub use process::{Process, until};
 
 use perch::app::Gateway;
 use perch::config::{self, Address, Environ};
@@ -84,6 +86,13 @@ impl Setup {
 
     /// Starts it.
     pub async fn start(self) -> World {
+        let mut world = self.without_gateway().await;
+        world.open().await;
+        world
+    }
+
+    /// Starts all but the gateway: its folder has a key and settings and no store yet.
+    pub async fn without_gateway(self) -> World {
         World::begin(self).await
     }
 }
@@ -138,19 +147,24 @@ impl World {
         std::fs::write(&settings, toml).expect("a writable folder");
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)].into_iter().collect();
-        let lines = Lines::default();
-        let gateway = start(&settings, &environment, &lines).await;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         World {
             sim,
             finch,
-            proxy: tcp(gateway.proxy()),
-            admin: tcp(gateway.admin()),
-            lines,
+            proxy: nowhere,
+            admin: nowhere,
+            lines: Lines::default(),
             dir,
-            gateway: Some(gateway),
+            gateway: None,
             settings,
             environment,
         }
+    }
+
+    async fn open(&mut self) {
+        let gateway = start(&self.settings, &self.environment, &self.lines).await;
+        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
+        self.gateway = Some(gateway);
     }
 
     /// Stops the gateway; its lines are written then.
@@ -161,9 +175,7 @@ impl World {
     /// Stops the gateway and starts another on the same store.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let gateway = start(&self.settings, &self.environment, &self.lines).await;
-        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
-        self.gateway = Some(gateway);
+        self.open().await;
     }
 
     /// An app that names nobody.
