@@ -7,5 +7,6 @@ mod ledger;
 mod path;
 mod process;
 mod sim;
+mod startup;
 mod support;
 mod vault;

@@ -45,7 +45,8 @@ async fn a_call_under_way_is_answered_before_it_stops() {
     world.fault(json!({ "operation": "get_company", "delay": "1s" })).await;
     let app = world.for_customer("acme");
     let call = tokio::spawn(async move { app.get("/employer/company").await });
-    until("Finch has the call", async || world.report().await["operations"]["GetCompany"] != json!(null)).await;
+    until("Finch has the call", async || world.report().await["operations"]["GetCompany"] != json!(null))
+        .await;
     let ended = perch.end_by(SIGTERM).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert_eq!(call.await.expect("it was answered").status, 200);
@@ -62,7 +63,8 @@ async fn a_second_signal_ends_it_at_once() {
     world.fault(json!({ "operation": "get_company", "stall": true })).await;
     let app = world.for_customer("acme");
     let call = tokio::spawn(async move { app.try_call("GET", "/employer/company", "".into()).await });
-    until("Finch has the call", async || world.report().await["operations"]["GetCompany"] != json!(null)).await;
+    until("Finch has the call", async || world.report().await["operations"]["GetCompany"] != json!(null))
+        .await;
     perch.signal(SIGTERM);
     assert!(perch.err.says("perch stops").await, "{}", perch.err.text());
     let ready = world.operator().get("/readyz").await;
