@@ -9,8 +9,10 @@ pub mod metrics;
 pub mod store;
 pub mod raw;
 pub mod socket;
+pub mod process;
 
 pub use client::{Answer, App};
+pub use process::{Process, until};
 
 use perch::app::{self, Gateway};
 use perch::config::{self, Address, Environ};
@@ -96,6 +98,13 @@ impl Setup {
 
     /// Starts it.
     pub async fn start(self) -> World {
+        let mut world = self.without_gateway().await;
+        world.open().await;
+        world
+    }
+
+    /// Starts all but the gateway: its folder has a key and settings and no store yet.
+    pub async fn without_gateway(self) -> World {
         World::begin(self).await
     }
 }
@@ -153,17 +162,24 @@ impl World {
         seal(&settings, &environment, setup.connections).await;
         let lines = Lines::default();
         let gateway = start(&settings, &environment, &lines).await;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         World {
             sim,
             finch,
-            proxy: tcp(gateway.proxy()),
-            admin: tcp(gateway.admin()),
-            lines,
+            proxy: nowhere,
+            admin: nowhere,
+            lines: Lines::default(),
             dir,
-            gateway: Some(gateway),
+            gateway: None,
             settings,
             environment,
         }
+    }
+
+    async fn open(&mut self) {
+        let gateway = start(&self.settings, &self.environment, &self.lines).await;
+        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
+        self.gateway = Some(gateway);
     }
 
     /// Stops the gateway; its lines are written then.
@@ -174,9 +190,7 @@ impl World {
     /// Stops the gateway and starts another on the same store.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let gateway = start(&self.settings, &self.environment, &self.lines).await;
-        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
-        self.gateway = Some(gateway);
+        self.open().await;
     }
 
     /// An app that names nobody.
