@@ -118,7 +118,7 @@ fn where_it_goes(out: &mut String, found: &Found) {
 /// Every part of either side, the most expensive of perch's first; what is below a tenth of a microsecond is left out.
 fn by_part(bare: &Profile, perch: &Profile) -> Vec<Part> {
     let names: BTreeSet<_> = bare.parts.keys().chain(perch.parts.keys()).cloned().collect();
-    let of = |profile: &Profile, name| profile.parts.get(name).copied().unwrap_or(0.0);
+    let of = |profile: &Profile, name: &(String, String)| profile.parts.get(name).copied().unwrap_or(0.0);
     let mut parts: Vec<Part> =
         names.into_iter().map(|name| Part { bare: of(bare, &name), perch: of(perch, &name), name }).collect();
     parts.retain(|part| part.bare.max(part.perch) >= 0.1);
