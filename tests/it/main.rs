@@ -8,5 +8,6 @@ mod ledger;
 mod path;
 mod sim;
 mod support;
+mod upstream;
 mod vault;
 mod wire;
