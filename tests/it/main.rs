@@ -4,15 +4,16 @@
 
 mod endpoints;
 mod exchange;
-mod identity;
 mod forward;
+mod identity;
 mod ledger;
 mod limited;
 mod path;
-mod sdk;
 mod process;
+mod sdk;
 mod sim;
 mod startup;
 mod support;
+mod upstream;
 mod vault;
 mod wire;
