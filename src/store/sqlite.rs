@@ -1,17 +1,20 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
 use super::{StoreError, schema};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait for another process's write: longer than an import of some ten thousand
 /// connections holds it.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Between two tries where `SQLite` does not wait by itself: the others are done within milliseconds.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The store: one connection behind a mutex, used from blocking threads only.
 pub struct Store {
@@ -132,7 +135,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     db.busy_timeout(BUSY_WAIT)?;
-    let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode = write_ahead(&db)?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(StoreError::Unavailable(format!(
             "its file system allows journal mode {mode} only; perch needs a local disk"
@@ -144,6 +147,24 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "trusted_schema", "OFF")?;
     schema::migrate(&mut db)?;
     Ok(db)
+}
+
+/// Switches to write-ahead logging and tells the mode that holds then. `SQLite` answers "locked" at
+/// once, whatever the busy timeout, when others open or close the same file at that moment; so the
+/// waiting is done here, and is as long.
+fn write_ahead(db: &Connection) -> rusqlite::Result<String> {
+    let deadline = Instant::now() + BUSY_WAIT;
+    loop {
+        match db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
+            Err(cause)
+                if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// Makes the file for its owner alone before `SQLite` sees it: `SQLite` gives its `-wal` and `-shm` the
