@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
 mod endpoints;
+mod evidence;
 mod exchange;
 mod forward;
 mod identity;
