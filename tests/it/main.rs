@@ -2,7 +2,9 @@
 
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
+mod commands;
 mod endpoints;
+mod import;
 mod ledger;
 mod path;
 mod process;
