@@ -28,7 +28,8 @@ check: ## format, lints, documentation, house rules, licences: before you push
 
 bench: ## measures what perch adds to a call, optimised build
 	@scripts/setup.sh build
-	cargo run --locked --release -q --example bench
+	cargo build --locked --release --quiet --bin perch
+	cargo run --locked --release --quiet --example bench
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories

@@ -169,6 +169,12 @@ impl Gateway {
         &self.admin
     }
 
+    /// Waits until every call so far is answered and its line written.
+    pub async fn settle(&self) {
+        self.engine.drain.idle().await;
+        self.engine.telemetry.flush();
+    }
+
     /// Stops: who waits is refused, who was sent is waited for inside the grace, then the doors close
     /// and the last lines are written. Tells how many calls were cut off.
     pub async fn stop(self) -> usize {

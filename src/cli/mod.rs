@@ -10,6 +10,7 @@ pub mod exit;
 pub mod keys;
 pub mod output;
 pub mod serve;
+mod signals;
 pub mod sim;
 
 use crate::config::Environ;
@@ -68,8 +69,8 @@ pub fn main() -> ExitCode {
         Command::Serve => done(serve::run(named, &env, &warnings)),
         Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
-        Command::Sim(args) => return sim::run(args),
-        Command::Demo(args) => done(demo::run(&args)),
+        Command::Sim(args) => done(sim::run(&args, &mut out)),
+        Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),

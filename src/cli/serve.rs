@@ -1,11 +1,11 @@
 //! `perch serve`: the gateway, until a signal.
 
 use super::exit::{Exit, Failure};
+use super::signals::Signals;
 use crate::app::Gateway;
 use crate::config::{self, Config, Environ};
 use crate::telemetry::log;
 use std::path::Path;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs until SIGTERM or Ctrl-C; a second one ends it at once. `warnings` are for the log's beginning.
 ///
@@ -23,23 +23,15 @@ pub fn run(named: Option<&Path>, env: &Environ, warnings: &[String]) -> Result<(
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let deaf = |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
+    let mut signals = Signals::new().map_err(deaf)?;
     let gateway = Gateway::start(config, std::io::stdout()).await?;
-    either(&mut terminate, &mut interrupt).await;
+    signals.next().await;
     tokio::select! {
         cut = gateway.stop() => match cut {
             0 => Ok(()),
             cut => Err(Failure::failed(format_args!("{cut} calls were cut off when the grace ended; raise drain.grace"))),
         },
-        () = either(&mut terminate, &mut interrupt) => Err(Failure::failed("stopped at once by a second signal")),
-    }
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+        () = signals.next() => Err(Failure::failed("stopped at once by a second signal")),
     }
 }
 

@@ -1,17 +1,14 @@
 //! `perch sim`: the Finch simulator alone.
 
+use super::exit::{Exit, Failure};
+use super::serve::runtime;
+use super::signals::Signals;
 use crate::sim::{Options, Scenario, Sim};
 use crate::types::ClientSecret;
 use clap::Args as ClapArgs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use tokio::net::TcpListener;
-
-/// Bad configuration (INTERFACE.md, exit codes).
-const BAD_CONFIGURATION: u8 = 64;
-/// A needed service is unavailable.
-const UNAVAILABLE: u8 = 69;
 
 /// A simulated Finch: its 48 endpoints, its limits and its failures, with invented customers.
 #[derive(Debug, ClapArgs)]
@@ -33,20 +30,12 @@ pub struct Args {
     pub client_secret_file: Option<PathBuf>,
 }
 
-/// Serves until Ctrl-C or SIGTERM.
-pub fn run(args: Args) -> ExitCode {
-    match start(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, why)) => {
-            // Nothing can be done about a stderr that is gone.
-            let _ = writeln!(std::io::stderr(), "perch sim: {why}");
-            ExitCode::from(code)
-        }
-    }
-}
-
-fn start(args: Args) -> Result<(), (u8, String)> {
-    let bad = |why: String| (BAD_CONFIGURATION, why);
+/// Serves until Ctrl-C or SIGTERM, and says on `out` where.
+///
+/// # Errors
+/// The scenario is not sound, or the address is taken.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
+    let bad = |message: String| Failure { exit: Exit::BadConfiguration, message };
     let scenario = args.scenario.as_deref().map(read_scenario).transpose().map_err(bad)?.unwrap_or_default();
     let client_secret = client_secret(args.client_secret_file.as_deref()).map_err(bad)?;
     let customers = scenario.customers.len();
@@ -58,16 +47,11 @@ fn start(args: Args) -> Result<(), (u8, String)> {
         token_marker: None,
         scenario,
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| (UNAVAILABLE, format!("cannot start its threads: {e}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let listener = TcpListener::bind(&args.listen).await.map_err(|e| {
-            (UNAVAILABLE, format!("cannot listen on {}: {e}; choose another with --listen", args.listen))
+            Failure::unavailable(format_args!("cannot listen on {}: {e}; choose another with --listen", args.listen))
         })?;
-        let address = listener.local_addr().map_err(|e| (UNAVAILABLE, e.to_string()))?;
-        let mut out = std::io::stdout();
+        let address = listener.local_addr()?;
         let _ = writeln!(
             out,
             "Finch simulator on http://{address} (48 endpoints, client id {}, {customers} customers connected, \
@@ -75,8 +59,8 @@ fn start(args: Args) -> Result<(), (u8, String)> {
             args.client_id
         );
         let _ = out.flush();
-        let stop = stopped().map_err(|e| (UNAVAILABLE, format!("cannot wait for signals: {e}")))?;
-        sim.serve(listener, stop).await;
+        let mut signals = Signals::new()?;
+        sim.serve(listener, async move { signals.next().await }).await;
         Ok(())
     })
 }
@@ -99,17 +83,4 @@ fn client_secret(file: Option<&Path>) -> Result<ClientSecret, String> {
         true => Err("the client secret is empty".to_owned()),
         false => Ok(ClientSecret::new(text)),
     }
-}
-
-/// Done at the first Ctrl-C or SIGTERM.
-fn stopped() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

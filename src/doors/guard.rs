@@ -1,5 +1,5 @@
-//! What pingora leaves to its user: a bound on connections, and deadlines for a head as a whole. A
-//! client that sends one byte every few seconds is cut off, however alive it looks.
+//! What pingora leaves to its user: a bound on connections, and deadlines and a size for a head as a
+//! whole. A client that sends one byte every few seconds is cut off, however alive it looks.
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -20,6 +20,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The largest head. pingora alone would hold a megabyte for each connection.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// RFC 6585 §5.
+const HEAD_TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 tokio::task_local! {
     /// The pace of the connection whose task this is.
@@ -84,6 +90,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             pace: Arc::clone(&pace),
             patience: self.patience,
             seen: BETWEEN,
+            head_bytes: 0,
             timer: Box::pin(sleep_until(deadline)),
         };
         PACE.scope(pace, self.app.process_new(Box::new(paced), shutdown)).await
@@ -100,7 +107,19 @@ struct Paced {
     pace: Arc<Pace>,
     patience: Patience,
     seen: u8,
+    head_bytes: usize,
     timer: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    /// Says why, as far as the client still listens, and ends the connection.
+    fn refuse_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut self.stream;
+        if let Poll::Ready(Ok(_)) = Pin::new(&mut *stream).poll_write(cx, HEAD_TOO_LARGE) {
+            let _ = Pin::new(stream).poll_flush(cx);
+        }
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+    }
 }
 
 impl fmt::Debug for Paced {
@@ -119,14 +138,22 @@ impl AsyncRead for Paced {
         let pace = this.pace.0.load(Ordering::Acquire);
         if pace == BETWEEN && this.seen != BETWEEN {
             this.timer.as_mut().reset(Instant::now() + this.patience.idle);
+            this.head_bytes = 0;
         }
         this.seen = pace;
         if pace != IN_CALL && this.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if pace == IN_HEAD && this.head_bytes > HEAD_BYTES_MAX {
+            return this.refuse_head(cx);
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if pace == BETWEEN && buf.filled().len() > before {
+        let came = buf.filled().len() - before;
+        if pace != IN_CALL {
+            this.head_bytes += came;
+        }
+        if pace == BETWEEN && came > 0 {
             this.pace.0.store(IN_HEAD, Ordering::Release);
             this.seen = IN_HEAD;
             this.timer.as_mut().reset(Instant::now() + this.patience.head);

@@ -93,6 +93,11 @@ impl ProxyHttp for ProxyDoor {
         session.set_pipelining_enabled(true);
         session.set_write_timeout(Some(WRITE_GAP_MAX));
         session.set_total_drain_timeout(Some(DRAIN_MAX));
+        // pingora reads chunk lines more kindly than other programs do. Whatever somebody hid behind such a
+        // body is never read as a request.
+        if session.req_header().headers.contains_key(TRANSFER_ENCODING) {
+            session.set_keepalive(None);
+        }
         let received = receive(session, self.bounds, self.engine.quota.now()).await;
         let finished = match received.call {
             Ok(call) => match self.carry(session, call).await {

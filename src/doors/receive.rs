@@ -7,7 +7,7 @@ use crate::telemetry::clock::unix_now;
 use crate::types::{Moment, RequestId};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::proxy::Session;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -40,18 +40,21 @@ async fn read(
     received: Moment,
     request_id: RequestId,
 ) -> Result<Call, Refusal> {
-    if let Some(h1) = session.as_http1() {
-        wire::check_head(&h1.get_headers_raw_bytes())?;
+    let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
+    if let Some(raw) = &raw {
+        wire::check_head(raw)?;
     }
     let head = session.req_header();
     wire::check_headers(&head.headers, head.version == Version::HTTP_11)?;
-    let target = wire::check_target(head.raw_path())?;
+    let target = raw.as_deref().and_then(wire::raw_target).unwrap_or_else(|| head.raw_path());
+    let target = wire::check_target(target)?;
     let (path, query) = (target.path.to_owned(), target.query.map(str::to_owned));
     let method = head.method.as_str().to_owned();
     let headers = head.headers.clone();
-    check_body_head(&method, &headers, bounds)?;
-    if let Some(expect) = headers.get(EXPECT) {
-        if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+    check_body_head(&method, head.version, &headers, bounds)?;
+    if headers.contains_key(EXPECT) {
+        let is_known = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if !headers.get_all(EXPECT).iter().all(is_known) {
             return Err(Refusal::BadHeader {
                 header: "Expect",
                 why: "asks for something other than 100-continue".to_owned(),
@@ -64,12 +67,21 @@ async fn read(
 }
 
 /// What the head already tells about the body.
-fn check_body_head(method: &str, headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
+fn check_body_head(
+    method: &str,
+    version: Version,
+    headers: &HeaderMap,
+    bounds: Bounds,
+) -> Result<(), Refusal> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     let has_body = headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|n| n > 0);
     if has_body && matches!(method, "GET" | "HEAD" | "TRACE" | "OPTIONS") {
         return Err(Refusal::UnexpectedBody);
+    }
+    // RFC 1945 §7.2.2: without it the body would have to end with the connection.
+    if method == "POST" && version < Version::HTTP_11 && length.is_none() {
+        return Err(Refusal::Malformed("a POST of HTTP/1.0 needs Content-Length"));
     }
     match length {
         Some(length) if length > bounds.body_bytes_max => {

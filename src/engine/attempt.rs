@@ -119,13 +119,19 @@ impl Engine {
         line.finch += began.elapsed();
         line.attempts += 1;
         self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
-        if let Ok(answer) = &sent
-            && let Some(id) = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok())
-            && let Ok(id) = FinchRequestId::new(id)
-        {
-            line.saw(id);
+        if let Ok(answer) = &sent {
+            note_id(answer, line);
         }
         sent
+    }
+}
+
+/// Keeps Finch's id of an attempt: what its support asks for first.
+pub(super) fn note_id(answer: &Answer, line: &mut AccessLine) {
+    if let Some(id) = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok())
+        && let Ok(id) = FinchRequestId::new(id)
+    {
+        line.saw(id);
     }
 }
 

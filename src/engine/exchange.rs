@@ -1,8 +1,9 @@
 //! The code exchange: the token stays here, the app gets a reference.
 
 use super::Engine;
+use super::attempt::note_id;
 use super::call::{Answer, AnswerBody, Call, Caller};
-use super::quota::AskFacts;
+use super::quota::{AskFacts, Permit};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::policy::caller::reference;
 use crate::policy::exchange::{Arrival, Keeping, keep};
@@ -13,15 +14,20 @@ use crate::types::json::RawObject;
 use crate::types::{
     AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId,
 };
-use crate::upstream::{Introspection, introspect};
+use crate::upstream::{IntrospectError, Introspection, SendError, introspect};
 use crate::vault::{NewConnection, Status, VaultError};
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroize;
 
 /// How long an exchange waits for the admission of its `/introspect`; without it the token is kept
 /// with what the exchange itself told.
 const INTROSPECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long its answer may take. Finch's own bound is minutes, and an SDK hangs up after one, with its
+/// only code spent.
+const INTROSPECT_ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What is known of a new connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -192,21 +198,52 @@ impl Engine {
             priority: Priority::Interactive,
             patience: INTROSPECT_PATIENCE,
         };
-        let mut permit = self.quota.admit(ask).await.ok()?;
+        let began = Instant::now();
+        let admitted = self.quota.admit(ask).await;
+        line.wait += began.elapsed();
+        let permit = admitted.ok()?;
+        let began = Instant::now();
+        let told = self.introspect(token, permit, line).await;
+        line.finch += began.elapsed();
+        told.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+    }
+
+    async fn introspect(
+        &self,
+        token: &AccessToken,
+        mut permit: Permit,
+        line: &mut AccessLine,
+    ) -> Result<Introspection, IntrospectError> {
         let connected = match self.finch.connect().await {
             Ok(connected) if permit.sent() => connected,
-            Ok(_) | Err(_) => {
+            Ok(_) => {
                 permit.refund();
-                return None;
+                return Err(IntrospectError::Unanswered(SendError::Unreachable("connecting took too long")));
+            }
+            Err(error) => {
+                permit.refund();
+                return Err(IntrospectError::Unanswered(error));
             }
         };
         line.attempts += 1;
-        let told = introspect(connected, token, |status| {
+        let mut has_arrived = false;
+        let asked = introspect(connected, token, |answer| {
+            has_arrived = true;
             permit.arrived();
-            self.telemetry.metrics.attempt(Product::Introspect.as_str(), status);
-        })
-        .await;
-        told.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+            self.telemetry.metrics.attempt(Product::Introspect.as_str(), answer.map(|a| a.status));
+            if let Some(answer) = answer {
+                note_id(answer, line);
+            }
+        });
+        match timeout(INTROSPECT_ANSWER_MAX, asked).await {
+            Ok(told) => told,
+            Err(_) => {
+                if !has_arrived {
+                    self.telemetry.metrics.attempt(Product::Introspect.as_str(), None);
+                }
+                Err(IntrospectError::Unanswered(SendError::TimedOut))
+            }
+        }
     }
 }
 

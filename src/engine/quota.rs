@@ -77,7 +77,7 @@ pub struct Snapshot {
 }
 
 enum Answer {
-    Granted,
+    Granted { waited: Duration },
     Wait { until: Moment, bell: Arc<Notify> },
     Refused(Refusal),
 }
@@ -106,22 +106,21 @@ impl Quota {
     /// [`Refusal::Limited`] as soon as it is known that the patience will not do, and
     /// [`Refusal::Draining`] once the quota is closed.
     pub async fn admit(self: &Arc<Self>, facts: AskFacts) -> Result<Permit, Refusal> {
-        let came = self.now();
-        let ask = Ask {
+        let mut ask = Ask {
             ticket: self.lock().ticket(),
             product: facts.product,
             customer: facts.customer,
             priority: facts.priority,
-            deadline: came + facts.patience,
+            deadline: Moment::ZERO,
         };
+        let mut came = None;
         let mut place: Option<Place<'_>> = None;
         loop {
-            match self.ask(&ask, came) {
-                Answer::Granted => {
+            match self.ask(&mut ask, facts.patience, &mut came) {
+                Answer::Granted { waited } => {
                     if let Some(place) = &mut place {
                         place.is_served = true;
                     }
-                    let waited = self.now().since(came);
                     return Ok(Permit { quota: self.clone(), ticket: ask.ticket, waited, is_settled: false });
                 }
                 Answer::Refused(refusal) => return Err(refusal),
@@ -182,18 +181,24 @@ impl Quota {
         state.bells.values().for_each(|bell| bell.notify_one());
     }
 
-    /// One question to the ledger, and the bell under the same lock, so that no ring is missed.
-    fn ask(&self, ask: &Ask, came: Moment) -> Answer {
+    /// One question to the ledger, and the bell under the same lock, so that no ring is missed. The
+    /// first one tells when the call came: at the ledger's own present, or a call without patience would
+    /// already be too late for what is free.
+    fn ask(&self, ask: &mut Ask, patience: Duration, came: &mut Option<Moment>) -> Answer {
         let mut state = self.lock();
         if state.is_closed {
             return Answer::Refused(Refusal::Draining);
         }
         let now = self.now();
+        let came = *came.get_or_insert_with(|| {
+            ask.deadline = now + patience;
+            now
+        });
         state.asks += 1;
         match state.ledger.ask(ask, now) {
             Admission::Granted => {
                 state.ring(ask.product);
-                Answer::Granted
+                Answer::Granted { waited: now.since(came) }
             }
             Admission::Wait { until } => {
                 let bell = state.bells.entry(ask.ticket).or_default().clone();

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 /// The longest error body that is read: Finch's are a few hundred bytes.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
-/// How long everything stops after Finch has blocked the egress IP ("Finch rate-limit guide").
+/// How long everything, or connecting alone, stops after Finch has blocked the egress IP ("Finch rate-limit guide").
 const IP_PENALTY: Duration = Duration::from_secs(60 * 60);
 
 impl Engine {
@@ -127,29 +127,34 @@ impl Engine {
             return Verdict { class, wait: None, scope: None };
         }
         let by = LimitedBy::of(error);
-        let (hold, wait) = match by {
-            LimitedBy::Product => {
-                let freeze = self.freeze(endpoint.product);
-                (Some(Scope::Product(endpoint.product)), Some(freeze))
+        let (holds, wait): (&[Scope], _) = match by {
+            LimitedBy::Product => (&[Scope::Product(endpoint.product)], Some(self.freeze(endpoint.product))),
+            LimitedBy::Ip => (&[Scope::EgressIp], Some(IP_PENALTY)),
+            LimitedBy::Auth => {
+                (&[Scope::Product(Product::Connect), Scope::Product(Product::Auth)], Some(IP_PENALTY))
             }
-            LimitedBy::Ip => (Some(Scope::EgressIp), Some(IP_PENALTY)),
-            LimitedBy::Auth => (None, Some(IP_PENALTY)),
-            LimitedBy::Provider => (None, Some(Duration::from_secs(60))),
-            LimitedBy::RefreshQuota => (None, None),
+            LimitedBy::Provider => (&[], Some(Duration::from_secs(60))),
+            LimitedBy::RefreshQuota => (&[], None),
         };
         if by != LimitedBy::RefreshQuota {
             self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
         }
-        if let (Some(scope), Some(wait)) = (hold, wait) {
-            tracing::warn!(
-                scope = scope.as_str(),
-                product = endpoint.product.as_str(),
-                hold_seconds = wait.as_secs(),
-                "Finch refused a call for a limit that perch keeps; somebody else may use the same application or address"
-            );
-            self.quota.hold(scope, wait);
+        if let Some(wait) = wait {
+            for scope in holds {
+                self.hold(*scope, endpoint.product, wait);
+            }
         }
         Verdict { class, wait, scope: Some(by.as_str()) }
+    }
+
+    fn hold(&self, scope: Scope, product: Product, wait: Duration) {
+        tracing::warn!(
+            scope = scope.as_str(),
+            product = product.as_str(),
+            hold_seconds = wait.as_secs(),
+            "Finch refused a call for a limit that perch keeps; somebody else may use the same application or address"
+        );
+        self.quota.hold(scope, wait);
     }
 
     /// One and a half slots: long enough for the counter at Finch to let one go.

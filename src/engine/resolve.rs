@@ -67,7 +67,12 @@ impl Engine {
             Auth::Bearer => {}
         }
         if selector.has_raw_token {
-            return self.bring(call).ok_or(Refusal::RawToken);
+            match (self.settings.pass_through, selector.names_somebody()) {
+                (false, _) => return Err(Refusal::RawToken),
+                (true, false) => return self.bring(call).ok_or(Refusal::RawToken),
+                // Somebody is named: the vault's token goes out, the one that was brought stays here.
+                (true, true) => {}
+            }
         }
         let entry = match (&selector.connection, &selector.customer, &selector.pick) {
             (Some(connection), customer, pick) => {
@@ -119,9 +124,6 @@ impl Engine {
 
     /// The app's own token, where an operator lets old code run beside new.
     fn bring(&self, call: &Call) -> Option<Identity> {
-        if !self.settings.pass_through {
-            return None;
-        }
         let value = call.headers.get(AUTHORIZATION)?.to_str().ok()?;
         let token = value.split_once(' ')?.1.trim();
         self.telemetry.metrics.passed_through.inc();

@@ -1,6 +1,6 @@
 //! The body of a Finch error, read for the three members programs may rely on.
 //!
-//! Names vary with the age of the endpoint (FINCH.md §4.1, §5): very old bodies say `error` or
+//! Names vary with the age of the endpoint (Finch error guide): very old bodies say `error` or
 //! `error_name`. Nothing here decides; `policy::class` does.
 
 use crate::types::json::RawObject;

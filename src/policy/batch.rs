@@ -1,6 +1,6 @@
 //! What became of the items of a batch, read from a good answer without touching it.
 //!
-//! Only an item's own `code` tells data from error (FINCH.md §5); bodies are skipped unread.
+//! Only an item's own `code` tells data from error (Finch batch-error guide); bodies are skipped unread.
 
 use crate::finch::endpoints::Batch;
 use serde::Deserialize;
@@ -32,7 +32,7 @@ impl std::fmt::Display for BatchReport {
 
 #[derive(Deserialize)]
 struct Item {
-    // Finch writes it as an integer or as a float (FINCH.md §9).
+    // Finch writes it as an integer or as a float (Finch API reference).
     code: Option<f64>,
 }
 

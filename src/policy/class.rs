@@ -72,7 +72,7 @@ impl Class {
     }
 }
 
-/// Which limit a 429 speaks of (FINCH.md §3.5).
+/// Which limit a 429 speaks of (Finch rate-limit guide).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LimitedBy {
     /// The application's counter of one product.
@@ -114,7 +114,7 @@ impl LimitedBy {
 /// The class of Finch's answer. Batches are looked at apart, by `policy::batch`.
 ///
 /// Codes come first, since one status means several things (a 401 may be a malformed request);
-/// an unknown code falls back to its status (FINCH.md §1.7, §4.2).
+/// an unknown code falls back to its status (Finch API reference).
 pub fn of_answer(endpoint: &Endpoint, status: u16, error: &FinchError) -> Class {
     if (200..300).contains(&status) {
         // A 202 of the job queue is its answer, not a lack of one.

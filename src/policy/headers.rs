@@ -28,11 +28,11 @@ const TO_APP: [&str; 5] =
     ["content-type", "content-encoding", "content-disposition", "content-language", "etag"];
 
 /// The headers of an attempt, without `Host`, framing and authorization, which others set.
-/// A header that stands twice crosses once: the first.
+/// A header that stands twice crosses once: the first. A value that is not plain ASCII stays behind.
 pub fn to_finch(from_app: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(TO_FINCH.len() + 4);
     for name in TO_FINCH {
-        if let Some(value) = from_app.get(name) {
+        if let Some(value) = from_app.get(name).filter(|value| value.to_str().is_ok()) {
             out.insert(HeaderName::from_static(name), value.clone());
         }
     }
@@ -130,6 +130,16 @@ mod tests {
     fn the_version_is_added_and_never_overwritten() {
         assert_eq!(to_finch(&HeaderMap::new())[FINCH_API_VERSION], FINCH_API_VERSION_VALUE);
         assert_eq!(to_finch(&map(&[("finch-api-version", "2031-01-01")]))[FINCH_API_VERSION], "2031-01-01");
+    }
+
+    #[test]
+    fn a_value_that_is_not_plain_text_does_not_reach_finch() {
+        let mut from_app = HeaderMap::new();
+        from_app.insert("user-agent", HeaderValue::from_bytes(b"a\xffb").expect("a value"));
+        from_app.insert("content-type", HeaderValue::from_static("application/json"));
+        let out = to_finch(&from_app);
+        assert_eq!(out[USER_AGENT], concat!("perch/", env!("CARGO_PKG_VERSION")));
+        assert_eq!(out[CONTENT_TYPE], "application/json");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn route(method: &str, path: &str) -> Result<&'static Endpoint, Refusal> {
 /// The endpoint nearest to what was asked for: `GET /employer/directory`.
 fn nearest(method: &str, path: &str) -> String {
     let path: String = path.chars().take(COMPARED_BYTES_MAX).collect();
-    // Prefixes that other APIs have and Finch does not (FINCH.md §12).
+    // Prefixes that other APIs have and Finch does not (public clients of Finch).
     let path = ["/api/v1", "/api", "/v1"].iter().find_map(|p| path.strip_prefix(p)).unwrap_or(&path);
     let distance = |e: &Endpoint| {
         let other_method = usize::from(e.method.as_str() != method);

@@ -43,10 +43,19 @@ pub fn check_head(raw: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The target as it stands in the head of an HTTP/1 request: a parsed one has lost its fragment.
+pub fn raw_target(raw: &[u8]) -> Option<&[u8]> {
+    // RFC 9112 §2.2: empty lines before the first are ignored.
+    let line = raw.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty())?;
+    let from = line.iter().position(|b| *b == b' ')? + 1;
+    let to = line.iter().rposition(|b| *b == b' ')?;
+    line.get(from..to)
+}
+
 /// Checks what holds for every version of HTTP.
 ///
 /// # Errors
-/// Missing or doubled `Host`, doubled framing, too many headers.
+/// Missing or doubled `Host`, doubled framing or one with two readings, too many headers.
 pub fn check_headers(headers: &HeaderMap, is_http_11: bool) -> Result<(), Refusal> {
     if headers.len() > HEADERS_MAX {
         return Err(Refusal::Malformed("more than 100 header lines"));
@@ -62,6 +71,17 @@ pub fn check_headers(headers: &HeaderMap, is_http_11: bool) -> Result<(), Refusa
     }
     if count(TRANSFER_ENCODING) > 1 {
         return Err(Refusal::DoubledHeader("Transfer-Encoding"));
+    }
+    let is_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(b);
+    if headers.get(HOST).is_some_and(|v| !v.as_bytes().iter().all(is_host)) {
+        return Err(Refusal::Malformed("Host is not a host"));
+    }
+    if headers.get(CONTENT_LENGTH).is_some_and(|v| !v.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(Refusal::Malformed("Content-Length is not one number"));
+    }
+    // Another coding would stay in the body, and Finch would not be told of it.
+    if headers.get(TRANSFER_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
     }
     Ok(())
 }
@@ -184,5 +204,38 @@ mod tests {
                 .is_err()
         );
         assert!(check_headers(&headers(&[("host", "a")]), true).is_ok());
+    }
+
+    #[test]
+    fn a_host_or_framing_that_can_be_read_in_two_ways_is_refused() {
+        for (name, value, is_sound) in [
+            ("host", "[::1]:4600", true),
+            ("host", "perch.internal:80", true),
+            ("host", "perch/x", false),
+            ("host", "a b", false),
+            ("content-length", "12", true),
+            ("content-length", "5, 5", false),
+            ("content-length", "+5", false),
+            ("transfer-encoding", "Chunked", true),
+            ("transfer-encoding", "gzip, chunked", false),
+            ("transfer-encoding", "identity", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a value"));
+            assert_eq!(check_headers(&headers, false).is_ok(), is_sound, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_raw_target_is_all_that_stands_between_method_and_version() {
+        for (raw, target) in [
+            ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Some("/a#b")),
+            ("\r\nGET /a HTTP/1.1\r\n", Some("/a")),
+            ("GET /a b HTTP/1.1\r\n", Some("/a b")),
+            ("GET /a\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(raw_target(raw.as_bytes()), target.map(str::as_bytes), "{raw:?}");
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn providers() -> Outcome {
     Ok(Answer::ok(PROVIDERS.map(row).into_iter().collect()))
 }
 
-/// `GET /introspect`: every field of FINCH.md §6.5.
+/// `GET /introspect`: every field of the Finch Connect guide.
 pub(super) fn introspect(world: &World, token: &Token) -> Outcome {
     let connection = &world.connections[token.connection];
     let status = json!({

@@ -79,7 +79,7 @@ fn wrong(message: &str) -> Refusal {
     Refusal::because(Reason::InvalidRequest, message)
 }
 
-/// Reads are calls to the provider, which assisted connections do not have (FINCH.md §2, notes).
+/// Reads are calls to the provider, which assisted connections do not have (Finch API reference).
 fn live(connection: &Connection) -> Result<(), Refusal> {
     match connection.authentication {
         Authentication::Assisted => Err(Reason::NotImplemented.into()),

@@ -18,7 +18,7 @@ const TRADES: [&str; 8] =
 /// A department's name by its number.
 pub(super) const DEPARTMENTS: [&str; 5] = ["Operations", "Engineering", "Sales", "Finance", "People"];
 
-/// A change made through the sandbox: invisible until the next sync (FINCH.md §8).
+/// A change made through the sandbox: invisible until the next sync (Finch sandbox guide).
 #[derive(Debug)]
 pub(super) enum Change {
     Company(Map<String, Value>),

@@ -10,11 +10,11 @@ use crate::types::{Moment, UnixMillis};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// The longest life of a session, in minutes (FINCH.md §6.1).
+/// The longest life of a session, in minutes (Finch Connect guide).
 const MINUTES_MAX: u64 = 129_600;
-/// The usual life of a session that repairs a connection (FINCH.md §6.2).
+/// The usual life of a session that repairs a connection (Finch Connect guide).
 const REAUTH_MINUTES: u64 = 43_200;
-/// The products a session may ask for (FINCH.md §1.6).
+/// The products a session may ask for (Finch API reference).
 pub(super) const SCOPES: [&str; 14] = [
     "company",
     "directory",
@@ -209,7 +209,7 @@ fn redeem(world: &mut World, session: Session, wall: UnixMillis) -> Result<(usiz
     }
 }
 
-/// Every field of FINCH.md §6.4.
+/// Every field of the Finch Connect guide.
 pub(super) fn token_answer(world: &World, access_token: &str) -> Value {
     let Some(token) = world.token(access_token) else { return Value::Null };
     let connection = &world.connections[token.connection];

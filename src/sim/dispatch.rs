@@ -35,7 +35,7 @@ pub(super) fn act(world: &mut World, call: &Call<'_>) -> Outcome {
     }
 }
 
-/// The scope an endpoint needs (FINCH.md §1.6).
+/// The scope an endpoint needs (Finch API reference).
 fn scope(product: Product) -> Option<&'static str> {
     match product {
         Product::Company => Some("company"),
@@ -65,11 +65,11 @@ fn needs_login(product: Product) -> bool {
     }
 }
 
-/// What a state does to data calls (FINCH.md §6.5).
+/// What a state does to data calls (Finch Connect guide).
 fn ready(status: Status, product: Product) -> Result<(), Refusal> {
     match status {
         Status::Connected => Ok(()),
-        // Company and directory can be read before the first sync is done (FINCH.md §11).
+        // Company and directory can be read before the first sync is done (Finch integration checklist).
         Status::Processing => match product {
             Product::Company | Product::Directory | Product::Jobs => Ok(()),
             _ => Err(Reason::Accepted.into()),
@@ -82,7 +82,7 @@ fn ready(status: Status, product: Product) -> Result<(), Refusal> {
     }
 }
 
-/// Which entity is meant (FINCH.md §1.5).
+/// Which entity is meant (Finch API reference).
 fn entity(connection: &Connection, call: &Call<'_>) -> Result<usize, Refusal> {
     let wrong = |why: &str| Err(Refusal::because(Reason::InvalidRequest, why));
     let place = match call.params("entity_ids").as_slice() {

@@ -7,7 +7,7 @@ use super::refusal::{Reason, Refusal};
 use super::world::Connection;
 use serde_json::{Map, Value, json};
 
-/// The default page (FINCH.md §2, notes).
+/// The default page (Finch API reference).
 const PAGE: usize = 100;
 /// The largest page of the directory.
 const DIRECTORY_PAGE_MAX: usize = 10_000;

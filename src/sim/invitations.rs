@@ -6,7 +6,7 @@ use crate::types::Moment;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long an authorization code may be exchanged (FINCH.md §6.3).
+/// How long an authorization code may be exchanged (Finch Connect guide).
 const CODE_LIFE: Duration = Duration::from_secs(600);
 /// The most sessions and codes remembered; the oldest go.
 const SESSIONS_MAX: usize = 10_000;

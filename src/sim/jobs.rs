@@ -218,7 +218,7 @@ pub(super) fn create(connection: &mut Connection, call: &Call<'_>) -> Outcome {
     Ok(Answer::json(201, created(call, &id, allowed, remaining)))
 }
 
-/// The 429 that has neither `name` nor `finch_code` (FINCH.md §2, notes).
+/// The 429 that has neither `name` nor `finch_code` (Finch API reference).
 pub(super) fn quota_spent(allowed: u32, retry_at: UnixMillis) -> Answer {
     Answer::json(429, json!({ "allowed_refreshes": allowed, "remaining_refreshes": 0, "retry_at": retry_at }))
 }

@@ -1,6 +1,6 @@
 //! Finch's limits, to the request: a rolling window per product, and a budget and a penalty per address.
 //!
-//! Pure: `now` is an argument. The application is one, so a product is the whole key (FINCH.md §3.1).
+//! Pure: `now` is an argument. The application is one, so a product is the whole key (Finch rate-limit guide).
 
 use super::settings::LimitSettings;
 use crate::types::{Moment, Product};

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::{Value, json};
 
-/// The default and the largest page of one payment's statements (FINCH.md §2, notes).
+/// The default and the largest page of one payment's statements (Finch API reference).
 const STATEMENTS: usize = 100;
 const STATEMENTS_MAX: usize = 5000;
 /// How far the history goes back.

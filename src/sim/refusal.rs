@@ -1,4 +1,4 @@
-//! Everything Finch is known to say instead of data, in its own words (FINCH.md §3.5, §4.2, §4.3).
+//! Everything Finch is known to say instead of data, in its own words (Finch rate-limit guide).
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -159,7 +159,7 @@ impl Reason {
 }
 
 const fn limited(finch_code: &'static str) -> (u16, &'static str, Option<&'static str>, &'static str) {
-    // The text names the token even where the application is meant (FINCH.md §3.5).
+    // The text names the token even where the application is meant (Finch rate-limit guide).
     (429, "rate_limit_exceeded_error", Some(finch_code), "Too many requests for token")
 }
 

@@ -10,7 +10,7 @@ use super::scenario::Authentication;
 use super::world::{Connection, Status, World};
 use serde_json::{Map, Value, json};
 
-/// People of a connection when nothing is said (FINCH.md §8).
+/// People of a connection when nothing is said (Finch sandbox guide).
 const EMPLOYEES: u64 = 20;
 const EMPLOYEES_MAX: u64 = 10_000;
 /// The most people added by one request.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Finch's limits; the defaults are the documented ones (FINCH.md §3.1, §3.4).
+/// Finch's limits; the defaults are the documented ones (Finch rate-limit guide).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
@@ -84,7 +84,7 @@ impl Default for IpSettings {
     }
 }
 
-/// How automated jobs run (FINCH.md §2, notes).
+/// How automated jobs run (Finch API reference).
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobSettings {

@@ -18,7 +18,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// The most access tokens ever issued.
 const TOKENS_MAX: usize = 100_000;
 
-/// The state of a connection or an entity, in Finch's words (FINCH.md §6.5).
+/// The state of a connection or an entity, in Finch's words (Finch Connect guide).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {

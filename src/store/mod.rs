@@ -6,7 +6,7 @@
 //! processes (`perch connections …` beside a running gateway) share the file through WAL; a second
 //! *gateway* is kept out by [`sqlite::Store::open_exclusive`], because two would spend one quota twice.
 //!
-//! [`schema`] says what the tables are, [`keys`] and [`connections`] speak SQL, [`record`] names
+//! `schema` says what the tables are, `keys` and `connections` speak SQL, `record` names
 //! what they speak about. No trait stands in front: there is one implementation.
 
 pub mod connections;

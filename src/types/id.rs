@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// The longest id accepted. Finch's own bound on `customer_id` (FINCH.md §6.1).
+/// The longest id accepted. Finch's own bound on `customer_id` (Finch Connect guide).
 pub const ID_BYTES_MAX: usize = 255;
 
 /// Why a text is not an id.

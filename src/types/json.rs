@@ -1,7 +1,7 @@
 //! A JSON object whose members keep their bytes and their order.
 //!
 //! Finch adds fields without notice and perch must pass what it does not know untouched
-//! (FINCH.md §1.7), so a body that perch has to change is never rebuilt from typed values: members
+//! (Finch API reference), so a body that perch has to change is never rebuilt from typed values: members
 //! are replaced or appended one by one, and the rest stay as they were written.
 
 use serde::de::{Deserializer, MapAccess, Visitor};

@@ -17,7 +17,7 @@ pub use time::{Moment, UnixMillis};
 use std::fmt;
 
 /// Which kind of Finch credentials perch works with. Finch's `client_type`.
-/// A token of one environment is refused in another (FINCH.md §6.4).
+/// A token of one environment is refused in another (Finch Connect guide).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Environment {
     /// Real customers.

@@ -1,6 +1,6 @@
 //! `/introspect`: whose token this is, in Finch's own words.
 
-use super::{Attempt, Body, Connected, SendError};
+use super::{Answer, Attempt, Body, Connected, SendError};
 use crate::policy::headers;
 use crate::types::AccessToken;
 use bytes::Bytes;
@@ -73,14 +73,14 @@ impl std::fmt::Display for IntrospectError {
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Asks Finch whose token this is, over a connection for which the caller has spent an admission.
-/// `arrived` is told how the sending ended, when the head of the answer is there or will not come.
+/// `arrived` is told how the sending ended: with the head of an answer, or without one.
 ///
 /// # Errors
 /// [`IntrospectError`].
 pub async fn introspect(
     connected: Connected<'_>,
     token: &AccessToken,
-    arrived: impl FnOnce(Option<u16>),
+    arrived: impl FnOnce(Option<&Answer>),
 ) -> Result<Introspection, IntrospectError> {
     let mut headers = headers::to_finch(&HeaderMap::new());
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
@@ -89,7 +89,7 @@ pub async fn introspect(
     headers.insert(AUTHORIZATION, bearer);
     let attempt = Attempt { method: "GET", target: "/introspect".to_owned(), headers, body: Bytes::new() };
     let sent = connected.send(&attempt).await;
-    arrived(sent.as_ref().ok().map(|answer| answer.status));
+    arrived(sent.as_ref().ok());
     let answer = sent.map_err(IntrospectError::Unanswered)?;
     if answer.status != 200 {
         return Err(IntrospectError::Refused(answer.status));

@@ -4,11 +4,17 @@
 
 mod commands;
 mod endpoints;
+mod exchange;
+mod forward;
+mod identity;
 mod import;
 mod ledger;
+mod limited;
 mod path;
 mod process;
+mod sdk;
 mod sim;
 mod startup;
 mod support;
 mod vault;
+mod wire;

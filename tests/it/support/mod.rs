@@ -5,15 +5,20 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod metrics;
+pub mod store;
+pub mod raw;
+pub mod socket;
 pub mod process;
 
 pub use client::{Answer, App};
 pub use process::{Process, until};
 
-use perch::app::Gateway;
+use perch::app::{self, Gateway};
 use perch::config::{self, Address, Environ};
 use perch::sim::{Options, Scenario, Sim};
-use perch::vault::kek;
+use perch::types::{AccessToken, ConnectionId, CustomerId, Environment, ProviderId, UnixMillis};
+use perch::vault::{NewConnection, Status, kek};
 use serde_json::Value;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -62,6 +67,7 @@ pub struct Setup {
     scenario: String,
     settings: String,
     finch: Option<String>,
+    connections: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -81,6 +87,12 @@ impl Setup {
     /// Another Finch than the simulator, by its base URL.
     pub fn finch(mut self, base_url: &str) -> Self {
         self.finch = Some(base_url.to_owned());
+        self
+    }
+
+    /// A customer whose connection `c-<customer>` is in the vault from the start, with this token.
+    pub fn connection(mut self, customer: &str, token: &str) -> Self {
+        self.connections.push((customer.to_owned(), token.to_owned()));
         self
     }
 
@@ -147,6 +159,9 @@ impl World {
         std::fs::write(&settings, toml).expect("a writable folder");
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)].into_iter().collect();
+        seal(&settings, &environment, setup.connections).await;
+        let lines = Lines::default();
+        let gateway = start(&settings, &environment, &lines).await;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         World {
             sim,
@@ -245,6 +260,31 @@ impl World {
     pub async fn fault(&self, fault: Value) {
         let answer = self.straight().post("/_sim/faults", &fault).await;
         assert!((200..300).contains(&answer.status), "{}", answer.text());
+    }
+}
+
+/// Puts connections into the vault before a gateway has it.
+async fn seal(settings: &std::path::Path, environment: &Environ, connections: Vec<(String, String)>) {
+    if connections.is_empty() {
+        return;
+    }
+    let loaded = config::load(Some(settings), environment).unwrap_or_else(|problems| panic!("{problems}"));
+    let vault = app::open_vault(&loaded.config, false).await.unwrap_or_else(|error| panic!("{error}"));
+    for (customer, token) in connections {
+        let new = NewConnection {
+            connection_id: ConnectionId::new(format!("c-{customer}")).expect("an id"),
+            customer_id: Some(CustomerId::new(customer).expect("an id")),
+            company_id: None,
+            provider_id: Some(ProviderId::new("gusto").expect("an id")),
+            products: Vec::new(),
+            entity_ids: Vec::new(),
+            client_type: Environment::Sandbox,
+            account_status: None,
+            token: AccessToken::new(token),
+            status: Status::Active,
+            held_reason: None,
+        };
+        vault.seal(new, UnixMillis(0)).await.expect("a sound connection");
     }
 }
 

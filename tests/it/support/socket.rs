@@ -1,0 +1,114 @@
+//! A client below HTTP: it writes bytes as they are and reads answers one by one.
+
+use super::raw::PATIENCE;
+use serde_json::Value;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// One connection.
+pub struct Socket {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// One answer, as it came.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Heard {
+    /// The value of a header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        let is = |line: &&str| line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case(name));
+        self.head.lines().find(is).and_then(|line| line.split_once(':')).map_or("", |(_, v)| v.trim())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The body's `finch_code`.
+    pub fn code(&self) -> String {
+        self.json()["finch_code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Socket {
+    pub async fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, unread: Vec::new() }
+    }
+
+    /// Writes. The other side may have closed already; what it said counts.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Reads one answer; `None` when the connection ended before a whole one, `Err` with what came of it
+    /// when it ended in the middle.
+    pub async fn read(&mut self) -> Result<Option<Heard>, Vec<u8>> {
+        timeout(PATIENCE, self.read_answer()).await.expect("it answers or closes")
+    }
+
+    /// One answer that must come.
+    pub async fn hear(&mut self) -> Heard {
+        match self.read().await {
+            Ok(Some(heard)) => heard,
+            Ok(None) => panic!("the connection was closed without an answer"),
+            Err(part) => panic!("the answer broke off: {}", String::from_utf8_lossy(&part)),
+        }
+    }
+
+    /// Everything up to the end of the connection; `None` when it stays open.
+    pub async fn drain(&mut self) -> Option<Vec<u8>> {
+        let mut rest = std::mem::take(&mut self.unread);
+        // A reset is an end too.
+        timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.ok().map(|_| rest)
+    }
+
+    async fn read_answer(&mut self) -> Result<Option<Heard>, Vec<u8>> {
+        loop {
+            if let Some((heard, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return Ok(Some(heard));
+            }
+            match self.stream.read_buf(&mut self.unread).await {
+                Ok(n) if n > 0 => {}
+                _ if self.unread.is_empty() => return Ok(None),
+                _ => return Err(std::mem::take(&mut self.unread)),
+            }
+        }
+    }
+}
+
+/// One whole answer at the beginning of `bytes`, and its length there.
+fn parse(bytes: &[u8]) -> Option<(Heard, usize)> {
+    let at = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&bytes[..at]).into_owned();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let mut heard = Heard { status, head, body: Vec::new() };
+    if heard.header("transfer-encoding") == "chunked" {
+        let mut from = at;
+        loop {
+            let line = bytes[from..].windows(2).position(|w| w == b"\r\n")?;
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&bytes[from..from + line]).ok()?, 16).ok()?;
+            let start = from + line + 2;
+            heard.body.extend_from_slice(bytes.get(start..start + size)?);
+            bytes.get(start + size..start + size + 2)?;
+            from = start + size + 2;
+            if size == 0 {
+                return Some((heard, from));
+            }
+        }
+    }
+    let length: usize = heard.header("content-length").parse().unwrap_or(0);
+    heard.body = bytes.get(at..at + length)?.to_vec();
+    Some((heard, at + length))
+}

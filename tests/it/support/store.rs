@@ -1,0 +1,66 @@
+//! The world's store, opened beside the running gateway as a command of `perch` does.
+
+use super::World;
+use perch::app;
+use perch::cli::connections::import_unverified;
+use perch::cli::output::Format;
+use perch::config::{self, Config};
+use perch::telemetry::clock::unix_now;
+use perch::types::{ConnectionId, CustomerId};
+use perch::vault::{Entry, Vault, VaultError};
+use rusqlite::Connection;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+impl World {
+    /// The vault, as an operator's command opens it.
+    pub async fn vault(&self) -> Arc<Vault> {
+        app::open_vault(&self.config(), false).await.expect("a sound store")
+    }
+
+    /// What the world was configured with.
+    pub fn config(&self) -> Config {
+        config::load(Some(&self.settings), &self.environment).expect("sound settings").config
+    }
+
+    /// What the vault holds of a connection now, whatever the gateway remembers.
+    pub async fn stored(&self, connection: &str) -> Result<Arc<Entry>, VaultError> {
+        self.vault().await.connection(&ConnectionId::new(connection).expect("an id")).await
+    }
+
+    /// What `perch connections assign` does.
+    pub async fn assign(&self, connection: &str, customer: &str) {
+        let (id, customer) = (ConnectionId::new(connection), CustomerId::new(customer));
+        let vault = self.vault().await;
+        let assigned = vault.assign(&id.expect("an id"), &customer.expect("an id"), unix_now()).await;
+        assigned.expect("it may be assigned");
+    }
+
+    /// Takes every connection that the simulator began with into the vault, as `perch connections import` does.
+    pub async fn import(&self) {
+        let mut lines = String::new();
+        for connection in self.connections().await {
+            let line = serde_json::json!({
+                "customer_id": connection["customer_id"], "connection_id": connection["connection_id"],
+                "access_token": connection["access_token"], "company_id": connection["company_id"],
+                "provider_id": connection["provider_id"], "entity_ids": connection["entity_ids"],
+            });
+            writeln!(lines, "{line}").expect("room");
+        }
+        let (vault, mut out) = (self.vault().await, Vec::new());
+        let imported = import_unverified(&vault, lines.as_bytes(), unix_now(), Format::Text, &mut out).await;
+        imported.unwrap_or_else(|failure| panic!("{failure:?}"));
+    }
+
+    /// The simulator's own list of connections, tokens included.
+    pub async fn connections(&self) -> Vec<Value> {
+        let told = self.straight().get("/_sim/connections").await.json();
+        told["connections"].as_array().expect("a list").clone()
+    }
+
+    /// A second hand on the store's file.
+    pub fn sqlite(&self) -> Connection {
+        Connection::open(self.dir.path().join("perch.db")).expect("the store's file")
+    }
+}
