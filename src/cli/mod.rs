@@ -14,6 +14,7 @@ mod signals;
 pub mod sim;
 
 use crate::config::Environ;
+use crate::vault::process;
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
 use std::io::Write;
@@ -56,22 +57,23 @@ pub enum Command {
 /// Reads the words and does it.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before any secret is read: no core files, no reading of our memory by others of our user, no
+    // values in panics. An import holds as many tokens as the gateway does.
+    let warnings = process::harden();
+    process::hush_panics();
     let env = Environ::of_process();
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let named = cli.config.as_deref();
     let done = |done: Result<(), Failure>| done.map(|()| Exit::Done);
     let ended = match cli.command {
-        Command::Serve => done(serve::run(named, &env)),
+        Command::Serve => done(serve::run(named, &env, &warnings)),
         Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => done(sim::run(&args, &mut out)),
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),
-        Command::Completions(args) => {
-            completions::run(&args);
-            Ok(Exit::Done)
-        }
+        Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {
         Ok(exit) => exit.into(),

@@ -5,17 +5,13 @@ use super::signals::Signals;
 use crate::app::Gateway;
 use crate::config::{self, Config, Environ};
 use crate::telemetry::log;
-use crate::vault::process;
 use std::path::Path;
 
-/// Runs until SIGTERM or Ctrl-C; a second one ends it at once.
+/// Runs until SIGTERM or Ctrl-C; a second one ends it at once. `warnings` are for the log's beginning.
 ///
 /// # Errors
 /// Everything that keeps the gateway from starting, with its exit code.
-pub fn run(named: Option<&Path>, env: &Environ) -> Result<(), Failure> {
-    // Before any secret is read: no core files, no reading of our memory by others of our user.
-    let warnings = process::harden();
-    process::hush_panics();
+pub fn run(named: Option<&Path>, env: &Environ, warnings: &[String]) -> Result<(), Failure> {
     let config = load(named, env)?;
     // A log that runs already is somebody else's, and fine.
     let _ = log::start(config.log.level.as_str());

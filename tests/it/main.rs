@@ -2,11 +2,13 @@
 
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
+mod commands;
 mod endpoints;
 mod evidence;
 mod exchange;
 mod forward;
 mod identity;
+mod import;
 mod ledger;
 mod limited;
 mod path;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -101,21 +101,29 @@ impl Ended {
 /// A process. It is killed when it is dropped.
 pub struct Process {
     child: Child,
+    /// Held open where the process shall wait for more.
+    input: Option<ChildStdin>,
     pub out: Stream,
     pub err: Stream,
 }
 
 impl Process {
-    /// Starts `perch`, with this on its standard input.
-    fn spawn(mut command: Command, input: Vec<u8>) -> Self {
+    /// Starts `perch` with this on its standard input; with `None` nothing comes there, nor the end.
+    fn spawn(mut command: Command, input: Option<Vec<u8>>) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("perch can be started");
         let mut stdin = child.stdin.take().expect("a pipe");
-        // Who does not read may close it.
-        std::thread::spawn(move || stdin.write_all(&input));
+        let input = match input {
+            Some(bytes) => {
+                // Who does not read may close it.
+                std::thread::spawn(move || stdin.write_all(&bytes));
+                None
+            }
+            None => Some(stdin),
+        };
         let out = Stream::of(child.stdout.take().expect("a pipe"));
         let err = Stream::of(child.stderr.take().expect("a pipe"));
-        Self { child, out, err }
+        Self { child, input, out, err }
     }
 
     pub fn id(&self) -> u32 {
@@ -130,6 +138,7 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub async fn end(mut self) -> Ended {
+        drop(self.input.take());
         self.out.end().await;
         self.err.end().await;
         let status = self.child.wait().expect("it is our child");
@@ -167,17 +176,35 @@ impl World {
 
     /// Runs a command that reads this from a pipe.
     pub async fn perch_reading(&self, input: &str, words: &[&str]) -> Ended {
-        Process::spawn(self.command(words), input.into()).end().await
+        Process::spawn(self.command(words), Some(input.into())).end().await
     }
 
     /// Runs a command as it was made.
     pub async fn run(&self, command: Command) -> Ended {
-        Process::spawn(command, Vec::new()).end().await
+        Process::spawn(command, None).end().await
+    }
+
+    /// Starts a command whose input does not come.
+    pub fn perch_waiting(&self, words: &[&str]) -> Process {
+        Process::spawn(self.command(words), None)
+    }
+
+    /// Runs a command whose output nobody reads: the pipe is closed before it is started.
+    pub async fn perch_unread(&self, words: &[&str]) -> Ended {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = self.command(words);
+        command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("perch can be started");
+        let err = Stream::of(child.stderr.take().expect("a pipe"));
+        err.end().await;
+        let status = child.wait().expect("it is our child");
+        Ended { code: status.code(), out: String::new(), err: err.text() }
     }
 
     /// Starts the gateway as a process; the world's apps and operators call it from now on.
     pub async fn serve(&mut self) -> Process {
-        let process = Process::spawn(self.command(&["serve"]), Vec::new());
+        let process = Process::spawn(self.command(&["serve"]), None);
         assert!(process.err.says("perch listens").await, "{}", process.err.text());
         let log = process.err.text();
         let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
