@@ -8,6 +8,7 @@ mod ledger;
 mod path;
 mod sim;
 mod support;
+mod tls;
 mod upstream;
 mod vault;
 mod wire;

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod raw;
 pub mod socket;
+pub mod tls;
 
 pub use client::{Answer, App};
 
