@@ -17,6 +17,7 @@ mod sdk;
 mod sim;
 mod startup;
 mod support;
+mod tls;
 mod upstream;
 mod vault;
 mod wire;
