@@ -125,8 +125,16 @@ impl ServeHttp for AdminDoor {
         let head = session.req_header();
         let (status, content_type, body) = self.answer(&head.method, head.uri.path(), &head.headers).await;
         let is_head = head.method == Method::HEAD;
-        let answer = Response::builder()
-            .status(status)
+        let challenge = match status {
+            401 => Some(("WWW-Authenticate", "Bearer")),
+            405 => Some(("Allow", "GET, HEAD")),
+            _ => None,
+        };
+        let mut answer = Response::builder().status(status);
+        if let Some((name, value)) = challenge {
+            answer = answer.header(name, value);
+        }
+        let answer = answer
             .header("Content-Type", content_type)
             .header("Content-Length", body.len())
             .header("Cache-Control", "no-store")

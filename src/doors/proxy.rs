@@ -5,7 +5,7 @@
 use super::guard::Pace;
 use super::receive::{Bounds, receive};
 use crate::engine::{Answer, AnswerBody, Client, Engine, Finished, Running};
-use crate::policy::Refusal;
+use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -71,7 +71,8 @@ impl ProxyDoor {
     async fn write(&self, session: &mut Session, finished: Finished, _running: Running) -> Result<bool> {
         let Finished { answer, mut line } = finished;
         let written = write_answer(session, answer, &mut line).await;
-        line.client_gone = written.is_err();
+        // Only the client's side can fail in writing; Finch's side fails in reading.
+        line.client_gone = written.as_ref().is_err_and(|e| *e.etype() != ErrorType::ReadError);
         self.engine.telemetry.record(&line);
         // An error here makes pingora drop the connection: a body that broke off must look broken.
         written.map(|()| true)
@@ -131,7 +132,7 @@ async fn write_answer(session: &mut Session, answer: Answer, line: &mut AccessLi
     for (name, value) in &answer.headers {
         head.append_header(name.clone(), value.clone())?;
     }
-    let is_streamed = matches!(answer.body, AnswerBody::Streamed(..));
+    let is_streamed = matches!(answer.body, AnswerBody::Streamed(_));
     if answer.closes || (is_streamed && session.req_header().version != Version::HTTP_11) {
         session.set_keepalive(None);
     }
@@ -150,19 +151,23 @@ async fn write_answer(session: &mut Session, answer: Answer, line: &mut AccessLi
             }
             Ok(())
         }
-        AnswerBody::Streamed(first, mut rest) => {
+        AnswerBody::Streamed(mut relay) => {
             if session.req_header().version == Version::HTTP_11 {
                 head.insert_header(TRANSFER_ENCODING, "chunked")?;
             }
             session.as_downstream_mut().write_response_header(Box::new(head)).await?;
-            let mut next = Some(first);
-            while let Some(piece) = next {
-                line.bytes_out += piece.len() as u64;
-                session.as_downstream_mut().write_response_body(piece, false).await?;
-                next = rest
-                    .next()
-                    .await
-                    .map_err(|_| Error::explain(ErrorType::ConnectionClosed, "Finch's answer broke off"))?;
+            loop {
+                match relay.next().await {
+                    Ok(Some(piece)) => {
+                        line.bytes_out += piece.len() as u64;
+                        session.as_downstream_mut().write_response_body(piece, false).await?;
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        line.class = Class::FinchUnreachable;
+                        return Err(Error::explain(ErrorType::ReadError, "Finch's answer broke off"));
+                    }
+                }
             }
             session.as_downstream_mut().write_response_body(Bytes::new(), true).await
         }

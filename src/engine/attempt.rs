@@ -6,6 +6,7 @@ use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
 use crate::limit::Reason;
+use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::types::FinchRequestId;
@@ -92,10 +93,20 @@ impl Engine {
         Ok(object.to_bytes().into())
     }
 
+    /// What must not come back: what the attempt authorizes itself with, and the application's secret.
+    pub(super) fn secrets(&self, attempt: &Attempt) -> Secrets {
+        let shown = attempt.headers.get(AUTHORIZATION).map(|value| {
+            let value = value.as_bytes();
+            value.iter().position(|b| *b == b' ').map_or(value, |at| &value[at + 1..])
+        });
+        Secrets::new(shown.into_iter().chain([self.settings.client_secret.expose().as_bytes()]))
+    }
+
     /// Sends once. The permit is given back only when not a byte was written.
     pub(super) async fn attempt(
         &self,
         attempt: &Attempt,
+        secrets: &Secrets,
         mut permit: Permit,
         line: &mut AccessLine,
     ) -> Result<Answer, SendError> {
@@ -114,12 +125,16 @@ impl Engine {
                 return Err(error);
             }
         };
-        let sent = connected.send(attempt).await;
+        let mut sent = connected.send(attempt).await;
         permit.arrived();
         line.finch += began.elapsed();
         line.attempts += 1;
         self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
-        if let Ok(answer) = &sent {
+        // Before anything of the head goes to the log.
+        if let Ok(answer) = &mut sent {
+            if secrets.take_out_of_headers(&mut answer.headers) {
+                self.telemetry.redacted();
+            }
             note_id(answer, line);
         }
         sent

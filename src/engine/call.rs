@@ -1,10 +1,10 @@
 //! A call as the door hands it over, and what the door gets back.
 
+use super::relay::Relay;
 use crate::policy::problem::Evidence;
 use crate::policy::{Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
 use crate::types::{AccessToken, AppName, Moment, Priority, RequestId, UnixMillis};
-use crate::upstream::Rest;
 use crate::vault::Entry;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -76,8 +76,8 @@ pub struct Answer {
 pub enum AnswerBody {
     /// All of it.
     Whole(Bytes),
-    /// Larger than perch holds: what was read, and the rest as it comes.
-    Streamed(Bytes, Box<Rest>),
+    /// Larger than perch holds: it passes as it comes.
+    Streamed(Box<Relay>),
 }
 
 /// The end of a call inside the engine: the answer for the app and the line for the log, which is

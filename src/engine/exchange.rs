@@ -7,6 +7,7 @@ use super::quota::{AskFacts, Permit};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::policy::caller::reference;
 use crate::policy::exchange::{Arrival, Keeping, keep};
+use crate::policy::redact::Secrets;
 use crate::policy::{Class, Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
@@ -130,7 +131,9 @@ impl Engine {
         object.set("access_token", &reference(&connection));
         let mut out = object.to_bytes();
         let mut headers = headers::to_app(finch_headers, true);
-        headers::redact(&mut headers, &mut out, probe.expose().as_bytes());
+        let secrets = Secrets::new([probe.expose().as_bytes()]);
+        secrets.take_out_of_headers(&mut headers);
+        secrets.take_out_of_body(&mut out);
         line.class = Class::Ok;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
         let mut answer = Answer { status, headers, body: AnswerBody::Whole(out.into()), closes: false };

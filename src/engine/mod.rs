@@ -6,11 +6,13 @@ mod call;
 mod drain;
 mod exchange;
 pub mod quota;
+mod relay;
 mod reply;
 mod resolve;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
+pub use relay::Relay;
 
 use crate::finch::endpoints::{Effect, Endpoint};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
@@ -22,7 +24,7 @@ use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
 use crate::upstream::{Finch, SendError};
 use crate::vault::Vault;
-use call::{Ended, Identity};
+use call::Ended;
 use quota::Quota;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -96,6 +98,7 @@ impl Engine {
         let identity = self.resolve(call, endpoint, &caller, line).await?;
         self.check_session(call, endpoint, &caller, line)?;
         let attempt = self.inject(call, endpoint, &identity)?;
+        let secrets = self.secrets(&attempt);
         let mut failed: Option<SendError> = None;
         loop {
             let permit = match (self.admit(endpoint, &caller, client, line).await, failed) {
@@ -104,8 +107,10 @@ impl Engine {
                 (Err(Ended::Refused(_)), Some(error)) => return Err(attempt::unanswered(error).into()),
                 (Err(ended), _) => return Err(ended),
             };
-            match self.attempt(&attempt, permit, line).await {
-                Ok(answer) => return Ok(self.reply(endpoint, &caller, &identity, answer, line).await?),
+            match self.attempt(&attempt, &secrets, permit, line).await {
+                Ok(answer) => {
+                    return Ok(self.reply(endpoint, &caller, (&identity, secrets), answer, line).await?);
+                }
                 // A kept connection that Finch had closed: the one failure that says nothing about
                 // Finch. A new attempt, a new admission, once.
                 Err(error @ SendError::Broken { stale: true, .. })
@@ -172,15 +177,4 @@ fn abandon(line: &mut AccessLine) -> Answer {
     let mut answer = reply::own(499, Vec::new());
     reply::put(&mut answer.headers, PERCH_REQUEST_ID, line.request_id.as_str());
     answer
-}
-
-impl Identity {
-    /// The secret that must not stand in the answer.
-    fn secret(&self) -> Option<&str> {
-        match self {
-            Identity::Connection(entry) => entry.token.as_ref().map(|token| token.expose()),
-            Identity::Brought(token) => Some(token.expose()),
-            Identity::Application | Identity::InBody | Identity::Nobody => None,
-        }
-    }
 }

@@ -77,7 +77,7 @@ pub struct Snapshot {
 }
 
 enum Answer {
-    Granted { waited: Duration },
+    Granted,
     Wait { until: Moment, bell: Arc<Notify> },
     Refused(Refusal),
 }
@@ -106,21 +106,29 @@ impl Quota {
     /// [`Refusal::Limited`] as soon as it is known that the patience will not do, and
     /// [`Refusal::Draining`] once the quota is closed.
     pub async fn admit(self: &Arc<Self>, facts: AskFacts) -> Result<Permit, Refusal> {
-        let mut ask = Ask {
-            ticket: self.lock().ticket(),
-            product: facts.product,
-            customer: facts.customer,
-            priority: facts.priority,
-            deadline: Moment::ZERO,
+        // The moment it came is the moment of its first question: no patience at all is still enough for
+        // what is free now.
+        let (ask, came, mut answer) = {
+            let mut state = self.lock();
+            let came = self.now();
+            let ask = Ask {
+                ticket: state.ticket(),
+                product: facts.product,
+                customer: facts.customer,
+                priority: facts.priority,
+                deadline: came + facts.patience,
+            };
+            let answer = state.ask(&ask, came, came);
+            (ask, came, answer)
         };
-        let mut came = None;
         let mut place: Option<Place<'_>> = None;
         loop {
-            match self.ask(&mut ask, facts.patience, &mut came) {
-                Answer::Granted { waited } => {
+            match answer {
+                Answer::Granted => {
                     if let Some(place) = &mut place {
                         place.is_served = true;
                     }
+                    let waited = self.now().since(came);
                     return Ok(Permit { quota: self.clone(), ticket: ask.ticket, waited, is_settled: false });
                 }
                 Answer::Refused(refusal) => return Err(refusal),
@@ -130,6 +138,8 @@ impl Quota {
                         () = bell.notified() => {}
                         () = tokio::time::sleep(until.since(self.now())) => {}
                     }
+                    let mut state = self.lock();
+                    answer = state.ask(&ask, came, self.now());
                 }
             }
         }
@@ -181,36 +191,6 @@ impl Quota {
         state.bells.values().for_each(|bell| bell.notify_one());
     }
 
-    /// One question to the ledger, and the bell under the same lock, so that no ring is missed. The
-    /// first one tells when the call came: at the ledger's own present, or a call without patience would
-    /// already be too late for what is free.
-    fn ask(&self, ask: &mut Ask, patience: Duration, came: &mut Option<Moment>) -> Answer {
-        let mut state = self.lock();
-        if state.is_closed {
-            return Answer::Refused(Refusal::Draining);
-        }
-        let now = self.now();
-        let came = *came.get_or_insert_with(|| {
-            ask.deadline = now + patience;
-            now
-        });
-        state.asks += 1;
-        match state.ledger.ask(ask, now) {
-            Admission::Granted => {
-                state.ring(ask.product);
-                Answer::Granted { waited: now.since(came) }
-            }
-            Admission::Wait { until } => {
-                let bell = state.bells.entry(ask.ticket).or_default().clone();
-                Answer::Wait { until, bell }
-            }
-            Admission::Refused { retry_at, scope, reason } => {
-                let (retry_in, waited) = (retry_at.since(now), now.since(came));
-                Answer::Refused(Refusal::Limited { retry_in, scope, reason, waited })
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // The ledger has no state between two of its calls that a panic could leave half done
         // and that would not mend itself: a lost permit runs out, a lost ticket expires.
@@ -222,6 +202,28 @@ impl State {
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
+    }
+
+    /// One question to the ledger, and the bell under the same lock, so that no ring is missed.
+    fn ask(&mut self, ask: &Ask, came: Moment, now: Moment) -> Answer {
+        if self.is_closed {
+            return Answer::Refused(Refusal::Draining);
+        }
+        self.asks += 1;
+        match self.ledger.ask(ask, now) {
+            Admission::Granted => {
+                self.ring(ask.product);
+                Answer::Granted
+            }
+            Admission::Wait { until } => {
+                let bell = self.bells.entry(ask.ticket).or_default().clone();
+                Answer::Wait { until, bell }
+            }
+            Admission::Refused { retry_at, scope, reason } => {
+                let (retry_in, waited) = (retry_at.since(now), now.since(came));
+                Answer::Refused(Refusal::Limited { retry_in, scope, reason, waited })
+            }
+        }
     }
 
     /// Wakes whoever is next for `product`.

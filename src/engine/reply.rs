@@ -3,6 +3,7 @@
 use super::Engine;
 use super::attempt::brings_token;
 use super::call::{self, Answer, AnswerBody, Caller, Identity, Verdict};
+use super::relay::Relay;
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::error::FinchError;
 use crate::finch::headers::{
@@ -12,6 +13,7 @@ use crate::finch::headers::{
 use crate::limit::{Scope, headers as limits};
 use crate::policy::class::LimitedBy;
 use crate::policy::problem::Relayed;
+use crate::policy::redact::Secrets;
 use crate::policy::resend::{self, Resend};
 use crate::policy::{Class, Refusal, batch, class, headers};
 use crate::telemetry::AccessLine;
@@ -22,6 +24,7 @@ use crate::vault::Status;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +40,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
-        identity: &Identity,
+        (identity, secrets): (&Identity, Secrets),
         answer: upstream::Answer,
         line: &mut AccessLine,
     ) -> Result<Answer, Refusal> {
@@ -56,12 +59,15 @@ impl Engine {
             Err(ReadError::Broken) => return Err(Refusal::Broken("the answer broke off")),
             Err(ReadError::TimedOut) => return Err(Refusal::TimedOut),
         };
+        if secrets.take_out_of_body(&mut body) {
+            self.telemetry.redacted();
+        }
         if is_good && brings_token(endpoint.operation) {
             // Whatever the exchange brings stays here; an answer too large to be one is none.
             return self.keep_token(endpoint, caller, status, &answer.headers, body, line).await;
         }
-        let mut headers = headers::to_app(&answer.headers, !body.is_empty());
-        self.take_out_secrets(identity, &mut headers, &mut body);
+        let headers = headers::to_app(&answer.headers, !body.is_empty());
+        let rest = rest.map(|rest| (rest, secrets));
         let mut out = match is_good {
             true => self.good(endpoint, status, headers, body, rest, line),
             false => self.bad(endpoint, status, headers, body, line),
@@ -77,11 +83,12 @@ impl Engine {
         status: u16,
         mut headers: HeaderMap,
         body: Vec<u8>,
-        rest: Option<Box<upstream::Rest>>,
+        rest: Option<(Box<upstream::Rest>, Secrets)>,
         line: &mut AccessLine,
     ) -> Answer {
         line.class = class::of_answer(endpoint, status, &FinchError::default());
-        line.uninspected = rest.is_some();
+        // An encoded body was not asked for, and cannot be looked into.
+        line.uninspected = rest.is_some() || headers.contains_key(CONTENT_ENCODING);
         if rest.is_none()
             && let Some(report) = endpoint.batch.and_then(|shape| batch::inspect(&shape, &body))
         {
@@ -93,7 +100,10 @@ impl Engine {
         }
         let body = match rest {
             None => AnswerBody::Whole(body.into()),
-            Some(rest) => AnswerBody::Streamed(body.into(), rest),
+            Some((rest, secrets)) => {
+                let telemetry = Arc::clone(&self.telemetry);
+                AnswerBody::Streamed(Box::new(Relay::new(body, rest, secrets, telemetry)))
+            }
         };
         Answer { status: code(status), headers, body, closes: false }
     }
@@ -162,17 +172,6 @@ impl Engine {
         match self.quota.standing(product) {
             Some(standing) => (standing.window * 3) / (2 * standing.limit.max(1)),
             None => Duration::from_secs(5),
-        }
-    }
-
-    fn take_out_secrets(&self, identity: &Identity, headers: &mut HeaderMap, body: &mut [u8]) {
-        let own = self.settings.client_secret.expose();
-        let secrets = [identity.secret(), Some(own)].into_iter().flatten();
-        // Each is taken out, so each is looked for.
-        let found = secrets.filter(|secret| headers::redact(headers, body, secret.as_bytes())).count();
-        if found > 0 {
-            self.telemetry.metrics.redactions.inc();
-            tracing::error!("an answer of Finch's held a secret; it was taken out");
         }
     }
 

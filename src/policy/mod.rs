@@ -6,6 +6,7 @@ pub mod class;
 pub mod exchange;
 pub mod headers;
 pub mod problem;
+pub mod redact;
 pub mod refusal;
 pub mod resend;
 pub mod resolve;

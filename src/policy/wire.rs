@@ -1,4 +1,4 @@
-//! Whether a request is one perch reads. pingora repairs much that perch refuses: two readings of
+//! Whether a message is one perch reads. pingora repairs much that perch refuses: two readings of
 //! one message are how requests are smuggled and paths are confused.
 
 use super::refusal::Refusal;
@@ -19,7 +19,7 @@ pub struct Target<'a> {
     pub query: Option<&'a str>,
 }
 
-/// Checks the head of an HTTP/1 request as it came over the wire.
+/// Checks the head of an HTTP/1 message as it came over the wire.
 ///
 /// # Errors
 /// Bare line feeds and both framings at once, which pingora would repair.
@@ -66,15 +66,24 @@ pub fn check_headers(headers: &HeaderMap, is_http_11: bool) -> Result<(), Refusa
         0 | 1 => {}
         _ => return Err(Refusal::DoubledHeader("Host")),
     }
+    let is_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(b);
+    if headers.get(HOST).is_some_and(|v| !v.as_bytes().iter().all(is_host)) {
+        return Err(Refusal::Malformed("Host is not a host"));
+    }
+    check_framing(headers)
+}
+
+/// Checks what tells where a body ends, of a request or of an answer.
+///
+/// # Errors
+/// It is told twice, or in a way that programs read differently.
+pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let count = |name| headers.get_all(name).iter().count();
     if count(CONTENT_LENGTH) > 1 {
         return Err(Refusal::DoubledHeader("Content-Length"));
     }
     if count(TRANSFER_ENCODING) > 1 {
         return Err(Refusal::DoubledHeader("Transfer-Encoding"));
-    }
-    let is_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(b);
-    if headers.get(HOST).is_some_and(|v| !v.as_bytes().iter().all(is_host)) {
-        return Err(Refusal::Malformed("Host is not a host"));
     }
     if headers.get(CONTENT_LENGTH).is_some_and(|v| !v.as_bytes().iter().all(u8::is_ascii_digit)) {
         return Err(Refusal::Malformed("Content-Length is not one number"));

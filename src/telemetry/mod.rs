@@ -32,6 +32,12 @@ impl Telemetry {
         }
     }
 
+    /// Tells that an answer of Finch's held a secret, which was taken out.
+    pub fn redacted(&self) {
+        self.metrics.redactions.inc();
+        tracing::error!("an answer of Finch's held a secret; it was taken out");
+    }
+
     /// Writes what is still queued; call it last.
     pub fn flush(&self) {
         self.access.flush();

@@ -12,8 +12,9 @@ pub use introspect::{IntrospectError, Introspection, introspect};
 pub use roots::RootsError;
 
 use crate::config::BaseUrl;
+use crate::policy::wire;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -217,7 +218,8 @@ impl Connected<'_> {
                     session.shutdown().await;
                     return Err(match failure {
                         Failure::TimedOut => SendError::TimedOut,
-                        Failure::Io(why) => SendError::Broken { why, stale: is_kept },
+                        Failure::Stale(why) => SendError::Broken { why, stale: is_kept },
+                        Failure::Io(why) => SendError::Broken { why, stale: false },
                         Failure::Bad(why) => SendError::BadAnswer(why),
                     });
                 }
@@ -234,36 +236,45 @@ impl Connected<'_> {
 
 enum Failure {
     TimedOut,
+    /// Before any byte of an answer, as far as can be told.
+    Stale(&'static str),
     Io(&'static str),
     Bad(&'static str),
 }
 
+/// Writes the request and reads the head of its answer. pingora repairs what has two readings; an answer like
+/// that is refused here.
 async fn exchange(
     session: &mut HttpSession,
     head: Box<RequestHeader>,
     body: Bytes,
 ) -> Result<(u16, HeaderMap), Failure> {
-    let sending = |_| Failure::Io("it closed the connection while the call was sent");
+    let sending = |_| Failure::Stale("it closed the connection while the call was sent");
     session.write_request_header(head).await.map_err(sending)?;
     if !body.is_empty() {
         session.write_request_body(body, true).await.map_err(sending)?;
     }
     session.finish_request_body().await.map_err(sending)?;
-    for _ in 0..INFORMATIONAL_MAX {
-        session.read_response_header().await.map_err(|cause| read_failure(&cause))?;
+    for interim in 0..INFORMATIONAL_MAX {
+        session.read_response_header().await.map_err(|cause| match read_failure(&cause) {
+            // An interim answer shows that the request was read.
+            Failure::Stale(why) if interim > 0 => Failure::Io(why),
+            failure => failure,
+        })?;
         let Some(answer) = session.response_header() else { return Err(Failure::Bad("no head")) };
         match answer.status.as_u16() {
             101 => return Err(Failure::Bad("it switched protocols unasked")),
             100..=199 => {}
             status => {
-                let headers = &answer.headers;
-                let doubled = headers.get_all(CONTENT_LENGTH).iter().count() > 1;
-                if doubled
-                    || (headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING))
-                {
-                    return Err(Failure::Bad("its length is told twice"));
+                let headers = answer.headers.clone();
+                let is_ambiguous = match &*session {
+                    HttpSession::H1(h1) => wire::check_head(&h1.get_headers_raw_bytes()).is_err(),
+                    _ => false,
+                };
+                if is_ambiguous || wire::check_framing(&headers).is_err() {
+                    return Err(Failure::Bad("its head or its length can be read in two ways"));
                 }
-                return Ok((status, headers.clone()));
+                return Ok((status, headers));
             }
         }
     }
@@ -276,7 +287,7 @@ fn read_failure(cause: &pingora::Error) -> Failure {
         pingora::ErrorType::InvalidHTTPHeader
         | pingora::ErrorType::H2Error
         | pingora::ErrorType::InvalidH2 => Failure::Bad("it is not HTTP"),
-        _ => Failure::Io("it closed the connection before answering"),
+        _ => Failure::Stale("it closed the connection before answering"),
     }
 }
 

@@ -321,7 +321,7 @@ async fn nothing_a_caller_writes_breaks_a_line_of_the_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mutated_request_never_becomes_two() {
     let (world, finch) = world(
-        "listen.idle_timeout = \"60ms\",
+        "listen.idle_timeout = \"60ms\"\nlisten.head_timeout = \"60ms\"\nlisten.body_timeout = \"60ms\"",
     )
     .await;
     let good = "POST /employer/individual HTTP/1.1\r\nHost: perch\r\nPerch-Customer: acme\r\nContent-Length: 16\r\n\

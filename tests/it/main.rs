@@ -4,6 +4,7 @@
 
 mod commands;
 mod endpoints;
+mod evidence;
 mod exchange;
 mod forward;
 mod identity;
@@ -16,5 +17,6 @@ mod sdk;
 mod sim;
 mod startup;
 mod support;
+mod upstream;
 mod vault;
 mod wire;

@@ -6,10 +6,10 @@
 
 pub mod client;
 pub mod metrics;
-pub mod store;
+pub mod process;
 pub mod raw;
 pub mod socket;
-pub mod process;
+pub mod store;
 
 pub use client::{Answer, App};
 pub use process::{Process, until};
@@ -160,8 +160,6 @@ impl World {
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)].into_iter().collect();
         seal(&settings, &environment, setup.connections).await;
-        let lines = Lines::default();
-        let gateway = start(&settings, &environment, &lines).await;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         World {
             sim,
