@@ -16,6 +16,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Between two tries where `SQLite` does not wait by itself: the others are done within milliseconds.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long to wait for another gateway's guard. The lock of a killed process was seen to outlive it
+/// by some milliseconds, and who restarts it at once should find its store free.
+const GUARD_WAIT: Duration = Duration::from_millis(500);
+
 /// The store: one connection behind a mutex, used from blocking threads only.
 pub struct Store {
     db: Arc<Mutex<Connection>>,
@@ -199,7 +203,13 @@ fn guard(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&name)
         .map_err(|cause| unavailable(cause.to_string()))?;
-    match file.try_lock() {
+    let deadline = Instant::now() + GUARD_WAIT;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        std::thread::sleep(BUSY_PAUSE);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
             "another perch gateway is using {}; stop it first, or give this one a store of its own",
