@@ -175,3 +175,32 @@ async fn a_throttling_provider_slows_no_other_customer() {
     assert_eq!(world.for_customer("b").with("perch-max-wait", "0").get(DIRECTORY).await.status, 200);
     assert_eq!(world.metric("perch_holds{scope=\"product\"}").await, 0.0);
 }
+
+/// While a call waits, its connection is given another token; the call goes out with that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waited_goes_out_with_the_token_of_now() {
+    let world = World::with()
+        .scenario("limits.window = \"2s\"\nlimits.products.company = 1")
+        .settings("limits.window = \"2s\"\nlimits.products.company = 1")
+        .start()
+        .await;
+    let connection = world.connect("acme", "gusto").await["connection_id"].clone();
+    let acme = world.for_customer("acme");
+    assert_eq!(acme.get("/employer/company").await.status, 200);
+    let waiting = tokio::spawn({
+        let acme = acme.clone();
+        async move { acme.get("/employer/company").await }
+    });
+    world.metric_becomes("perch_queue_depth{priority=\"interactive\",product=\"company\"}", 1.0).await;
+    // A reauthentication makes the first token worthless.
+    let session = world
+        .app()
+        .post("/connect/sessions/reauthenticate", &serde_json::json!({ "connection_id": connection }))
+        .await;
+    let code = world.log_in(&session).await;
+    let body = serde_json::json!({ "client_id": "x", "client_secret": "x", "code": code });
+    assert_eq!(world.app().post("/auth/token", &body).await.status, 200);
+    let answer = waiting.await.expect("no panic");
+    assert_eq!((answer.status, answer.class()), (200, "ok"), "{}", answer.text());
+    assert_ne!(answer.header("perch-wait-ms"), "0");
+}
