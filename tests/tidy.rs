@@ -26,9 +26,6 @@ const EXPOSURES: [(&str, usize); 9] = [
     ("src/vault/ring.rs", 5),
 ];
 
-/// Files of `src/` that may be long, because they hold one table and a table has one subject.
-const TABLES: [(&str, &str); 1] = [("src/finch/endpoints.rs", "one row for each of Finch's 48 endpoints")];
-
 /// Runs a rule over the whole tree.
 fn assert_tree_obeys(rule: impl Fn(&str, &str) -> Vec<String>) {
     let found: Vec<String> = tree::files().iter().flat_map(|(file, text)| rule(file, text)).collect();
@@ -221,21 +218,8 @@ fn tests_do_not_sleep() {
 fn a_file_has_one_subject() {
     let long = "//! x\n".repeat(rules::LINES_MAX + 1);
     let full = "//! x\n".repeat(rules::LINES_MAX);
-    let rule = |file: &str, text: &str| rules::size(file, text, &TABLES);
-    assert_judges(
-        rule,
-        &[("src/x.rs", &long)],
-        &[("src/x.rs", &full), (TABLES[0].0, &long), ("Cargo.lock", &long)],
-    );
-    for (file, why) in TABLES {
-        let is_needed =
-            tree::files().iter().any(|(f, text)| f == file && text.lines().count() > rules::LINES_MAX);
-        assert!(
-            is_needed,
-            "{file} ({why}) is not that long any more; take it out of TABLES in tests/tidy.rs"
-        );
-    }
-    assert_tree_obeys(rule);
+    assert_judges(rules::size, &[("src/x.rs", &long)], &[("src/x.rs", &full), ("Cargo.lock", &long)]);
+    assert_tree_obeys(rules::size);
 }
 
 #[test]

@@ -3,5 +3,6 @@
 pub mod endpoints;
 pub mod error;
 pub mod headers;
+mod table;
 
 pub use endpoints::{Auth, Batch, Effect, Endpoint, Method, Operation, Replay};

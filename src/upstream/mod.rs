@@ -335,9 +335,11 @@ async fn exchange(
 fn read_failure(cause: &pingora::Error) -> Failure {
     match cause.etype() {
         pingora::ErrorType::ReadTimedout => Failure::TimedOut,
-        pingora::ErrorType::InvalidHTTPHeader
-        | pingora::ErrorType::H2Error
-        | pingora::ErrorType::InvalidH2 => Failure::Bad("it is not HTTP"),
+        pingora::ErrorType::InvalidHTTPHeader | pingora::ErrorType::InvalidH2 => {
+            Failure::Bad("it is not HTTP")
+        }
+        // A stream that was refused, or cut by a GOAWAY: the HTTP/2 form of a closed connection.
+        pingora::ErrorType::H2Error => Failure::Stale("it closed the stream before answering"),
         _ => Failure::Stale("it closed the connection before answering"),
     }
 }

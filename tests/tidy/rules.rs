@@ -96,11 +96,10 @@ pub(crate) fn sleeps(file: &str, text: &str) -> Vec<String> {
 /// The most lines a file of `src/` may have.
 pub(crate) const LINES_MAX: usize = 500;
 
-/// Files of `src/` that have outgrown one subject. `tables` are those that hold one table and nothing else.
-pub(crate) fn size(file: &str, text: &str, tables: &[(&str, &str)]) -> Vec<String> {
+/// Files of `src/` that have outgrown one subject.
+pub(crate) fn size(file: &str, text: &str) -> Vec<String> {
     let lines = text.lines().count();
-    let is_table = tables.iter().any(|(name, _)| *name == file);
-    if !file.starts_with("src/") || lines <= LINES_MAX || is_table {
+    if !file.starts_with("src/") || lines <= LINES_MAX {
         return Vec::new();
     }
     vec![format!("{file}: {lines} lines; {LINES_MAX} is the most. A second subject gets a second file")]
