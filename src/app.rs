@@ -26,6 +26,12 @@ use tokio::task::JoinHandle;
 /// command line may go unnoticed here.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
 
+/// A client that takes not a byte of its answer for this long is given up.
+const WRITE_GAP_MAX: Duration = Duration::from_secs(60);
+
+/// How long the doors may take to close once nobody is waited for.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 
@@ -132,7 +138,8 @@ impl Gateway {
             drain: Drain::default(),
         });
         let listen = &config.listen;
-        let patience = Patience { head: listen.head_timeout, idle: listen.idle_timeout };
+        let patience =
+            Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: WRITE_GAP_MAX };
         let conf = Arc::new(ServerConf::default());
         let door = ProxyDoor::new(Arc::clone(&engine), listen.request_bytes_max, listen.body_timeout);
         let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);
@@ -183,9 +190,12 @@ impl Gateway {
         let _ = tokio::time::timeout(self.grace, self.engine.drain.idle()).await;
         let cut = self.engine.drain.running();
         self.shutdown.send_replace(true);
-        for door in self.doors {
-            let _ = door.await;
-        }
+        let closed = async {
+            for door in self.doors {
+                let _ = door.await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");

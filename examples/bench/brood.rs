@@ -110,6 +110,18 @@ pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
     Ok(clock.now()?.into())
 }
 
+/// How often a thread of a process has stopped to wait for something: a socket, a lock, a queue.
+pub(crate) fn waits(pid: u32) -> Outcome<u64> {
+    let mut waits = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that has just ended is no failure.
+        let status = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        waits += line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(waits)
+}
+
 /// What a process holds in memory now and held at most, in bytes (`VmRSS`, `VmHWM`).
 pub(crate) fn resident(pid: u32) -> Outcome<(u64, u64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;

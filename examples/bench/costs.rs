@@ -18,7 +18,7 @@ pub(crate) const TOLD: usize = 15;
 pub(crate) struct Profile {
     /// By thread name and by program part (the kernel, the program, its libraries).
     pub(crate) parts: BTreeMap<(String, String), f64>,
-    /// The functions that use most, with their part.
+    /// The functions outside the kernel that use most, with their part.
     pub(crate) functions: Vec<(String, String, f64)>,
 }
 
@@ -62,8 +62,16 @@ impl Profile {
             let cost = share / 100.0 * micros;
             let part = part.trim_matches(['[', ']']).replace("kernel.kallsyms", "kernel");
             let function = function.trim_start_matches("[k] ").trim_start_matches("[.] ").to_owned();
-            *parts.entry(((*thread).to_owned(), part.clone())).or_insert(0.0) += cost;
-            *functions.entry((function, part)).or_insert(0.0) += cost;
+            // The same under one name, so that the two sides can be laid beside each other.
+            let thread = match *thread {
+                "tokio-rt-worker" | "Pingora HTTP Pr" => "workers",
+                other => other,
+            };
+            let part = if part == "perch" || part == "bench" { "program".to_owned() } else { part };
+            if part != "kernel" {
+                *functions.entry((function, part.clone())).or_insert(0.0) += cost;
+            }
+            *parts.entry((thread.to_owned(), part)).or_insert(0.0) += cost;
         }
         let mut functions: Vec<(String, String, f64)> =
             functions.into_iter().map(|((function, part), cost)| (function, part, cost)).collect();

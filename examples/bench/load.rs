@@ -1,7 +1,7 @@
 //! The load: one blocking thread per connection and a client of a few lines, so that what is measured
 //! is the proxy and not its client. Every answer is checked for status and length.
 
-use super::{Outcome, brood};
+use super::{Outcome, brood, upstream};
 use nix::sys::prctl::set_timerslack;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) door: SocketAddr,
     /// Its process, whose CPU is counted; none when there is no proxy.
     pub(crate) pid: Option<u32>,
+    /// The upstream behind it.
+    pub(crate) upstream: SocketAddr,
     /// How a call says for whom it is: one header line.
     pub(crate) identity: String,
 }
@@ -29,10 +31,11 @@ pub(crate) struct Stretch {
     /// How long it took.
     pub(crate) took: Duration,
     /// What the proxy's process used meanwhile.
-    pub(crate) cpu: Duration,
+    pub(crate) used: Used,
     /// From the time a call was due to its last byte. Paced load only.
     pub(crate) latencies: Vec<Duration>,
-    /// From the time a call was due to its sending: how late the load itself was. Paced load only.
+    /// From the time a call was due to its sending: its thread woke late, or no connection was free.
+    /// Paced load only.
     pub(crate) lateness: Vec<Duration>,
 }
 
@@ -40,11 +43,13 @@ impl Target {
     /// As many calls as go through `connections` in `span`, each sent when the one before is answered.
     pub(crate) fn rush(&self, connections: usize, bytes: usize, span: Duration) -> Outcome<Stretch> {
         self.drive(connections, bytes, |line, begin, seen| {
-            while begin.elapsed() < span {
+            loop {
                 line.call()?;
                 seen.calls += 1;
+                if begin.elapsed() >= span {
+                    return Ok(());
+                }
             }
-            Ok(())
         })
     }
 
@@ -96,14 +101,13 @@ impl Target {
         bytes: usize,
         work: impl Fn(&mut Line, Instant, &mut Stretch) -> io::Result<()> + Sync,
     ) -> Outcome<Stretch> {
-        let cpu = || self.pid.map_or(Ok(Duration::ZERO), brood::cpu);
         let mut lines = Vec::with_capacity(connections);
         for _ in 0..connections {
             let mut line = Line::open(self, bytes)?;
             line.call()?;
             lines.push(line);
         }
-        let before = cpu()?;
+        let before = self.used()?;
         let begin = Instant::now();
         let parts: Vec<io::Result<Stretch>> = std::thread::scope(|scope| {
             let work = &work;
@@ -124,7 +128,7 @@ impl Target {
                 .collect()
         });
         let mut whole =
-            Stretch { took: begin.elapsed(), cpu: cpu()?.saturating_sub(before), ..Stretch::nothing() };
+            Stretch { took: begin.elapsed(), used: self.used()?.since(&before), ..Stretch::nothing() };
         for part in parts {
             let part = part?;
             whole.calls += part.calls;
@@ -138,12 +142,42 @@ impl Target {
     }
 }
 
+/// What a proxy's process has used so far, or between two looks.
+#[derive(Default)]
+pub(crate) struct Used {
+    /// CPU, user and kernel.
+    pub(crate) cpu: Duration,
+    /// How often one of its threads stopped to wait for something.
+    pub(crate) waits: u64,
+    /// Connections opened to the upstream.
+    pub(crate) opened: u64,
+}
+
+impl Used {
+    fn since(&self, before: &Used) -> Used {
+        Used {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            waits: self.waits.saturating_sub(before.waits),
+            // One is the later look itself.
+            opened: self.opened.saturating_sub(before.opened + 1),
+        }
+    }
+}
+
+impl Target {
+    fn used(&self) -> Outcome<Used> {
+        let Some(pid) = self.pid else { return Ok(Used::default()) };
+        let opened = upstream::accepted(self.upstream)?;
+        Ok(Used { cpu: brood::cpu(pid)?, waits: brood::waits(pid)?, opened })
+    }
+}
+
 impl Stretch {
     fn nothing() -> Self {
         Self {
             calls: 0,
             took: Duration::ZERO,
-            cpu: Duration::ZERO,
+            used: Used::default(),
             latencies: Vec::new(),
             lateness: Vec::new(),
         }

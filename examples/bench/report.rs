@@ -26,12 +26,20 @@ fn table(out: &mut String, found: &Found) {
     compare(out, found, &format!("p50, {paced}, µs"), 0, true, |t| t.p50);
     compare(out, found, &format!("p99, {paced}, µs"), 0, true, |t| t.p99);
     compare(out, found, "calls per second, 1 KiB in a rush", 0, true, |t| t.rate);
+    compare(out, found, "waits of the proxy's threads per call, in a rush", 2, false, |t| t.waits);
+    let [bare, perch] = [&found.bare, &found.perch].map(|who| Spread::of(who.turns.iter().map(|t| t.opened)));
+    let name = "connections opened to the upstream per 1000 calls, in a rush".to_owned();
+    row(out, [name, "–".to_owned(), bare.show(2), perch.show(2), "–".to_owned()]);
     let starts = (Spread::of(found.bare.starts.clone()), Spread::of(found.perch.starts.clone()));
     let ratio = format!("{:.2}", starts.1.median / starts.0.median);
     row(
         out,
         ["start to first answer, ms".to_owned(), "–".to_owned(), starts.0.show(1), starts.1.show(1), ratio],
     );
+    let [bare, perch] = [found.bare.idle_cpu, found.perch.idle_cpu];
+    let ratio = format!("{:.2}", perch / bare);
+    let name = "CPU without a call, µs in a second".to_owned();
+    row(out, [name, "–".to_owned(), format!("{bare:.0}"), format!("{perch:.0}"), ratio]);
     for (at, name) in ["idle", "after the load", "at most"].into_iter().enumerate() {
         let [bare, perch] = [&found.bare, &found.perch].map(|who| who.memory[at] as f64 / f64::from(1 << 20));
         let cells = [format!("{bare:.1}"), format!("{perch:.1}"), format!("{:.2}", perch / bare)];
@@ -61,14 +69,14 @@ fn row(out: &mut String, cells: [String; 5]) {
 }
 
 fn method(out: &mut String, found: &Found, machine: &[String]) {
-    let late = Spread::of(found.direct.iter().chain(&found.perch.turns).map(|turn| turn.late));
+    let late = Spread::of(found.direct.iter().map(|turn| turn.late));
     let _ = writeln!(
         out,
         "\nMedian of {ROUNDS} rounds (smallest..largest); ratios are taken inside each round, whose order is reversed from \
          round to round. Load, proxy and upstream are processes of their own on loopback, HTTP/1.1 with kept connections, no \
          TLS; CPU is the proxy's process alone, user and kernel. *At {RATE}/s*: {} s a round over {CONNECTIONS} connections, \
          every call has its time beforehand and its latency counts from that time (no coordinated omission); the load itself was \
-         late by {} µs at its 99th percentile, which is inside every latency. *In a rush*: {} s (0.8 s for the larger answers), \
+         late by {} µs at its 99th percentile (without a proxy), which is inside every latency. *In a rush*: {} s (0.8 s for the larger answers), \
          each of {CONNECTIONS} connections ({CONNECTIONS_LARGE} for 1 MiB) sends again as soon as it is answered. The bare proxy \
          is pingora's own proxy path that only picks its peer, with perch's thread count and buffers. perch is `perch serve` as \
          shipped: vault, quota, headers, metrics, access lines to a file. Its limits are set so high that no call waits; the quota ledger \
@@ -91,11 +99,9 @@ fn where_it_goes(out: &mut String, found: &Found) {
     let dropped = Spread::of(found.lines_dropped.clone());
     let _ = writeln!(
         out,
-        "With access lines to /dev/null instead of a file: {} µs per call, {} of the above. Without a call perch uses {:.0} µs of \
-         CPU a second.\n",
+        "With access lines to /dev/null instead of a file: {} µs per call, {} of the above.\n",
         dropped.show(1),
-        ratio.show(2),
-        found.idle_cpu
+        ratio.show(2)
     );
     let (Some(bare), Some(perch)) = (&found.bare.profile, &found.perch.profile) else {
         let _ = writeln!(out, "No profile: `perf` is not installed, or may not look at other processes.");
@@ -109,7 +115,10 @@ fn where_it_goes(out: &mut String, found: &Found) {
     for Part { name: (thread, part), bare, perch } in by_part(bare, perch) {
         let _ = writeln!(out, "| {thread} | {part} | {bare:.1} | {perch:.1} |");
     }
-    let _ = writeln!(out, "\n| perch's functions, themselves alone | part | µs |\n|---|---|---:|");
+    let _ = writeln!(
+        out,
+        "\n| perch's functions outside the kernel, themselves alone | part | µs |\n|---|---|---:|"
+    );
     for (function, part, cost) in &perch.functions {
         let _ = writeln!(out, "| `{}` | {part} | {cost:.2} |", function.replace('|', "\\|"));
     }

@@ -29,10 +29,12 @@ pub(crate) const PACE: Duration = Duration::from_secs(3);
 const RUSH_LARGE: Duration = Duration::from_millis(800);
 /// Load before each measured one, which opens the connections to the upstream.
 const WARM_UP: Duration = Duration::from_millis(150);
-const PROFILED: Duration = Duration::from_secs(4);
+const PROFILED: Duration = Duration::from_secs(3);
 /// How often each is started to see how long it takes.
 pub(crate) const STARTS: usize = 7;
 const START_MAX: Duration = Duration::from_secs(10);
+/// How long a process without calls is watched.
+const IDLE: Duration = Duration::from_secs(2);
 /// How long a process is left alone before its memory counts as idle.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -42,6 +44,10 @@ pub(crate) struct Turn {
     /// CPU of the proxy for one call in µs: in a rush at each of [`SIZES`], and at the set pace.
     pub(crate) rush_cpu: [f64; 3],
     pub(crate) pace_cpu: f64,
+    /// In a rush at the smallest size: how often a thread of the proxy waited, for one call, and
+    /// connections opened to the upstream, for a thousand calls.
+    pub(crate) waits: f64,
+    pub(crate) opened: f64,
     /// Calls a second in a rush at the smallest size.
     pub(crate) rate: f64,
     /// Latency at the set pace in µs.
@@ -60,6 +66,8 @@ pub(crate) struct Contestant {
     pub(crate) starts: Vec<f64>,
     /// Bytes held: idle before the rounds, after them, and at most.
     pub(crate) memory: [u64; 3],
+    /// CPU over a second without a call, in µs.
+    pub(crate) idle_cpu: f64,
     /// Where its CPU goes; nothing where there is no `perf`.
     pub(crate) profile: Option<Profile>,
 }
@@ -73,8 +81,6 @@ pub(crate) struct Found {
     pub(crate) direct: Vec<Turn>,
     /// perch's CPU for one call in µs when nobody keeps its access lines, one per round.
     pub(crate) lines_dropped: Vec<f64>,
-    /// perch's CPU over a second without a call, in µs.
-    pub(crate) idle_cpu: f64,
     /// How long the run took.
     pub(crate) took: Duration,
 }
@@ -86,7 +92,7 @@ pub(crate) fn run(brood: &Brood, dir: &Path) -> Outcome<Found> {
     let finch = free_port()?;
     brood.start_role(&[upstream::ROLE, &finch.port().to_string()])?;
     let own_token = format!("Authorization: Bearer {}", upstream::TOKEN);
-    let direct = Target { door: finch, pid: None, identity: own_token.clone() };
+    let direct = Target { door: finch, pid: None, upstream: finch, identity: own_token.clone() };
     direct.first_answer(SIZES[0], START_MAX)?;
 
     let home = Home::furnish(&dir.join("perch"), finch)?;
@@ -95,11 +101,12 @@ pub(crate) fn run(brood: &Brood, dir: &Path) -> Outcome<Found> {
     let start_bare = || -> Outcome<Target> {
         let door = free_port()?;
         let pid = brood.start_role(&[bare::ROLE, &door.port().to_string(), &finch.to_string()])?;
-        Ok(Target { door, pid: Some(pid), identity: own_token.clone() })
+        Ok(Target { door, pid: Some(pid), upstream: finch, identity: own_token.clone() })
     };
     let named = |door: SocketAddr, pid: u32| Target {
         door,
         pid: Some(pid),
+        upstream: finch,
         identity: format!("Perch-Customer: {CUSTOMER}"),
     };
     let start_perch = || -> Outcome<Target> {
@@ -123,9 +130,9 @@ pub(crate) fn run(brood: &Brood, dir: &Path) -> Outcome<Found> {
     };
     let quiet = ready(named(quiet_home.door, quiet_home.serve(brood, Stdio::null())?))?;
     std::thread::sleep(SETTLE);
-    found.idle_cpu = idle_cpu(&perch)?;
     for (contestant, target) in [(&mut found.bare, &bare), (&mut found.perch, &perch)] {
         contestant.memory[0] = memory(target)?.0;
+        contestant.idle_cpu = idle_cpu(target)?;
     }
 
     for round in 0..ROUNDS {
@@ -184,8 +191,8 @@ fn memory(target: &Target) -> Outcome<(u64, u64)> {
 fn idle_cpu(target: &Target) -> Outcome<f64> {
     let used = || target.pid.map_or(Ok(Duration::ZERO), cpu);
     let before = used()?;
-    std::thread::sleep(Duration::from_secs(1));
-    Ok(used()?.saturating_sub(before).as_secs_f64() * 1e6)
+    std::thread::sleep(IDLE);
+    Ok(used()?.saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64() * 1e6)
 }
 
 fn turn(target: &Target) -> Outcome<Turn> {
@@ -208,6 +215,8 @@ fn pace(target: &Target, rush: Stretch) -> Outcome<Turn> {
     Ok(Turn {
         rush_cpu: [cpu_per_call(&rush), 0.0, 0.0],
         pace_cpu: cpu_per_call(&paced),
+        waits: rush.used.waits as f64 / f64::from(rush.calls),
+        opened: rush.used.opened as f64 / f64::from(rush.calls) * 1e3,
         rate: f64::from(rush.calls) / rush.took.as_secs_f64(),
         p50: quantile(&paced.latencies, 0.50),
         p99: quantile(&paced.latencies, 0.99),
@@ -216,7 +225,7 @@ fn pace(target: &Target, rush: Stretch) -> Outcome<Turn> {
 }
 
 fn cpu_per_call(stretch: &Stretch) -> f64 {
-    stretch.cpu.as_secs_f64() * 1e6 / f64::from(stretch.calls)
+    stretch.used.cpu.as_secs_f64() * 1e6 / f64::from(stretch.calls)
 }
 
 fn profile(brood: &Brood, target: &Target, dir: &Path) -> Outcome<Option<Profile>> {

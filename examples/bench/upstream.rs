@@ -12,9 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// The hidden first argument.
@@ -27,10 +29,14 @@ pub(crate) const TOKEN: &str = "3f1d2c4b-bench-access-token-0000000000";
 /// The sizes of answers there are.
 pub(crate) const SIZES: [usize; 3] = [1 << 10, 32 << 10, 1 << 20];
 
+/// Where it tells how many connections it has accepted.
+const ACCEPTED: &str = "/accepted";
+
 struct World {
     bodies: HashMap<String, Bytes>,
     authorization: String,
     answered: AtomicU64,
+    accepted: AtomicU64,
 }
 
 /// Serves until the bench has gone.
@@ -40,6 +46,7 @@ pub(crate) fn run(port: &str) -> Outcome<()> {
         bodies: SIZES.iter().map(|&bytes| (format!("bytes={bytes}"), body(bytes))).collect(),
         authorization: format!("Bearer {TOKEN}"),
         answered: AtomicU64::new(0),
+        accepted: AtomicU64::new(0),
     });
     let port: u16 = port.parse()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -47,6 +54,7 @@ pub(crate) fn run(port: &str) -> Outcome<()> {
         loop {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
+            world.accepted.fetch_add(1, Ordering::Relaxed);
             let world = Arc::clone(&world);
             let service = service_fn(move |request| {
                 let answer = answer(&world, &request);
@@ -58,6 +66,9 @@ pub(crate) fn run(port: &str) -> Outcome<()> {
 }
 
 fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.uri().path() == ACCEPTED {
+        return Response::new(Full::new(world.accepted.load(Ordering::Relaxed).to_string().into()));
+    }
     let authorization = request.headers().get(AUTHORIZATION);
     if authorization.is_none_or(|value| value.as_bytes() != world.authorization.as_bytes()) {
         return refuse(StatusCode::UNAUTHORIZED);
@@ -76,6 +87,17 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     headers.insert("finch-last-attempted-update-date", HeaderValue::from_static("2025-01-01T00:00:00.000Z"));
     headers.insert("finch-last-attempted-update-result", HeaderValue::from_static("success"));
     response
+}
+
+/// How many connections the upstream at `door` has accepted, this question's own included.
+pub(crate) fn accepted(door: SocketAddr) -> Outcome<u64> {
+    let mut stream = TcpStream::connect(door)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {ACCEPTED} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, number) = answer.rsplit_once("\r\n").ok_or("the upstream does not count")?;
+    Ok(number.parse()?)
 }
 
 fn refuse(status: StatusCode) -> Response<Full<Bytes>> {

@@ -5,7 +5,9 @@ use super::signals::Signals;
 use crate::app::Gateway;
 use crate::config::{self, Config, Environ};
 use crate::telemetry::log;
+use crate::vault::process;
 use std::path::Path;
+use std::time::Duration;
 
 /// Runs until SIGTERM or Ctrl-C; a second one ends it at once. `warnings` are for the log's beginning.
 ///
@@ -15,10 +17,22 @@ pub fn run(named: Option<&Path>, env: &Environ, warnings: &[String]) -> Result<(
     let config = load(named, env)?;
     // A log that runs already is somebody else's, and fine.
     let _ = log::start(config.log.level.as_str());
+    if let Some(files) = process::raise_file_limit()
+        && files < config.listen.connections_max as u64 * 2
+    {
+        tracing::warn!(
+            files,
+            "fewer files may be open than listen.connections_max needs; raise the limit (ulimit -n) or lower it"
+        );
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(serve(config))
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(config));
+    // A name look-up or a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

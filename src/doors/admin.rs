@@ -1,5 +1,6 @@
 //! The admin door: is it alive, is it ready, what has it counted.
 
+use super::guard::Pace;
 use crate::engine::Engine;
 use crate::telemetry::metrics::QuotaGauges;
 use crate::types::{AdminToken, ProviderId};
@@ -33,7 +34,7 @@ impl AdminDoor {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
         const TEXT: &str = "text/plain; charset=utf-8";
         let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
-        if !is_own_name(headers, self.token.is_some()) {
+        if !is_own_name(headers) {
             return text(421, "this door answers to its address and to localhost only");
         }
         if method != Method::GET && method != Method::HEAD {
@@ -108,20 +109,20 @@ fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &
     known.into_iter().map(|((status, provider), count)| (status, provider, count)).collect()
 }
 
-/// A page of a stranger's that made its own name point here must not be answered (DNS rebinding). With
-/// a token to show, the name does not matter.
-fn is_own_name(headers: &HeaderMap, has_token: bool) -> bool {
+/// A page of a stranger's that made its own name point here must not be answered (DNS rebinding).
+fn is_own_name(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|v| v.to_str().ok()) else { return false };
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    has_token || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 #[async_trait]
 impl ServeHttp for AdminDoor {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        Pace::head_is_read();
         let head = session.req_header();
         let (status, content_type, body) = self.answer(&head.method, head.uri.path(), &head.headers).await;
         let is_head = head.method == Method::HEAD;
@@ -143,6 +144,8 @@ impl ServeHttp for AdminDoor {
             .header("X-Content-Type-Options", "nosniff")
             .header("X-Frame-Options", "DENY")
             .body(if is_head { Vec::new() } else { body });
+        // What is written from here on falls under the deadline of writes.
+        Pace::answer_is_written();
         answer.unwrap_or_else(|_| Response::new(Vec::new()))
     }
 }

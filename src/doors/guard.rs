@@ -39,6 +39,8 @@ pub struct Patience {
     pub head: Duration,
     /// Between requests, and before the first.
     pub idle: Duration,
+    /// While the client takes not a byte of its answer.
+    pub write: Duration,
 }
 
 /// Where a connection is in a request.
@@ -92,6 +94,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             seen: BETWEEN,
             head_bytes: 0,
             timer: Box::pin(sleep_until(deadline)),
+            stuck: None,
         };
         PACE.scope(pace, self.app.process_new(Box::new(paced), shutdown)).await
     }
@@ -109,9 +112,22 @@ struct Paced {
     seen: u8,
     head_bytes: usize,
     timer: Pin<Box<Sleep>>,
+    /// Runs while a write makes no progress.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
+    /// Lets a write wait for a client that reads slowly, and gives up one that does not read at all.
+    fn unless_stuck<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let patience = self.patience.write;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+        stuck.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Says why, as far as the client still listens, and ends the connection.
     fn refuse_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = &mut self.stream;
@@ -164,11 +180,13 @@ impl AsyncRead for Paced {
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.unless_stuck(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unless_stuck(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -180,7 +198,8 @@ impl AsyncWrite for Paced {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.unless_stuck(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,12 +4,12 @@
 
 use super::guard::Pace;
 use super::receive::{Bounds, receive};
-use crate::engine::{Answer, AnswerBody, Client, Engine, Finished, Running};
+use crate::engine::{Answer, AnswerBody, Call, Client, Engine, Finished, Running};
 use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
@@ -18,11 +18,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long the rest of a refused body is read, so that the refusal can be.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// A client that does not take its answer for this long is given up.
-const WRITE_GAP_MAX: Duration = Duration::from_secs(60);
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// The door.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl ProxyDoor {
     }
 
     /// Runs the call in a task of its own and waits for it, or for its client to leave.
-    async fn carry(&self, session: &mut Session, call: crate::engine::Call) -> Option<Finished> {
+    async fn carry(&self, session: &mut Session, call: Call, began: Instant) -> Option<Finished> {
         let (watch, client) = Client::present();
         let request_id = call.request_id.clone();
         let mut task = tokio::spawn(Arc::clone(&self.engine).run(call, client));
@@ -60,6 +59,7 @@ impl ProxyDoor {
                         Err(_) => engine.refuse_unread(&Refusal::Fault, request_id),
                     };
                     finished.line.client_gone = true;
+                    finished.line.total = began.elapsed();
                     engine.telemetry.record(&finished.line);
                     drop(running);
                 });
@@ -68,11 +68,18 @@ impl ProxyDoor {
         }
     }
 
-    async fn write(&self, session: &mut Session, finished: Finished, _running: Running) -> Result<bool> {
+    async fn write(
+        &self,
+        session: &mut Session,
+        finished: Finished,
+        _running: Running,
+        began: Instant,
+    ) -> Result<bool> {
         let Finished { answer, mut line } = finished;
         let written = write_answer(session, answer, &mut line).await;
         // Only the client's side can fail in writing; Finch's side fails in reading.
         line.client_gone = written.as_ref().is_err_and(|e| *e.etype() != ErrorType::ReadError);
+        line.total = began.elapsed();
         self.engine.telemetry.record(&line);
         // An error here makes pingora drop the connection: a body that broke off must look broken.
         written.map(|()| true)
@@ -89,25 +96,34 @@ impl ProxyHttp for ProxyDoor {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, _ctx: &mut ()) -> Result<bool> {
+        let began = Instant::now();
         Pace::head_is_read();
         let running = self.engine.drain.enter();
         session.set_pipelining_enabled(true);
-        session.set_write_timeout(Some(WRITE_GAP_MAX));
         session.set_total_drain_timeout(Some(DRAIN_MAX));
         // pingora reads chunk lines more kindly than other programs do. Whatever somebody hid behind such a
         // body is never read as a request.
         if session.req_header().headers.contains_key(TRANSFER_ENCODING) {
             session.set_keepalive(None);
         }
-        let received = receive(session, self.bounds, self.engine.quota.now()).await;
+        let mut must_drain = false;
+        let received = receive(session, self.bounds).await;
         let finished = match received.call {
-            Ok(call) => match self.carry(session, call).await {
+            Ok(call) => match self.carry(session, call, began).await {
                 Some(finished) => finished,
                 None => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left")),
             },
-            Err(refusal) => self.engine.refuse_unread(&refusal, received.request_id),
+            Err(refusal) => {
+                // Closing over bytes that still come resets the connection, and the refusal is lost with it.
+                must_drain = matches!(refusal, Refusal::BodyTooLarge { .. });
+                self.engine.refuse_unread(&refusal, received.request_id)
+            }
         };
-        let done = self.write(session, finished, running).await;
+        let done = self.write(session, finished, running, began).await;
+        // A client that expects to be told sends nothing more.
+        if must_drain && !session.req_header().headers.contains_key(EXPECT) {
+            let _ = session.as_downstream_mut().drain_request_body().await;
+        }
         Pace::answer_is_written();
         done
     }

@@ -4,7 +4,7 @@ use super::new_request_id;
 use crate::engine::Call;
 use crate::policy::{Refusal, wire};
 use crate::telemetry::clock::unix_now;
-use crate::types::{Moment, RequestId};
+use crate::types::RequestId;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Version};
@@ -28,18 +28,13 @@ pub(super) struct Received {
 }
 
 /// Reads one request.
-pub(super) async fn receive(session: &mut Session, bounds: Bounds, received: Moment) -> Received {
+pub(super) async fn receive(session: &mut Session, bounds: Bounds) -> Received {
     let request_id = new_request_id();
-    let call = read(session, bounds, received, request_id.clone()).await;
+    let call = read(session, bounds, request_id.clone()).await;
     Received { request_id, call }
 }
 
-async fn read(
-    session: &mut Session,
-    bounds: Bounds,
-    received: Moment,
-    request_id: RequestId,
-) -> Result<Call, Refusal> {
+async fn read(session: &mut Session, bounds: Bounds, request_id: RequestId) -> Result<Call, Refusal> {
     let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
     if let Some(raw) = &raw {
         wire::check_head(raw)?;
@@ -63,7 +58,7 @@ async fn read(
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
     let body = read_body(session, bounds).await?;
-    Ok(Call { request_id, received_at: unix_now(), received, method, path, query, headers, body, app: None })
+    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app: None })
 }
 
 /// What the head already tells about the body.

@@ -62,7 +62,10 @@ impl Engine {
                 Some(token) => Some(format!("Bearer {}", token.expose())),
                 None => return Err(Refusal::Disconnected(entry.facts.connection_id.clone())),
             },
-            Identity::Brought(token) => Some(format!("Bearer {}", token.expose())),
+            Identity::Brought(token) => {
+                self.telemetry.metrics.passed_through.inc();
+                Some(format!("Bearer {}", token.expose()))
+            }
             Identity::Application => {
                 let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
                 Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))

@@ -4,7 +4,7 @@ use super::relay::Relay;
 use crate::policy::problem::Evidence;
 use crate::policy::{Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
-use crate::types::{AccessToken, AppName, Moment, Priority, RequestId, UnixMillis};
+use crate::types::{AccessToken, AppName, Priority, RequestId, UnixMillis};
 use crate::vault::Entry;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -12,15 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A request, read and bounded, its framing and target already found sound.
-#[derive(Debug)]
+/// A request, read and bounded, its framing and target already found sound. It does not print what it
+/// holds: an app may have brought a secret along.
 pub struct Call {
     /// perch's id of it.
     pub request_id: RequestId,
     /// When it came in.
     pub received_at: UnixMillis,
-    /// The same, on the steady clock.
-    pub received: Moment,
     /// The method as it came.
     pub method: String,
     /// The path, plain.
@@ -33,6 +31,12 @@ pub struct Call {
     pub body: Bytes,
     /// Which app it is, when apps are told apart.
     pub app: Option<AppName>,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
 }
 
 /// What the headers of a call say about it.

@@ -4,7 +4,7 @@ use super::Engine;
 use super::attempt::note_id;
 use super::call::{Answer, AnswerBody, Call, Caller};
 use super::quota::{AskFacts, Permit};
-use crate::finch::endpoints::{Endpoint, Operation};
+use crate::finch::endpoints::{Auth, Endpoint, Operation};
 use crate::policy::caller::reference;
 use crate::policy::exchange::{Arrival, Keeping, keep};
 use crate::policy::redact::Secrets;
@@ -43,18 +43,23 @@ struct Facts {
 }
 
 impl Engine {
-    /// A session is made for one customer: its body and its header must not name two.
-    pub(super) fn check_session(
+    /// What perch must be able to read of a body before it waits: a session's customer, who must not be
+    /// another than the header's, and the object that gets perch's credentials.
+    pub(super) fn check_body(
         &self,
         call: &Call,
         endpoint: &Endpoint,
         caller: &Caller,
         line: &mut AccessLine,
     ) -> Result<(), Refusal> {
-        if endpoint.operation != Operation::CreateSession {
+        let is_session = endpoint.operation == Operation::CreateSession;
+        if !is_session && endpoint.auth != Auth::InBody {
             return Ok(());
         }
         let body = RawObject::parse(&call.body).ok_or(Refusal::BodyNotAnObject)?;
+        if !is_session {
+            return Ok(());
+        }
         let Some(customer) = body.text("customer_id").and_then(|id| CustomerId::new(id).ok()) else {
             // Finch says what is wrong with it.
             return Ok(());

@@ -14,11 +14,11 @@ pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Effect, Endpoint};
+use crate::finch::endpoints::{Effect, Endpoint, Method, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::route::route;
-use crate::policy::{Class, Refusal};
+use crate::policy::{Class, Refusal, resend};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
@@ -27,7 +27,6 @@ use crate::vault::Vault;
 use call::Ended;
 use quota::Quota;
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -75,7 +74,6 @@ impl Engine {
     /// even when its client has gone, because a write must not be cut in the middle and a read was
     /// paid for. A call that still waits gives its place back.
     pub async fn run(self: Arc<Self>, call: Call, mut client: Client) -> Finished {
-        let began = Instant::now();
         let mut line = AccessLine::begin(call.request_id.clone(), call.received_at);
         line.app.clone_from(&call.app);
         line.bytes_in = call.body.len() as u64;
@@ -84,7 +82,6 @@ impl Engine {
             Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),
             Err(Ended::Abandoned) => abandon(&mut line),
         };
-        line.total = began.elapsed();
         Finished { answer, line }
     }
 
@@ -95,10 +92,9 @@ impl Engine {
         line.path = endpoint.path;
         let caller = self.identify(call)?;
         self.permit_effect(endpoint)?;
-        let identity = self.resolve(call, endpoint, &caller, line).await?;
-        self.check_session(call, endpoint, &caller, line)?;
-        let attempt = self.inject(call, endpoint, &identity)?;
-        let secrets = self.secrets(&attempt);
+        // Who is refused anyway does not wait first. No token is held while a call waits.
+        self.resolve(call, endpoint, &caller, line).await?;
+        self.check_body(call, endpoint, &caller, line)?;
         let mut failed: Option<SendError> = None;
         loop {
             let permit = match (self.admit(endpoint, &caller, client, line).await, failed) {
@@ -107,6 +103,20 @@ impl Engine {
                 (Err(Ended::Refused(_)), Some(error)) => return Err(attempt::unanswered(error).into()),
                 (Err(ended), _) => return Err(ended),
             };
+            // The connection as it is now: while the call waited it may have been disconnected, given to
+            // somebody else, or repaired with another token.
+            let ready = match self.resolve(call, endpoint, &caller, line).await {
+                Ok(identity) => self.inject(call, endpoint, &identity).map(|attempt| (identity, attempt)),
+                Err(refusal) => Err(refusal),
+            };
+            let (identity, attempt) = match ready {
+                Ok(ready) => ready,
+                Err(refusal) => {
+                    permit.refund();
+                    return Err(refusal.into());
+                }
+            };
+            let secrets = self.secrets(&attempt);
             match self.attempt(&attempt, &secrets, permit, line).await {
                 Ok(answer) => {
                     return Ok(self.reply(endpoint, &caller, (&identity, secrets), answer, line).await?);
@@ -133,7 +143,11 @@ impl Engine {
 
     /// The answer that a refusal becomes: the one door out for "no".
     fn refuse(&self, refusal: &Refusal, line: &mut AccessLine) -> Answer {
-        let problem = refusal.problem();
+        let mut problem = refusal.problem();
+        if refusal.is_after_sending() {
+            let endpoint = Method::parse(line.method).and_then(|method| find(method, line.path));
+            problem.resend = resend::of_outcome(endpoint, problem.class, problem.status, None);
+        }
         line.class = problem.class;
         line.refusal = Some(problem.finch_code);
         let body = problem.to_body(call::evidence(line, unix_now()));
@@ -159,7 +173,7 @@ impl Engine {
 
     /// Whether Finch is worth calling: the vault answers and perch is not stopping.
     pub async fn is_ready(&self) -> bool {
-        !self.drain.is_closing() && self.vault.ping().await.is_ok()
+        !self.drain.is_closing() && resolve::in_time(self.vault.ping()).await.is_ok()
     }
 
     /// Stops: whoever waits is told so at once.

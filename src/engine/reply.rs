@@ -181,7 +181,7 @@ impl Engine {
         let id = &entry.facts.connection_id;
         let noted = match class {
             Class::ReauthenticationRequired if entry.facts.status != Status::NeedsReauth => {
-                self.vault.set_status(id, Status::NeedsReauth, None, unix_now()).await
+                self.vault.note_reauthentication(id, entry.facts.version, unix_now()).await
             }
             Class::Ok if endpoint.operation == Operation::Disconnect => {
                 self.vault.mark_disconnected(id, unix_now()).await

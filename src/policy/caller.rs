@@ -63,9 +63,9 @@ pub fn selector(headers: &HeaderMap) -> Result<Selector, Refusal> {
     } else if let Some(name) = bearer.strip_prefix(CONNECTION_PREFIX) {
         selector.connection = Some(id(name, "Authorization: Bearer connection:", ConnectionId::new)?);
     } else {
-        // With a customer named beside it, a short dummy is what SDKs need to start at all; without
+        // With somebody named beside it, a short dummy is what SDKs need to start at all; without
         // one, or shaped like a real token, it is a token that should not be here.
-        selector.has_raw_token = selector.customer.is_none() || looks_like_a_token(bearer);
+        selector.has_raw_token = !selector.names_somebody() || looks_like_a_token(bearer);
     }
     Ok(selector)
 }

@@ -88,6 +88,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the call was sent and its outcome is not known: then the endpoint decides whether it may
+    /// be sent again.
+    pub const fn is_after_sending(&self) -> bool {
+        matches!(self, Refusal::Broken(_) | Refusal::TimedOut | Refusal::BadAnswer(_))
+    }
+
     /// The answer it becomes.
     pub fn problem(&self) -> Problem {
         use Refusal as R;

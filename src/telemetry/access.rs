@@ -8,8 +8,8 @@ use crate::types::{
 };
 use serde::{Serialize, Serializer};
 use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 /// The most attempts of one call whose ids are kept.
 pub const FINCH_REQUEST_IDS_MAX: usize = 16;
@@ -134,6 +134,9 @@ fn is_false(value: &bool) -> bool {
 /// How many lines may wait for a reader of stdout that has stopped reading.
 const QUEUE_LINES_MAX: usize = 16_384;
 
+/// How long stopping waits for that reader.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
 enum Message {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
@@ -165,11 +168,24 @@ impl AccessLog {
         self.lines.try_send(Message::Line(bytes)).is_ok()
     }
 
-    /// Waits until all that was queued is written, a moment at most.
+    /// Waits until all that was queued is written, a moment at most: a reader that has stopped reading
+    /// must not keep perch from stopping.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
-        if self.lines.send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(Duration::from_secs(2));
+        let until = Instant::now() + FLUSH_MAX;
+        let mut message = Message::Flush(done);
+        loop {
+            match self.lines.try_send(message) {
+                Ok(()) => {
+                    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
+                    return;
+                }
+                Err(TrySendError::Full(back)) if Instant::now() < until => {
+                    message = back;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(_) => return,
+            }
         }
     }
 }

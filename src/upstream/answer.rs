@@ -20,7 +20,6 @@ pub struct Answer {
 }
 
 /// A body, read as far as it was held.
-#[derive(Debug)]
 pub enum Body {
     /// All of it.
     Whole(Vec<u8>),

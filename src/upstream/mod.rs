@@ -16,16 +16,19 @@ use crate::policy::wire;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue};
+use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::tls::CaType;
+use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Where Finch is, and how long it may take.
 #[derive(Debug, Clone)]
@@ -40,8 +43,9 @@ pub struct Settings {
     pub answer_timeout: Duration,
 }
 
-/// One request, ready to be written.
-#[derive(Debug, Clone)]
+/// One request, ready to be written. It does not print what it holds: its headers and its body may
+/// hold secrets.
+#[derive(Clone)]
 pub struct Attempt {
     /// The method.
     pub method: &'static str,
@@ -51,6 +55,12 @@ pub struct Attempt {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt").field("method", &self.method).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no answer.
@@ -74,6 +84,18 @@ pub enum SendError {
 
 /// How long a looked-up address is used before it is looked up again.
 const ADDRESS_KEPT: Duration = Duration::from_secs(30);
+/// How many addresses of one name are tried.
+const ADDRESSES_MAX: usize = 3;
+/// Finch may think for six minutes, and many a firewall forgets a silent connection after five.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(30),
+    interval: Duration::from_secs(10),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::from_secs(60),
+};
+/// Finch does not take a byte of the request for this long.
+const WRITE_GAP_MAX: Duration = Duration::from_secs(60);
 /// A silent connection is given up after this long between two pieces of a streamed body.
 const READ_GAP_MAX: Duration = Duration::from_secs(60);
 /// Kept connections idle longer than this are closed; below the minute at which load balancers do.
@@ -87,7 +109,7 @@ pub struct Finch {
     settings: Settings,
     host_header: HeaderValue,
     roots: Option<Arc<CaType>>,
-    address: Mutex<Option<(SocketAddr, Instant)>>,
+    known: Mutex<Option<Known>>,
 }
 
 impl std::fmt::Debug for Finch {
@@ -102,29 +124,50 @@ impl Finch {
     /// # Errors
     /// The extra trust anchor cannot be read.
     pub fn new(settings: Settings) -> Result<Self, RootsError> {
-        let roots = settings.ca_file.as_deref().map(roots::with_system).transpose()?;
+        let roots = match &settings.ca_file {
+            Some(file) => Some(roots::with_system(file)?),
+            None if settings.base.tls => {
+                roots::check_system()?;
+                None
+            }
+            None => None,
+        };
+        // pingora loads the system's roots by itself, unless there is a file; it does not survive a
+        // damaged one.
+        let options = settings.ca_file.as_ref().map(|file| ConnectorOptions {
+            ca_file: Some(file.display().to_string()),
+            ..ConnectorOptions::from_server_conf(&ServerConf::default())
+        });
         let authority = settings.base.authority();
         let host_header = HeaderValue::from_str(&authority).map_err(|_| RootsError::Host(authority))?;
         Ok(Self {
-            connector: Arc::new(Connector::new(None)),
+            connector: Arc::new(Connector::new(options)),
             settings,
             host_header,
             roots,
-            address: Mutex::new(None),
+            known: Mutex::new(None),
         })
     }
 
-    /// Opens a connection or takes a kept one. Not a byte of a request is written.
+    /// Opens a connection or takes a kept one, inside the connect timeout as a whole. Not a byte of a
+    /// request is written, so an address that does not answer costs nothing but time: the next is tried.
     ///
     /// # Errors
     /// [`SendError::Unreachable`] only.
     pub async fn connect(&self) -> Result<Connected<'_>, SendError> {
-        let peer = self.peer().await?;
-        match timeout(self.settings.connect_timeout, self.connector.get_http_session(&peer)).await {
-            Ok(Ok((session, is_kept))) => Ok(Connected { finch: self, session, peer, is_kept }),
-            Ok(Err(cause)) => Err(SendError::Unreachable(connect_failure(&cause))),
-            Err(_) => Err(SendError::Unreachable("no connection in time")),
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let mut failure = SendError::Unreachable("no connection in time");
+        for address in self.addresses(deadline).await? {
+            let peer = self.peer(address);
+            match timeout_at(deadline, self.connector.get_http_session(&peer)).await {
+                Ok(Ok((session, is_kept))) => return Ok(Connected { finch: self, session, peer, is_kept }),
+                Ok(Err(cause)) => failure = SendError::Unreachable(connect_failure(&cause)),
+                Err(_) => break,
+            }
         }
+        // Whatever was known is no good any more.
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Err(failure)
     }
 
     fn head(&self, attempt: &Attempt, is_h2: bool) -> Result<Box<RequestHeader>, SendError> {
@@ -152,45 +195,52 @@ impl Finch {
         Ok(Box::new(head))
     }
 
-    async fn peer(&self) -> Result<HttpPeer, SendError> {
-        let mut peer =
-            HttpPeer::new(self.address().await?, self.settings.base.tls, self.settings.base.host.clone());
+    fn peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, self.settings.base.tls, self.settings.base.host.clone());
         let options = &mut peer.options;
         options.connection_timeout = Some(self.settings.connect_timeout);
         options.total_connection_timeout = Some(self.settings.connect_timeout);
-        options.write_timeout = Some(Duration::from_secs(60));
         options.idle_timeout = Some(IDLE_MAX);
+        options.tcp_keepalive = Some(KEEPALIVE);
         options.alpn = if self.settings.base.tls { ALPN::H2H1 } else { ALPN::H1 };
         options.ca = self.roots.clone();
-        Ok(peer)
+        peer
     }
 
-    /// The address of Finch: looked up at most every half minute, the last good one when the look-up
-    /// fails.
-    async fn address(&self) -> Result<SocketAddr, SendError> {
-        if let Ok(ip) = self.settings.base.host.parse() {
-            return Ok(SocketAddr::new(ip, self.settings.base.port));
+    /// The addresses of Finch, a few at most: looked up every half minute, the last good ones when the
+    /// look-up fails.
+    async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, SendError> {
+        let base = &self.settings.base;
+        if let Ok(ip) = base.host.parse() {
+            return Ok(vec![SocketAddr::new(ip, base.port)]);
         }
-        let kept = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((address, at)) = kept
-            && at.elapsed() < ADDRESS_KEPT
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = &known
+            && known.at.elapsed() < ADDRESS_KEPT
         {
-            return Ok(address);
+            return Ok(known.addresses.clone());
         }
-        let look_up = tokio::net::lookup_host((self.settings.base.host.as_str(), self.settings.base.port));
-        let found = match timeout(self.settings.connect_timeout, look_up).await {
-            Ok(Ok(mut addresses)) => addresses.next(),
-            Ok(Err(_)) | Err(_) => None,
+        let look_up = tokio::net::lookup_host((base.host.as_str(), base.port));
+        let found: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
+            Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
         };
-        match found.or(kept.map(|(address, _)| address)) {
-            Some(address) => {
-                *self.address.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((address, Instant::now()));
-                Ok(address)
-            }
-            None => Err(SendError::Unreachable("its name cannot be resolved")),
-        }
+        let addresses = match (found.is_empty(), known) {
+            (false, _) => found,
+            (true, Some(known)) => known.addresses,
+            (true, None) => return Err(SendError::Unreachable("its name cannot be resolved")),
+        };
+        let known = Known { addresses: addresses.clone(), at: Instant::now() };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(addresses)
     }
+}
+
+/// What the last look-up found.
+#[derive(Clone)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    at: Instant,
 }
 
 /// A connection to Finch that waits for its request.
@@ -211,6 +261,7 @@ impl Connected<'_> {
         let deadline = Instant::now() + finch.settings.answer_timeout;
         let head = finch.head(attempt, matches!(session, HttpSession::H2(_)))?;
         session.set_read_timeout(Some(finch.settings.answer_timeout));
+        session.set_write_timeout(Some(WRITE_GAP_MAX));
         let (status, headers) =
             match timeout_at(deadline, exchange(&mut session, head, attempt.body.clone())).await {
                 Ok(Ok(head)) => head,

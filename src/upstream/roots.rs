@@ -3,7 +3,7 @@
 //! pingora takes either the system's roots or a list; so with an extra anchor the list is both.
 
 use pingora::protocols::tls::CaType;
-use pingora::tls::load_native_certs;
+use pingora::tls::{RootCertStore, load_native_certs};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -18,6 +18,8 @@ pub enum RootsError {
     Unreadable(PathBuf, String),
     /// The file holds no certificate.
     Empty(PathBuf),
+    /// The system's own certificates cannot be used.
+    System(String),
     /// The host is not a host name.
     Host(String),
 }
@@ -29,6 +31,11 @@ impl std::fmt::Display for RootsError {
                 write!(f, "finch.ca_file {} cannot be read as PEM certificates: {why}", path.display())
             }
             RootsError::Empty(path) => write!(f, "finch.ca_file {} holds no certificate", path.display()),
+            RootsError::System(why) => write!(
+                f,
+                "the system's trust anchors cannot be used: {why}; mend them (SSL_CERT_FILE, SSL_CERT_DIR), or name the \
+                 anchor of Finch in finch.ca_file"
+            ),
             RootsError::Host(host) => write!(f, "finch.base_url: {host:?} is not a host"),
         }
     }
@@ -53,6 +60,16 @@ pub(super) fn with_system(file: &Path) -> Result<Arc<CaType>, RootsError> {
     // A machine without roots of its own is fine: the file then stands alone.
     let system = load_native_certs().unwrap_or_default().into_iter().filter(|der| is_sound(der));
     Ok(system.chain(own).map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
+}
+
+/// Whether the system's roots can be loaded, as pingora will load them.
+pub(super) fn check_system() -> Result<(), RootsError> {
+    let system = load_native_certs().map_err(|e| RootsError::System(e.to_string()))?;
+    let mut store = RootCertStore::empty();
+    for der in system {
+        store.add(der).map_err(|e| RootsError::System(e.to_string()))?;
+    }
+    Ok(())
 }
 
 /// pingora's wrapper panics on a damaged certificate, so each is looked at first.

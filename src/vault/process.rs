@@ -1,7 +1,7 @@
 //! What the process itself may give away: core dumps, its memory to others of the same user, and
 //! the texts of panics. Called once, before any key is read.
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write;
 use std::panic::PanicHookInfo;
 
@@ -21,6 +21,16 @@ pub fn harden() -> Vec<String> {
         ));
     }
     refused
+}
+
+/// Lets this process open as many files as the system allows it at all: a soft limit of 1024 ends well
+/// before the connections it may hold. Answers that number.
+pub fn raise_file_limit() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => Some(hard),
+        Err(_) => Some(soft),
+    }
 }
 
 /// Makes panics print where they happened and nothing of what they say: a panic's text can hold
@@ -51,7 +61,7 @@ mod tests {
     #[test]
     fn a_hardened_process_dumps_no_core_and_cannot_be_read() {
         assert_eq!(harden(), Vec::<String>::new());
-        assert_eq!(nix::sys::resource::getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)));
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)));
         #[cfg(target_os = "linux")]
         assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }

@@ -95,6 +95,23 @@ impl Vault {
         .await
     }
 
+    /// Notes that Finch wants the login of this version's token renewed. A newer token is not concerned:
+    /// a slow answer may come after the repair.
+    ///
+    /// # Errors
+    /// As [`Vault::set_status`].
+    pub async fn note_reauthentication(
+        &self,
+        id: &ConnectionId,
+        version: u64,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        match self.connection(id).await {
+            Ok(entry) if entry.facts.version > version => Ok(()),
+            _ => self.set_status(id, Status::NeedsReauth, None, now).await,
+        }
+    }
+
     /// Gives a connection to a customer: one without a customer, or one that is held, which this
     /// decides unless it is of another environment.
     ///

@@ -19,6 +19,7 @@ mod sdk;
 mod sim;
 mod startup;
 mod support;
+mod tls;
 mod upstream;
 mod vault;
 mod wire;

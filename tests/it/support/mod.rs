@@ -11,6 +11,7 @@ pub mod process;
 pub mod raw;
 pub mod socket;
 pub mod store;
+pub mod tls;
 
 pub use client::{Answer, App};
 pub use process::{Ended, Process, until};

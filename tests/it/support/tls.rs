@@ -1,0 +1,159 @@
+//! The simulator behind TLS, over HTTP/1.1 or HTTP/2, with certificates of a test's own making.
+
+use super::TOKEN_MARKER;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use perch::sim::{Options, Reply, Scenario, Sim};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The token of the customer `acme`, here and in a vault.
+pub const TOKEN: &str = "CANARY-token-9c3e-tls";
+
+/// Who vouches for certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for this name, good from one year to another.
+    pub fn certify(&self, name: &str, years: (i32, i32)) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
+    }
+}
+
+/// What a server shows.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
+}
+
+/// A request as the server's HTTP stack understood it.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    pub version: Version,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The server.
+pub struct TlsFinch {
+    pub address: SocketAddr,
+    sim: Arc<Sim>,
+    arrived: watch::Sender<Vec<Arrived>>,
+    connections: AtomicUsize,
+    handshakes: AtomicUsize,
+}
+
+impl TlsFinch {
+    /// Listens where `localhost` leads, offering these protocols.
+    pub async fn start(identity: Identity, protocols: &[&str]) -> Arc<Self> {
+        let at = lookup_host(("localhost", 0)).await.expect("it resolves").next().expect("an address");
+        let listener = TcpListener::bind(at).await.expect("a free port");
+        let scenario = format!("[[customer]]\nid = \"acme\"\ntoken = \"{TOKEN}\"\n");
+        let finch = Arc::new(Self {
+            address: listener.local_addr().expect("an address"),
+            sim: Sim::new(Options {
+                token_marker: Some(TOKEN_MARKER.to_owned()),
+                scenario: Scenario::parse(&scenario, "test.toml").expect("a sound scenario"),
+                ..Options::default()
+            }),
+            arrived: watch::Sender::new(Vec::new()),
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+        });
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(identity.chain, PrivateKeyDer::Pkcs8(identity.key.into()))
+            .expect("key and certificate fit");
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let server = Arc::clone(&finch);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                server.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(Arc::clone(&server).converse(acceptor.clone(), socket));
+            }
+        });
+        finch
+    }
+
+    /// For `Setup::finch`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.authority())
+    }
+
+    /// Name and port, as a client should say them.
+    pub fn authority(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+
+    /// Every request so far.
+    pub fn arrived(&self) -> Vec<Arrived> {
+        self.arrived.borrow().clone()
+    }
+
+    /// How many connections were opened, and how many of them got as far as a whole handshake.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.connections.load(Ordering::SeqCst), self.handshakes.load(Ordering::SeqCst))
+    }
+
+    async fn converse(self: Arc<Self>, acceptor: TlsAcceptor, socket: TcpStream) {
+        // Refusing the certificate is the client's right.
+        let Ok(stream) = acceptor.accept(socket).await else { return };
+        self.handshakes.fetch_add(1, Ordering::SeqCst);
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let service = service_fn(move |request: Request<Incoming>| Arc::clone(&self).exchange(request));
+        let _ = match is_h2 {
+            true => {
+                http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+            }
+            false => http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+        };
+    }
+
+    async fn exchange(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let (version, uri, headers) = (head.version, head.uri.clone(), head.headers.clone());
+        self.arrived.send_modify(|all| all.push(Arrived { version, uri, headers, body: body.clone() }));
+        match self.sim.respond(Request::from_parts(head, body)).await {
+            Reply::Answer(response) => Ok(response.map(Full::new)),
+            _ => panic!("no fault was asked for"),
+        }
+    }
+}
