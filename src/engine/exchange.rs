@@ -82,15 +82,22 @@ impl Engine {
         mut body: Vec<u8>,
         line: &mut AccessLine,
     ) -> Result<Answer, Refusal> {
+        let text = RawObject::parse(&body).and_then(|object| object.text("access_token"));
+        // The token is taken out of everything else first: the rest is stored, logged and answered.
+        let secrets = Secrets::new(text.iter().map(String::as_bytes));
+        secrets.take_out_of_body(&mut body);
         let parsed = RawObject::parse(&body);
-        let Some((mut object, text)) = parsed.and_then(|o| o.text("access_token").map(|token| (o, token)))
-        else {
-            body.zeroize();
+        body.zeroize();
+        let (Some(mut object), Some(text)) = (parsed, text) else {
             tracing::error!(path = endpoint.path, "an exchange was answered without a token");
             return Err(Refusal::BadAnswer("the exchange brought no token"));
         };
-        body.zeroize();
-        // Two copies: the vault keeps one, the other asks whose it is and is searched for below.
+        let mut headers = headers::to_app(finch_headers, true);
+        if secrets.take_out_of_headers(&mut headers) {
+            self.telemetry.redacted();
+        }
+        line.finch_request_id.retain(|id| !secrets.are_in(id.as_str().as_bytes()));
+        // Two copies: the vault keeps one, the other asks whose it is.
         let token = AccessToken::new(text.clone());
         let probe = AccessToken::new(text);
         let mut facts = Facts::told(&object);
@@ -134,14 +141,10 @@ impl Engine {
             }
         }
         object.set("access_token", &reference(&connection));
-        let mut out = object.to_bytes();
-        let mut headers = headers::to_app(finch_headers, true);
-        let secrets = Secrets::new([probe.expose().as_bytes()]);
-        secrets.take_out_of_headers(&mut headers);
-        secrets.take_out_of_body(&mut out);
         line.class = Class::Ok;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-        let mut answer = Answer { status, headers, body: AnswerBody::Whole(out.into()), closes: false };
+        let mut answer =
+            Answer { status, headers, body: AnswerBody::Whole(object.to_bytes().into()), closes: false };
         self.sign(&mut answer, line);
         Ok(answer)
     }

@@ -24,12 +24,16 @@ impl Secrets {
         Self(known.map(|s| Zeroizing::new(s.to_vec())).collect())
     }
 
+    /// Whether one of them stands in this.
+    pub fn are_in(&self, text: &[u8]) -> bool {
+        self.0.iter().any(|secret| memmem::find(text, secret).is_some())
+    }
+
     /// Drops each header that holds one. Tells whether there was one.
     pub fn take_out_of_headers(&self, headers: &mut HeaderMap) -> bool {
-        let is_in = |value: &[u8]| self.0.iter().any(|secret| memmem::find(value, secret).is_some());
         let leaking: Vec<HeaderName> = headers
             .iter()
-            .filter(|(_, value)| is_in(value.as_bytes()))
+            .filter(|(_, value)| self.are_in(value.as_bytes()))
             .map(|(name, _)| name.clone())
             .collect();
         for name in &leaking {

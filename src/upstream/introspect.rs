@@ -2,6 +2,7 @@
 
 use super::{Answer, Attempt, Body, Connected, SendError};
 use crate::policy::headers;
+use crate::policy::redact::Secrets;
 use crate::types::AccessToken;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -88,14 +89,22 @@ pub async fn introspect(
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
     let attempt = Attempt { method: "GET", target: "/introspect".to_owned(), headers, body: Bytes::new() };
-    let sent = connected.send(&attempt).await;
+    let mut sent = connected.send(&attempt).await;
+    // What is told here is stored and logged: the token must not come back as an id or a status.
+    let secrets = Secrets::new([token.expose().as_bytes()]);
+    if let Ok(answer) = &mut sent {
+        secrets.take_out_of_headers(&mut answer.headers);
+    }
     arrived(sent.as_ref().ok());
     let answer = sent.map_err(IntrospectError::Unanswered)?;
     if answer.status != 200 {
         return Err(IntrospectError::Refused(answer.status));
     }
     match answer.rest.read(ANSWER_BYTES_MAX).await {
-        Ok(Body::Whole(body)) => serde_json::from_slice(&body).map_err(|_| IntrospectError::Unreadable),
+        Ok(Body::Whole(mut body)) => {
+            secrets.take_out_of_body(&mut body);
+            serde_json::from_slice(&body).map_err(|_| IntrospectError::Unreadable)
+        }
         Ok(Body::Larger(..)) | Err(_) => Err(IntrospectError::Unreadable),
     }
 }

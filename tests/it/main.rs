@@ -2,7 +2,9 @@
 
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
+mod canary;
 mod commands;
+mod crash;
 mod endpoints;
 mod evidence;
 mod exchange;

@@ -1,5 +1,6 @@
 //! An app: hyper's client, one connection per call.
 
+use super::Lines;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 pub struct App {
     address: SocketAddr,
     headers: Vec<(String, String)>,
+    heard: Option<Lines>,
 }
 
 /// What came back.
@@ -52,7 +54,13 @@ impl Answer {
 
 impl App {
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, headers: Vec::new() }
+        Self { address, headers: Vec::new(), heard: None }
+    }
+
+    /// The same, with every answer's head and body kept here.
+    pub fn heard_by(mut self, heard: Option<&Lines>) -> Self {
+        self.heard = heard.cloned();
+        self
     }
 
     /// The same, with one more header on every call.
@@ -90,6 +98,10 @@ impl App {
         let (head, body) = response.into_parts();
         let bytes = body.collect().await?.to_bytes();
         running.abort();
+        if let Some(heard) = &self.heard {
+            heard.keep(format!("{:?}\n", head.headers).as_bytes());
+            heard.keep(&bytes);
+        }
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, bytes })
     }
 

@@ -4,6 +4,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod canary;
 pub mod client;
 pub mod metrics;
 pub mod process;
@@ -13,7 +14,7 @@ pub mod store;
 pub mod tls;
 
 pub use client::{Answer, App};
-pub use process::{Process, until};
+pub use process::{Ended, Process, until};
 
 use perch::app::{self, Gateway};
 use perch::config::{self, Address, Environ};
@@ -39,7 +40,7 @@ pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no test panics in here").extend_from_slice(bytes);
+        self.keep(bytes);
         Ok(bytes.len())
     }
 
@@ -49,6 +50,11 @@ impl Write for Lines {
 }
 
 impl Lines {
+    /// Adds bytes of any kind.
+    pub fn keep(&self, bytes: &[u8]) {
+        self.0.lock().expect("no test panics in here").extend_from_slice(bytes);
+    }
+
     /// The bytes so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.0.lock().expect("no test panics in here").clone()
@@ -117,6 +123,8 @@ pub struct World {
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
     pub lines: Lines,
+    /// What apps and operators were answered, where a test wants it kept.
+    pub heard: Option<Lines>,
     pub dir: TempDir,
     pub gateway: Option<Gateway>,
     settings: PathBuf,
@@ -168,6 +176,7 @@ impl World {
             proxy: nowhere,
             admin: nowhere,
             lines: Lines::default(),
+            heard: None,
             dir,
             gateway: None,
             settings,
@@ -194,7 +203,7 @@ impl World {
 
     /// An app that names nobody.
     pub fn app(&self) -> App {
-        App::at(self.proxy)
+        App::at(self.proxy).heard_by(self.heard.as_ref())
     }
 
     /// An app that names this customer in a header.
@@ -204,7 +213,7 @@ impl World {
 
     /// An operator at the admin door.
     pub fn operator(&self) -> App {
-        App::at(self.admin)
+        App::at(self.admin).heard_by(self.heard.as_ref())
     }
 
     /// Straight to the simulator.
