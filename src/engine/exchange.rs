@@ -112,7 +112,17 @@ impl Engine {
             let id =
                 connection.clone().or_else(|| told.connection_id.and_then(|id| ConnectionId::new(id).ok()));
             if let Some(id) = id.filter(|_| kept.is_none() || fuller != facts) {
-                kept = Some(self.store(&id, &fuller, caller, token).await?);
+                kept = match (self.store(&id, &fuller, caller, token).await, kept) {
+                    (Ok(keeping), _) => Some(keeping),
+                    // Sealed already, for the same customer and environment: only details are missing.
+                    (Err(_), Some(first)) if fuller.belongs_as(&facts) => Some(first),
+                    (Err(refusal), first) => {
+                        if first.is_some() {
+                            self.suspend(&id).await;
+                        }
+                        return Err(refusal);
+                    }
+                };
                 connection = Some(id);
             }
             facts = fuller;
@@ -159,6 +169,10 @@ impl Engine {
     ) -> Result<Keeping, Refusal> {
         let stored = match self.vault.connection(id).await {
             Ok(entry) => entry.facts.customer_id.clone(),
+            // Not knowing whose it is, is no licence to give it to somebody else.
+            Err(error @ (VaultError::Store(_) | VaultError::Damaged(_))) => {
+                return Err(self.not_stored(id, &error));
+            }
             Err(_) => None,
         };
         let keeping = keep(Arrival {
@@ -195,6 +209,14 @@ impl Engine {
         };
         self.vault.seal(new, unix_now()).await.map_err(|error| self.not_stored(id, &error))?;
         Ok(keeping)
+    }
+
+    /// What was sealed before Finch told better must not be used as it stands.
+    async fn suspend(&self, id: &ConnectionId) {
+        let why = Some("its exchange could not be finished".to_owned());
+        if let Err(error) = self.vault.set_status(id, Status::Held, why, unix_now()).await {
+            tracing::error!(error = %error, connection.id = %id, "could not hold connection {id}; check whose it is");
+        }
     }
 
     fn not_stored(&self, id: &ConnectionId, error: &VaultError) -> Refusal {
@@ -292,6 +314,11 @@ impl Facts {
             client_type: told.client_type.as_deref().and_then(Environment::parse).or(self.client_type),
             account_status: told.connection_status.as_ref().map(|s| s.status.clone()),
         }
+    }
+
+    /// Whether both say the same of whose it is and where it belongs.
+    fn belongs_as(&self, other: &Self) -> bool {
+        self.customer == other.customer && self.client_type == other.client_type
     }
 
     fn status(&self) -> Status {
