@@ -67,8 +67,8 @@ async fn a_second_signal_ends_it_at_once() {
         .await;
     perch.signal(SIGTERM);
     assert!(perch.err.says("perch stops").await, "{}", perch.err.text());
-    let ready = world.operator().get("/readyz").await;
-    assert_eq!((ready.status, ready.text().as_str()), (503, "stopping\n"));
+    until("it is not ready any more", async || world.operator().get("/readyz").await.text() == "stopping\n")
+        .await;
     let ended = perch.end_by(SIGTERM).await;
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     assert!(ended.err.contains("stopped at once by a second signal"), "{}", ended.err);
