@@ -82,6 +82,11 @@ impl RawFinch {
         self.script.lock().expect("no test panics in here").push_back(acts.into_iter().collect());
     }
 
+    /// Forgets what was scripted and not yet asked for.
+    pub fn forget(&self) {
+        self.script.lock().expect("no test panics in here").clear();
+    }
+
     /// Each request as it came, as text.
     pub fn requests(&self) -> Vec<String> {
         let seen = self.seen.borrow();
