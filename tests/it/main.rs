@@ -5,6 +5,7 @@
 mod canary;
 mod commands;
 mod crash;
+mod deadlines;
 mod endpoints;
 mod evidence;
 mod exchange;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 /// A test that waits longer than this has failed.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is done with a request, one after the other. After the last, the next request is read.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use super::raw::PATIENCE;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -48,6 +49,23 @@ impl Socket {
     /// Writes. The other side may have closed already; what it said counts.
     pub async fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Writes one byte and tells whether the other side is still there a moment later.
+    pub async fn is_open_after(&mut self, byte: u8) -> bool {
+        let is_written = self.stream.write_all(&[byte]).await.is_ok();
+        let heard = timeout(Duration::from_millis(1), self.stream.read_buf(&mut self.unread)).await;
+        is_written && heard.is_err()
+    }
+
+    /// The status of a GET, when there is one.
+    pub async fn status_of(address: SocketAddr, path: &str) -> Option<u16> {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.ok()?;
+        String::from_utf8_lossy(&all).split(' ').nth(1)?.parse().ok()
     }
 
     /// Reads one answer; `None` when the connection ended before a whole one, `Err` with what came of it
