@@ -26,9 +26,6 @@ use tokio::task::JoinHandle;
 /// command line may go unnoticed here.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
 
-/// A client that takes not a byte of its answer for this long is given up.
-const WRITE_GAP_MAX: Duration = Duration::from_secs(60);
-
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -139,7 +136,7 @@ impl Gateway {
         });
         let listen = &config.listen;
         let patience =
-            Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: WRITE_GAP_MAX };
+            Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: listen.write_timeout };
         let conf = Arc::new(ServerConf::default());
         let door = ProxyDoor::new(Arc::clone(&engine), listen.request_bytes_max, listen.body_timeout);
         let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);

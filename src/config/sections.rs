@@ -120,6 +120,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let head_timeout = r.get("listen.head_timeout", duration);
     let body_timeout = r.get("listen.body_timeout", duration);
     let idle_timeout = r.get("listen.idle_timeout", duration);
+    let write_timeout = r.get("listen.write_timeout", duration);
     let request_bytes_max = r.get("listen.request_bytes_max", |s| bytes(s, 1 << 10, BODY_BYTES_MAX));
     let inspect_bytes_max = r.get("listen.inspect_bytes_max", |s| bytes(s, 1 << 10, BODY_BYTES_MAX));
     Some(Listen {
@@ -130,6 +131,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         head_timeout: head_timeout?,
         body_timeout: body_timeout?,
         idle_timeout: idle_timeout?,
+        write_timeout: write_timeout?,
         request_bytes_max: request_bytes_max?,
         inspect_bytes_max: inspect_bytes_max?,
     })

@@ -72,6 +72,8 @@ pub struct Listen {
     pub body_timeout: Duration,
     /// How long an idle connection stays open; 75 s.
     pub idle_timeout: Duration,
+    /// How long a client may take not a byte of its answer; 60 s.
+    pub write_timeout: Duration,
     /// The largest request body; 16 MiB.
     pub request_bytes_max: usize,
     /// The largest answer looked into; 32 MiB.

@@ -92,6 +92,26 @@ async fn a_body_that_does_not_come_is_told_408() {
     assert!(lines.iter().all(|l| l["status"] == 408 && l["class"] == "invalid_request"), "{lines:#?}");
 }
 
+/// R04: a client that takes nothing of its answers is given up, and its place is free again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_given_up() {
+    let (world, finch) = world("listen.connections_max = 1\nlisten.write_timeout = \"200ms\"").await;
+    // Larger than every buffer on the way.
+    let large = "x".repeat(16 << 20);
+    finch.next([answer("200 OK", "Content-Type: application/json\r\n", &large)]);
+    let _deaf = said(&world, &call("acme")).await;
+    finch.arrived(1).await;
+    let served = async {
+        loop {
+            let mut next = said(&world, &call("acme")).await;
+            if let Ok(Some(heard)) = next.read().await {
+                return heard.status;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, served).await.expect("a place in the end"), 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_too_many_is_closed_and_the_others_are_served() {
     let (world, _finch) = world("listen.connections_max = 2").await;
