@@ -42,6 +42,19 @@ async fn until_waiting(world: &World, count: u64) {
     timeout(PATIENCE, waiting).await.expect("as many wait in the end");
 }
 
+/// Calls again and again until a connection is not closed unread: a place is free as soon as perch has noticed.
+async fn until_served(world: &World) -> u16 {
+    let served = async {
+        loop {
+            let mut next = said(world, &call("acme")).await;
+            if let Ok(Some(heard)) = next.read().await {
+                return heard.status;
+            }
+        }
+    };
+    timeout(PATIENCE, served).await.expect("a place in the end")
+}
+
 /// R01 R02: a connection that has nothing to say, or says it too slowly, is closed without an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_finishes_its_head_is_cut() {
@@ -101,15 +114,7 @@ async fn a_client_that_never_reads_is_given_up() {
     finch.next([answer("200 OK", "Content-Type: application/json\r\n", &large)]);
     let _deaf = said(&world, &call("acme")).await;
     finch.arrived(1).await;
-    let served = async {
-        loop {
-            let mut next = said(&world, &call("acme")).await;
-            if let Ok(Some(heard)) = next.read().await {
-                return heard.status;
-            }
-        }
-    };
-    assert_eq!(timeout(PATIENCE, served).await.expect("a place in the end"), 200);
+    assert_eq!(until_served(&world).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,16 +127,7 @@ async fn one_connection_too_many_is_closed_and_the_others_are_served() {
     one.write(&call("acme")).await;
     assert_eq!(one.hear().await.status, 200);
     drop(two);
-    // The place is free again as soon as the other side has noticed.
-    let served = async {
-        loop {
-            let mut next = said(&world, &call("acme")).await;
-            if let Ok(Some(heard)) = next.read().await {
-                return heard.status;
-            }
-        }
-    };
-    assert_eq!(timeout(PATIENCE, served).await.expect("a place in the end"), 200);
+    assert_eq!(until_served(&world).await, 200);
 }
 
 /// A permit that is out until the test says so: the next call waits.
