@@ -437,3 +437,16 @@ async fn uses_and_finch_s_word_are_kept_without_making_a_new_version() {
     assert_eq!(facts.account_status.as_deref(), Some("connected"));
     assert_eq!(bench.vault.ping().await, Ok(()));
 }
+
+/// A slow call with the first token may be refused after the second one came.
+#[tokio::test]
+async fn a_refusal_of_an_older_token_says_nothing_of_the_newer_one() {
+    let bench = Bench::new(LONG).await;
+    let status = async || bench.vault.connection(&id("c1")).await.unwrap().facts.status;
+    let first = bench.vault.seal(new("c1", Some("acme"), "t1"), NOW).await.unwrap().version;
+    let second = bench.vault.seal(new("c1", Some("acme"), "t2"), NOW).await.unwrap().version;
+    bench.vault.note_reauthentication(&id("c1"), first, NOW).await.unwrap();
+    assert_eq!(status().await, Status::Active);
+    bench.vault.note_reauthentication(&id("c1"), second, NOW).await.unwrap();
+    assert_eq!(status().await, Status::NeedsReauth);
+}
