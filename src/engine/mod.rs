@@ -91,6 +91,8 @@ impl Engine {
         line.method = endpoint.method.as_str();
         line.path = endpoint.path;
         let caller = self.identify(call)?;
+        // Named is not yet known; a refusal says for whom it was meant all the same.
+        line.customer.clone_from(&caller.selector.customer);
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
         self.resolve(call, endpoint, &caller, line).await?;

@@ -69,7 +69,6 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Result<Identity, Refusal> {
         let selector = &caller.selector;
-        line.customer = selector.customer.clone();
         match endpoint.auth {
             Auth::NoAuth => return Ok(Identity::Nobody),
             Auth::Basic => return Ok(Identity::Application),
