@@ -6,8 +6,10 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_TYPE, U
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What an app may say to Finch. The SDK's own facts help Finch's support and are harmless.
-const TO_FINCH: [&str; 14] = [
+const TO_FINCH: [&str; 15] = [
     "accept",
+    // The body crosses as it came, so what it is packed in must cross too.
+    "content-encoding",
     "content-type",
     "finch-api-version",
     "user-agent",
@@ -73,6 +75,7 @@ mod tests {
             ("authorization", "Bearer customer:acme"),
             ("authorization_", "x"),
             ("connection", "finch-api-version"),
+            ("content-encoding", "gzip"),
             ("cookie", "a=b"),
             ("expect", "100-continue"),
             ("forwarded", "for=x"),
@@ -92,7 +95,14 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            ["accept", "accept-encoding", "finch-api-version", "user-agent", "x-stainless-retry-count"]
+            [
+                "accept",
+                "accept-encoding",
+                "content-encoding",
+                "finch-api-version",
+                "user-agent",
+                "x-stainless-retry-count"
+            ]
         );
     }
 

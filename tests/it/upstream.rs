@@ -103,7 +103,7 @@ async fn what_is_no_answer_becomes_one_clear_refusal() {
         ("U08 one line", vec![say(head), say("X: "), say("a".repeat(8 << 20)), good()], bad),
     ];
     let (world, finch) =
-        world(setup().settings("finch.timeout = \"300ms\"\nlimits.products.company = 1000")).await;
+        world(setup().settings("finch.timeout = \"700ms\"\nlimits.products.company = 1000")).await;
     let (mut wrong, mut told) = (Vec::new(), Vec::new());
     for (ids, acts, (status, code)) in &cases {
         finch.next(acts.clone());
