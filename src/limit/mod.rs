@@ -7,6 +7,7 @@
 //! Counting *sends* cannot promise that: a slow request and a quick one may arrive together.
 
 mod admission;
+pub mod beat;
 mod bucket;
 pub mod headers;
 mod ledger;
