@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// One wish to send one request: a name that is used once. Asking twice with it costs one permit.
 /// The run of the replica that asks is part of it, so no two replicas use the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticket {
     /// The run of the replica that asks.
     pub of: Incarnation,

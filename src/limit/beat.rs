@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Incarnation(pub u64);
 
 /// A number for every pool of permits: each product's, and the egress IP's.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pools {
     /// Of each product.
     pub products: PerProduct<u32>,
@@ -101,4 +101,19 @@ pub struct Pulse {
     pub learns_for: Duration,
     /// Tickets of this replica that would be granted now if they asked.
     pub wakes: Vec<Ticket>,
+}
+
+impl Pulse {
+    /// The answer to a beat that is not taken.
+    pub fn unknown() -> Self {
+        Self {
+            is_known: false,
+            lease: Pools::none(),
+            peers: 0,
+            away: (Pools::none(), Duration::ZERO),
+            wants_replay: false,
+            learns_for: Duration::ZERO,
+            wakes: Vec::new(),
+        }
+    }
 }
