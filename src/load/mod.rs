@@ -13,8 +13,10 @@ mod finch;
 mod limiter;
 mod measure;
 mod network;
+mod ours;
 mod plan;
 mod run;
+mod store;
 mod workload;
 
 pub use finch::Counting;
@@ -27,6 +29,6 @@ pub use workload::Workload;
 pub fn run(plan: &Plan) -> Figures {
     match baselines::Queues::new(plan) {
         Some(queues) => run::run(plan, queues),
-        None => run::run(plan, baselines::Queues::new(&Plan { limiter: LimiterKind::SendLogMargin, ..*plan }).expect("a baseline")),
+        None => run::run(plan, ours::Perch::new(plan)),
     }
 }
