@@ -116,7 +116,7 @@ impl Engine {
     ) -> Result<Answer, SendError> {
         let began = Instant::now();
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             // The permit's time ran out while the connection was made.
             Ok(_) => {
                 permit.refund();

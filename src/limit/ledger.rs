@@ -37,7 +37,7 @@ const SWEEP_MAX: usize = 8;
 const PROBE_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a product rests after a refusal of Finch's: this many times the mean distance of its calls.
-const FREEZE_DISTANCES: (u32, u32) = (3, 2);
+const FREEZE_DISTANCES: (u64, u64) = (3, 2);
 
 /// A permit that is spent.
 #[derive(Debug, Clone)]
@@ -251,7 +251,7 @@ impl Ledger {
         let now = self.advance(now);
         let limit = self.rules.limits[product].map_or(1, NonZeroU32::get);
         let (times, parts) = FREEZE_DISTANCES;
-        let rest = self.rules.window * times / (parts * limit);
+        let rest = Duration::from_micros(micros(self.rules.window) * times / (parts * u64::from(limit)));
         let phantom = Ticket { number: self.next_phantom, ..Ticket::default() };
         self.next_phantom += 1;
         let desk = &mut self.desks[product];
