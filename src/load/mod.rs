@@ -10,6 +10,7 @@ pub mod chance;
 mod counters;
 mod fair;
 mod finch;
+mod fleet;
 mod limiter;
 mod measure;
 mod network;

@@ -1,6 +1,7 @@
 //! The store that replicas share: a ledger in a process that can be out, and can forget.
 
 use super::ours::PRODUCT;
+use crate::limit::beat::{Beat, Pulse};
 use crate::limit::{Admission, Ask, Ledger, Rules, Scope, Ticket};
 use crate::types::Moment;
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(super) enum Op {
     Refund(Ticket),
     Limited(Option<Duration>),
     Hold(Scope, Duration),
+    Beat(Beat),
 }
 
 /// The answer.
@@ -22,6 +24,7 @@ pub(super) enum Op {
 pub(super) enum Reply {
     Admission(Admission),
     Extended(bool),
+    Pulse(Pulse),
     /// Whether somebody may have moved up.
     Done(bool),
 }
@@ -31,7 +34,7 @@ impl Reply {
     pub(super) fn moves_others(&self) -> bool {
         match self {
             Reply::Admission(Admission::Granted { .. } | Admission::Refused { .. }) => true,
-            Reply::Admission(Admission::Wait { .. }) | Reply::Extended(_) => false,
+            Reply::Admission(Admission::Wait { .. }) | Reply::Extended(_) | Reply::Pulse(_) => false,
             Reply::Done(moves) => *moves,
         }
     }
@@ -66,6 +69,7 @@ impl Store {
             Op::Ask(ask) => return Reply::Admission(self.ledger.ask(ask, now)),
             Op::Extend(ticket) => return Reply::Extended(self.ledger.extend(*ticket, now)),
             Op::Arrived(ticket, is_429) => self.ledger.arrived(*ticket, *is_429, now),
+            Op::Beat(beat) => return Reply::Pulse(self.ledger.beat(beat, now)),
             Op::Cancel(ticket) => return Reply::Done(self.ledger.cancel(*ticket, now)),
             Op::Refund(ticket) => return Reply::Done(self.ledger.refund(*ticket, now)),
             Op::Limited(retry_after) => self.ledger.limited(PRODUCT, *retry_after, now),
