@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// One stream of draws (`SplitMix64`).
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub(super) struct Chance(u64);
 
 impl Chance {
     /// The stream of this name under this seed.
-    pub fn new(seed: u64, stream: u64) -> Self {
+    pub(super) fn new(seed: u64, stream: u64) -> Self {
         let mut chance = Self(seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93));
         chance.bits();
         chance
@@ -25,28 +25,28 @@ impl Chance {
     }
 
     /// Evenly from 0 to 1, never 1.
-    pub fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         let high = u32::try_from(self.bits() >> 32).unwrap_or(u32::MAX);
         f64::from(high) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// Whether something of this probability happens.
-    pub fn happens(&mut self, probability: f64) -> bool {
+    pub(super) fn happens(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
     /// Evenly between the two.
-    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
     /// The time to the next of events that come on their own, `mean` apart.
-    pub fn exponential(&mut self, mean: f64) -> f64 {
+    pub(super) fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }
 
     /// Log-normal around `median`; one value in a hundred is beyond `p99`.
-    pub fn lognormal(&mut self, median: f64, p99: f64) -> f64 {
+    pub(super) fn lognormal(&mut self, median: f64, p99: f64) -> f64 {
         /// Where a standard normal has 99 %.
         const Z99: f64 = 2.326_347_9;
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
@@ -55,7 +55,7 @@ impl Chance {
     }
 
     /// One of `weights.len()` places, by weight; 0 when there is none.
-    pub fn place(&mut self, weights: &[f64]) -> usize {
+    pub(super) fn place(&mut self, weights: &[f64]) -> usize {
         let mut rest = self.unit() * weights.iter().sum::<f64>();
         for (place, weight) in weights.iter().enumerate() {
             rest -= weight;
@@ -68,7 +68,7 @@ impl Chance {
 }
 
 /// Seconds as a span; nothing when negative.
-pub fn secs(seconds: f64) -> Duration {
+pub(super) fn secs(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }
 

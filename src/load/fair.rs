@@ -16,10 +16,8 @@ pub(super) struct Customer {
 /// Jain's index over the served part of everybody's max-min-fair share: 1 when all got the same
 /// part, 1/n when one got everything.
 pub(super) fn jain(customers: &[Customer]) -> f64 {
-    let demands: Vec<f64> = customers
-        .iter()
-        .map(|c| if c.is_insatiable { f64::INFINITY } else { real(c.asked) })
-        .collect();
+    let demands: Vec<f64> =
+        customers.iter().map(|c| if c.is_insatiable { f64::INFINITY } else { real(c.asked) }).collect();
     let all = customers.iter().map(|c| real(c.served)).sum();
     let level = water_level(&demands, all);
     let parts = customers.iter().zip(&demands).filter_map(|(customer, demand)| {

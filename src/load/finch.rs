@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The window of a product's limit ("Rate limits" guide).
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The window of the limit of one address.
 const IP_WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -46,22 +46,22 @@ impl Counting {
 
 /// How Finch is set up for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FinchRules {
+pub(super) struct FinchRules {
     /// The product's limit for one window.
-    pub limit: NonZeroU32,
+    pub(super) limit: NonZeroU32,
     /// How it counts.
-    pub counting: Counting,
+    pub(super) counting: Counting,
     /// Whether a request that it refuses counts too.
-    pub rejected_count: bool,
+    pub(super) rejected_count: bool,
     /// Whether a 429 says when to come back.
-    pub tells_when: bool,
+    pub(super) tells_when: bool,
     /// The limit of the address for five minutes, if there is one.
-    pub ip_limit: Option<u32>,
+    pub(super) ip_limit: Option<u32>,
 }
 
 /// What Finch says to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It is counted and served.
     Accepted,
     /// 429 `finch_application_rl`: the product's limit.
@@ -75,7 +75,7 @@ pub enum Verdict {
 
 /// Finch's counters for one application and one product.
 #[derive(Debug)]
-pub struct Finch {
+pub(super) struct Finch {
     rules: FinchRules,
     /// What counts, latest last: bounded by the longest window.
     counted: VecDeque<Moment>,
@@ -89,7 +89,7 @@ pub struct Finch {
 
 impl Finch {
     /// Nothing counted yet.
-    pub fn new(rules: FinchRules) -> Self {
+    pub(super) fn new(rules: FinchRules) -> Self {
         Self {
             rules,
             counted: VecDeque::new(),
@@ -104,7 +104,7 @@ impl Finch {
 
     /// A request of this application, from this address unless it is a stranger's, is here. `now`
     /// never goes back.
-    pub fn arrives(&mut self, is_stranger: bool, now: Moment) -> Verdict {
+    pub(super) fn arrives(&mut self, is_stranger: bool, now: Moment) -> Verdict {
         if !is_stranger && self.is_over_address_limit(now) {
             return Verdict::IpLimited;
         }
@@ -114,7 +114,9 @@ impl Finch {
         }
         match is_accepted {
             true => Verdict::Accepted,
-            false => Verdict::ProductLimited { retry_after: self.rules.tells_when.then(|| self.frees_in(now)) },
+            false => {
+                Verdict::ProductLimited { retry_after: self.rules.tells_when.then(|| self.frees_in(now)) }
+            }
         }
     }
 
@@ -238,7 +240,8 @@ mod tests {
             ip_limit: Some(2),
         };
         let mut finch = Finch::new(rules);
-        let verdicts = [0, 1, 2, 3601, 3602].map(|at| finch.arrives(false, Moment::at(Duration::from_secs(at))));
+        let verdicts =
+            [0, 1, 2, 3601, 3602].map(|at| finch.arrives(false, Moment::at(Duration::from_secs(at))));
         let (good, bad) = (Verdict::Accepted, Verdict::IpLimited);
         assert_eq!(verdicts, [good, good, bad, bad, good]);
     }

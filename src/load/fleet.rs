@@ -5,7 +5,7 @@
 use super::limiter::{CallId, Desk};
 use super::network;
 use super::ours::{Note, PRODUCT};
-use super::store::{Op, Reply, Store};
+use super::store::{Op, Store};
 use crate::limit::beat::{Incarnation, Pulse};
 use crate::limit::{OnOutage, Replica, Rules, Ticket};
 use crate::types::Moment;
@@ -148,7 +148,7 @@ impl Fleet {
         let Some(shared) = &mut node.shared else { return };
         let beat = shared.beat(desk.now);
         let number = beat.number;
-        self.tell(replica, For::Beat(number), Op::Beat(beat), desk);
+        self.tell(replica, For::Beat(number), Op::Beat(Box::new(beat)), desk);
         self.plan_beat(replica, desk);
     }
 
@@ -162,7 +162,13 @@ impl Fleet {
     }
 
     /// The answer to a heartbeat. `true`: from now on the ledger is asked, and was not before.
-    pub(super) fn pulse(&mut self, replica: usize, number: u64, pulse: &Pulse, desk: &mut Desk<Note>) -> bool {
+    pub(super) fn pulse(
+        &mut self,
+        replica: usize,
+        number: u64,
+        pulse: &Pulse,
+        desk: &mut Desk<Note>,
+    ) -> bool {
         let was_asking = self.asks_ledger(replica, desk.now);
         if let Some(shared) = self.shared(replica) {
             shared.pulse(number, pulse, desk.now);

@@ -8,26 +8,26 @@ use std::time::Duration;
 
 /// One call as it reaches a replica. An app's repetition is a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
+pub(super) struct CallId(pub u64);
 
 /// A call that wants to go to Finch.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub(super) struct Wish {
     /// Which one.
-    pub call: CallId,
+    pub(super) call: CallId,
     /// For whom.
-    pub customer: usize,
+    pub(super) customer: usize,
     /// Which replica it came to.
-    pub replica: usize,
+    pub(super) replica: usize,
     /// How urgent it is.
-    pub priority: Priority,
+    pub(super) priority: Priority,
     /// When it is of no more use to send it.
-    pub deadline: Moment,
+    pub(super) deadline: Moment,
 }
 
 /// How a call ends for the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
+pub(super) enum End {
     /// With Finch's answer.
     Served,
     /// With Finch's 429.
@@ -38,7 +38,7 @@ pub enum End {
 
 /// What a limiter wants done.
 #[derive(Debug)]
-pub enum Order<N> {
+pub(super) enum Order<N> {
     /// Get a connection; [`Limiter::connected`] follows.
     Connect(CallId),
     /// Write the request; [`Limiter::answered`] follows.
@@ -51,13 +51,13 @@ pub enum Order<N> {
 
 /// The table at which a limiter works: the time, chance, and what it ordered.
 #[derive(Debug)]
-pub struct Desk<N> {
+pub(super) struct Desk<N> {
     /// What time it is.
-    pub now: Moment,
+    pub(super) now: Moment,
     /// The limiter's own chance.
-    pub chance: Chance,
+    pub(super) chance: Chance,
     /// How many questions went to the store.
-    pub store_calls: u64,
+    pub(super) store_calls: u64,
     pub(super) orders: Vec<Order<N>>,
 }
 
@@ -67,28 +67,28 @@ impl<N> Desk<N> {
     }
 
     /// The call may go: get it a connection.
-    pub fn connect(&mut self, call: CallId) {
+    pub(super) fn connect(&mut self, call: CallId) {
         self.orders.push(Order::Connect(call));
     }
 
     /// Write the request now.
-    pub fn write(&mut self, call: CallId) {
+    pub(super) fn write(&mut self, call: CallId) {
         self.orders.push(Order::Write(call));
     }
 
     /// The call has ended.
-    pub fn finish(&mut self, call: CallId, end: End) {
+    pub(super) fn finish(&mut self, call: CallId, end: End) {
         self.orders.push(Order::Finish(call, end));
     }
 
     /// Hands `note` back after `span`.
-    pub fn remind(&mut self, span: Duration, note: N) {
+    pub(super) fn remind(&mut self, span: Duration, note: N) {
         self.orders.push(Order::Remind(span, note));
     }
 }
 
 /// A limiter with all its replicas, and its store if it has one.
-pub trait Limiter {
+pub(super) trait Limiter {
     /// What it reminds itself of.
     type Note;
 

@@ -51,6 +51,8 @@ pub struct Figures {
     pub jain: f64,
     /// Questions to the store for each request that was served.
     pub store_calls: f64,
+    /// Seconds from the beginning to the first sending of all.
+    pub began: Option<f64>,
     /// Seconds from the fault to the first sending more than two seconds after it.
     pub first_send: Option<f64>,
     /// Requests served while the fault lasted, or for three minutes after it, in percent of the
@@ -75,6 +77,7 @@ pub(super) struct Measure {
     waits: [Vec<f64>; Priority::ALL.len()],
     failed: [u64; Priority::ALL.len()],
     customers: Vec<fair::Customer>,
+    began: Option<Moment>,
     first_send: Option<Moment>,
 }
 
@@ -101,6 +104,7 @@ impl Measure {
             waits: [Vec::new(), Vec::new()],
             failed: [0; Priority::ALL.len()],
             customers: vec![fair::Customer::default(); customers],
+            began: None,
             first_send: None,
         }
     }
@@ -111,6 +115,7 @@ impl Measure {
     }
 
     pub(super) fn written(&mut self, now: Moment) {
+        self.began.get_or_insert(now);
         if self.fault.is_some_and(|(at, _)| now > at + AFTERGLOW) {
             self.first_send.get_or_insert(now);
         }
@@ -144,7 +149,13 @@ impl Measure {
     }
 
     /// An app has its answer, or none. `waited` from its first call to the sending that was served.
-    pub(super) fn ended(&mut self, customer: usize, priority: Priority, served: Option<Duration>, now: Moment) {
+    pub(super) fn ended(
+        &mut self,
+        customer: usize,
+        priority: Priority,
+        served: Option<Duration>,
+        now: Moment,
+    ) {
         if now < self.from {
             return;
         }
@@ -173,6 +184,7 @@ impl Measure {
             batch: self.waits(Priority::Batch),
             jain: fair::jain(&self.customers),
             store_calls: real(store_calls) / real(self.accepted.max(1)),
+            began: self.began.map(|at| at.since_origin().as_secs_f64()),
             first_send: self.fault.and_then(|(at, _)| Some(self.first_send?.since(at).as_secs_f64())),
             used_in_fault: self
                 .fault
@@ -225,6 +237,7 @@ impl Figures {
             batch: waits(|f| f.batch),
             jain: mean(|f| f.jain),
             store_calls: mean(|f| f.store_calls),
+            began: mean_some(|f| f.began),
             first_send: mean_some(|f| f.first_send),
             used_in_fault: mean_some(|f| f.used_in_fault),
         })

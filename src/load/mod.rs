@@ -6,11 +6,12 @@
 //! runs dry makes every use of quota an upper bound.
 
 mod baselines;
-pub mod chance;
+mod chance;
 mod counters;
 mod fair;
 mod finch;
 mod fleet;
+pub mod goals;
 mod limiter;
 mod measure;
 mod network;

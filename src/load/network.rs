@@ -84,7 +84,7 @@ impl Profile {
     }
 
     /// From the permit to a connection that is ready.
-    pub fn connect(self, chance: &mut Chance) -> Duration {
+    pub(super) fn connect(self, chance: &mut Chance) -> Duration {
         let line = self.line();
         let mut delay = 0.0;
         if chance.happens(line.throttled) {
@@ -103,7 +103,7 @@ impl Profile {
     }
 
     /// From the first byte to the moment Finch counts the request.
-    pub fn reach(self, chance: &mut Chance) -> Duration {
+    pub(super) fn reach(self, chance: &mut Chance) -> Duration {
         let line = self.line();
         let mut delay = chance.lognormal(line.one_way, line.one_way_p99);
         if chance.happens(line.segment_lost) {
@@ -116,7 +116,7 @@ impl Profile {
     }
 
     /// From Finch's answer to its headers at the replica.
-    pub fn back(self, chance: &mut Chance) -> Duration {
+    pub(super) fn back(self, chance: &mut Chance) -> Duration {
         let line = self.line();
         let mut delay = chance.lognormal(line.one_way, line.one_way_p99);
         if chance.happens(line.segment_lost) {
@@ -128,7 +128,7 @@ impl Profile {
 
 /// How long Finch works on a request it accepted: half within .4 s, 99 % within 3.2 s, and one in
 /// two hundred asks an employment system live for 5 to 25 s.
-pub fn service(chance: &mut Chance) -> Duration {
+pub(super) fn service(chance: &mut Chance) -> Duration {
     match chance.happens(0.005) {
         true => secs(chance.between(5.0, 25.0)),
         false => secs(chance.lognormal(0.4, 3.2)),
@@ -136,13 +136,13 @@ pub fn service(chance: &mut Chance) -> Duration {
 }
 
 /// How long Finch takes to say 429.
-pub fn rejection(chance: &mut Chance) -> Duration {
+pub(super) fn rejection(chance: &mut Chance) -> Duration {
     secs(chance.between(0.005, 0.030))
 }
 
 /// One way between a replica and the store: .4 ms, with a spike of up to 30 ms in one of 500 and
 /// one beyond the call's timeout in one of 20 000.
-pub fn to_store(chance: &mut Chance) -> Duration {
+pub(super) fn to_store(chance: &mut Chance) -> Duration {
     let spike = chance.unit();
     secs(match spike {
         s if s < 0.000_05 => chance.between(0.1, 0.3),

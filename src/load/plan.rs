@@ -76,9 +76,25 @@ pub enum Fault {
     Hangups,
 }
 
+impl Fault {
+    /// Reads `store-down:SECONDS`, `store-empty`, `crash` or `hangups`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("store-down", secs)) => Some(Fault::StoreDown(Duration::from_secs(secs.parse().ok()?))),
+            Some(_) => None,
+            None => match text {
+                "store-empty" => Some(Fault::StoreEmpty),
+                "crash" => Some(Fault::Crash),
+                "hangups" => Some(Fault::Hangups),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// One step of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// The store answers nobody.
     StoreDown,
     /// The store answers again, and has forgotten nothing.
@@ -148,17 +164,17 @@ impl Plan {
 
     /// How long it runs before anything is measured: until first windows have passed and queues
     /// are what they will be.
-    pub fn warmup(&self) -> Duration {
+    pub(super) fn warmup(&self) -> Duration {
         Duration::from_secs(5 * 60).min(self.span / 3)
     }
 
     /// When the fault comes.
-    pub fn fault_at(&self) -> Duration {
+    pub(super) fn fault_at(&self) -> Duration {
         self.warmup() + Duration::from_secs(10 * 60).min(self.span / 3)
     }
 
     /// The fault, step by step, each with its time.
-    pub fn steps(&self) -> Vec<(Duration, Step)> {
+    pub(super) fn steps(&self) -> Vec<(Duration, Step)> {
         let at = self.fault_at();
         match self.fault {
             None | Some(Fault::Hangups) => Vec::new(),
@@ -168,16 +184,14 @@ impl Plan {
                 let last = self.replicas.saturating_sub(1);
                 // The whale's is the last one; one is always left.
                 let gone = [last, 1, self.replicas / 2];
-                let gone = gone.into_iter().enumerate().filter(|&(i, r)| {
-                    r > 0 && !gone[..i].contains(&r)
-                });
+                let gone = gone.into_iter().enumerate().filter(|&(i, r)| r > 0 && !gone[..i].contains(&r));
                 gone.map(|(_, r)| (at, Step::Crash(r))).collect()
             }
         }
     }
 
     /// Finch, as this run has it.
-    pub fn finch(&self) -> FinchRules {
+    pub(super) fn finch(&self) -> FinchRules {
         FinchRules {
             limit: self.limit,
             counting: self.counting,
@@ -205,6 +219,6 @@ mod tests {
     fn a_crash_takes_three_replicas_and_leaves_one() {
         assert_eq!(crashed(10), [9, 1, 5]);
         assert_eq!(crashed(2), [1]);
-        assert_eq!(crashed(1), []);
+        assert_eq!(crashed(1), Vec::<usize>::new());
     }
 }

@@ -243,7 +243,13 @@ impl<'a, N> World<'a, N> {
         let call = CallId(self.number);
         let source = &self.sources[app.source];
         let deadline = app.began + source.patience();
-        let wish = Wish { call, customer: source.customer, replica: app.replica, priority: source.priority, deadline };
+        let wish = Wish {
+            call,
+            customer: source.customer,
+            replica: app.replica,
+            priority: source.priority,
+            deadline,
+        };
         self.calls.insert(call, Call { app, written: None });
         if self.plan.fault == Some(Fault::Hangups) && self.apps.happens(HANGUPS) {
             let patience = self.apps.exponential(10.0);

@@ -16,7 +16,7 @@ pub(super) enum Op {
     Refund(Ticket),
     Limited(Option<Duration>),
     Hold(Scope, Duration),
-    Beat(Beat),
+    Beat(Box<Beat>),
 }
 
 /// The answer.
@@ -24,7 +24,7 @@ pub(super) enum Op {
 pub(super) enum Reply {
     Admission(Admission),
     Extended(bool),
-    Pulse(Pulse),
+    Pulse(Box<Pulse>),
     /// Whether somebody may have moved up.
     Done(bool),
 }
@@ -69,7 +69,7 @@ impl Store {
             Op::Ask(ask) => return Reply::Admission(self.ledger.ask(ask, now)),
             Op::Extend(ticket) => return Reply::Extended(self.ledger.extend(*ticket, now)),
             Op::Arrived(ticket, is_429) => self.ledger.arrived(*ticket, *is_429, now),
-            Op::Beat(beat) => return Reply::Pulse(self.ledger.beat(beat, now)),
+            Op::Beat(beat) => return Reply::Pulse(Box::new(self.ledger.beat(beat, now))),
             Op::Cancel(ticket) => return Reply::Done(self.ledger.cancel(*ticket, now)),
             Op::Refund(ticket) => return Reply::Done(self.ledger.refund(*ticket, now)),
             Op::Limited(retry_after) => self.ledger.limited(PRODUCT, *retry_after, now),

@@ -28,7 +28,7 @@ pub enum Workload {
 
 /// When a source calls.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
+pub(super) enum Pace {
     /// On its own, so many seconds apart.
     Alone(f64),
     /// Several at once, so many seconds apart.
@@ -44,20 +44,20 @@ pub enum Pace {
 
 /// Something that calls.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub(super) struct Source {
     /// For which customer.
-    pub customer: usize,
+    pub(super) customer: usize,
     /// How urgent its calls are.
-    pub priority: Priority,
+    pub(super) priority: Priority,
     /// When it calls.
-    pub pace: Pace,
+    pub(super) pace: Pace,
     /// Whether it runs beside one replica alone.
-    pub is_whale: bool,
+    pub(super) is_whale: bool,
 }
 
 impl Source {
     /// How long its calls may wait.
-    pub const fn patience(&self) -> Duration {
+    pub(super) const fn patience(&self) -> Duration {
         match self.priority {
             Priority::Interactive => INTERACTIVE_PATIENCE,
             Priority::Batch => BATCH_PATIENCE,
@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// Seconds to its next call.
-    pub fn pause(&self, was_served: bool, chance: &mut Chance) -> f64 {
+    pub(super) fn pause(&self, was_served: bool, chance: &mut Chance) -> f64 {
         match self.pace {
             Pace::Alone(apart) | Pace::Bursts { apart, .. } => chance.exponential(apart),
             Pace::Worker if was_served => chance.exponential(0.05),
@@ -74,7 +74,7 @@ impl Source {
     }
 
     /// How many calls come at once.
-    pub fn calls(&self, chance: &mut Chance) -> usize {
+    pub(super) fn calls(&self, chance: &mut Chance) -> usize {
         let Pace::Bursts { calls, .. } = self.pace else { return 1 };
         // Geometric: each call is the last one with the same probability.
         (1..BURST_MAX).find(|_| chance.happens(1.0 / calls)).unwrap_or(BURST_MAX)
@@ -94,7 +94,7 @@ impl Workload {
     }
 
     /// Everybody who calls when Finch's limit is `limit` a minute.
-    pub fn sources(self, limit: u32) -> Vec<Source> {
+    pub(super) fn sources(self, limit: u32) -> Vec<Source> {
         match self {
             Workload::Saturated => saturated(),
             Workload::Busy => busy(f64::from(limit)),
@@ -149,7 +149,7 @@ fn busy(limit: f64) -> Vec<Source> {
 }
 
 /// Zipf's weights: the second gets half of what the first gets, the third a third.
-pub fn zipf(places: usize) -> Vec<f64> {
+pub(super) fn zipf(places: usize) -> Vec<f64> {
     let mut weight = 0.0;
     std::iter::repeat_with(|| {
         weight += 1.0;
