@@ -162,7 +162,12 @@ impl Quota {
         let mut ask = Ask {
             ticket,
             product: facts.product,
-            weight: facts.customer.as_ref().and_then(|c| self.weights.get(c)).copied().unwrap_or(NonZeroU32::MIN),
+            weight: facts
+                .customer
+                .as_ref()
+                .and_then(|c| self.weights.get(c))
+                .copied()
+                .unwrap_or(NonZeroU32::MIN),
             customer: facts.customer,
             priority: facts.priority,
             patience: facts.patience,
@@ -181,7 +186,14 @@ impl Quota {
                 Admission::Granted { tag } => {
                     place.is_served();
                     self.ring_heads([ask.product]);
-                    return Ok(Permit { quota: self.clone(), ticket, product: ask.product, tag, asked, waited });
+                    return Ok(Permit {
+                        quota: self.clone(),
+                        ticket,
+                        product: ask.product,
+                        tag,
+                        asked,
+                        waited,
+                    });
                 }
                 Admission::Refused { after, scope, reason } => {
                     place.is_refused();
@@ -330,7 +342,8 @@ impl Book {
     fn heads(&self, products: impl IntoIterator<Item = Product>, mut ring: impl FnMut(Ticket)) {
         match self {
             Book::Own(own) => {
-                let heads: Vec<Ticket> = own.with(|l| products.into_iter().filter_map(|p| l.head(p)).collect());
+                let heads: Vec<Ticket> =
+                    own.with(|l| products.into_iter().filter_map(|p| l.head(p)).collect());
                 heads.into_iter().for_each(&mut ring);
             }
         }
