@@ -77,7 +77,7 @@ impl AdminDoor {
         }
         metrics.set_quota(&QuotaGauges {
             products: quota.products.iter().map(|(p, s)| (*p, s.used.into(), s.limit.into())).collect(),
-            ip: Some((quota.ip.used.into(), quota.ip.limit.into())),
+            ip: quota.ip.map(|ip| (ip.used.into(), ip.limit.into())),
             waiting: quota
                 .waiting
                 .iter()

@@ -9,6 +9,7 @@
 //! what the server says of itself, `survey` and `advice` what `perch check --online` says of it.
 
 pub mod advice;
+pub mod codec;
 mod connect;
 pub mod info;
 mod link;
