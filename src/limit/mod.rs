@@ -11,12 +11,15 @@ pub mod beat;
 mod bucket;
 mod foreign;
 pub mod headers;
+mod history;
 mod ledger;
 mod line;
 mod members;
 pub mod patience;
 mod per_product;
+mod pools;
 mod rules;
+mod shares;
 
 pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
 pub use ledger::Ledger;
