@@ -419,6 +419,7 @@ impl<'a> Words<'a> {
 }
 
 fn bad(what: impl std::fmt::Display) -> LinkError {
+    let what: String = what.to_string().chars().take(80).collect();
     LinkError::BadReply(format!("the ledger's script answered {what}"))
 }
 
