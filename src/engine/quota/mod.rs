@@ -14,8 +14,6 @@ use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
 use own::Own;
 use shared::Shared;
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +26,6 @@ use waiters::{Place, Waiters};
 pub struct Quota {
     clock: Clock,
     rules: Rules,
-    weights: BTreeMap<CustomerId, NonZeroU32>,
     book: Book,
     waiters: Arc<Waiters>,
     incarnation: Incarnation,
@@ -171,7 +168,6 @@ impl Quota {
         Self {
             clock: Clock(Instant::now()),
             rules,
-            weights: BTreeMap::new(),
             book,
             waiters: Arc::default(),
             incarnation,
@@ -198,12 +194,7 @@ impl Quota {
         let mut ask = Ask {
             ticket,
             product: facts.product,
-            weight: facts
-                .customer
-                .as_ref()
-                .and_then(|c| self.weights.get(c))
-                .copied()
-                .unwrap_or(NonZeroU32::MIN),
+            weight: self.rules.weight(facts.customer.as_ref()),
             customer: facts.customer,
             priority: facts.priority,
             patience: facts.patience,
