@@ -5,7 +5,7 @@ use super::call::{Call, Caller, Client, Ended, Identity};
 use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::limit::Reason;
+use crate::limit::{Reason, Tag};
 use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
@@ -25,6 +25,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
+        tag: Option<Tag>,
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
@@ -34,7 +35,7 @@ impl Engine {
             customer: line.customer.clone(),
             priority: caller.priority,
             patience: caller.patience.saturating_sub(line.wait),
-            tag: None,
+            tag,
         };
         let admitted = tokio::select! {
             biased;
