@@ -13,6 +13,9 @@ const BATCH_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Customers with people in front of a screen.
 const PEOPLE: usize = 10;
 
+/// The part of the limit that they ask for.
+const PEOPLE_PART: f64 = 0.2;
+
 /// Calls in the largest burst.
 const BURST_MAX: usize = 60;
 
@@ -96,7 +99,7 @@ impl Workload {
     /// Everybody who calls when Finch's limit is `limit` a minute.
     pub(super) fn sources(self, limit: u32) -> Vec<Source> {
         match self {
-            Workload::Saturated => saturated(),
+            Workload::Saturated => saturated(f64::from(limit)),
             Workload::Busy => busy(f64::from(limit)),
         }
     }
@@ -114,8 +117,8 @@ fn people(per_minute: f64) -> Vec<Source> {
     (0..PEOPLE).map(person).collect()
 }
 
-fn saturated() -> Vec<Source> {
-    let mut sources = people(4.0);
+fn saturated(limit: f64) -> Vec<Source> {
+    let mut sources = people(PEOPLE_PART * limit);
     let mut customer = PEOPLE;
     let batch = |customer, pace, is_whale| Source { customer, priority: Priority::Batch, pace, is_whale };
     for _ in 0..15 {
@@ -133,7 +136,7 @@ fn saturated() -> Vec<Source> {
 fn busy(limit: f64) -> Vec<Source> {
     /// Calls in a burst.
     const CALLS: f64 = 8.0;
-    let mut sources = people(0.2 * limit);
+    let mut sources = people(PEOPLE_PART * limit);
     let weights = zipf(20);
     let all: f64 = weights.iter().sum();
     for (place, weight) in weights.iter().enumerate() {
