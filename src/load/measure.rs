@@ -68,6 +68,9 @@ pub(super) struct Measure {
     limit: f64,
     fault: Option<(Moment, Duration)>,
     accepted: u64,
+    /// The same, fading in over the first window and out over the last one: whether a burst that
+    /// comes once in a window falls just before an edge or just behind it makes no difference then.
+    faded: f64,
     accepted_in_fault: u64,
     limited: u64,
     shown: u64,
@@ -95,6 +98,7 @@ impl Measure {
             limit: f64::from(plan.limit.get()),
             fault,
             accepted: 0,
+            faded: 0.0,
             accepted_in_fault: 0,
             limited: 0,
             shown: 0,
@@ -136,9 +140,23 @@ impl Measure {
         }
         self.requests += 1;
         match is_accepted {
-            true => self.accepted += 1,
+            true => {
+                self.accepted += 1;
+                self.faded += self.weight(now);
+            }
             false => self.limited += 1,
         }
+    }
+
+    /// How much a request counts towards the use of quota.
+    fn weight(&self, now: Moment) -> f64 {
+        let since = now.since(self.from);
+        let edge = since.min(self.span.saturating_sub(since));
+        (edge.as_secs_f64() / self.fade().as_secs_f64()).min(1.0)
+    }
+
+    fn fade(&self) -> Duration {
+        WINDOW.min(self.span / 2).max(Duration::from_millis(1))
     }
 
     /// A call reached its end at the replica: what its SDK sees.
@@ -174,7 +192,7 @@ impl Measure {
         let hours = self.span.as_secs_f64() / 3600.0;
         let windows = |span: Duration| span.as_secs_f64() / WINDOW.as_secs_f64();
         Figures {
-            used: percent(real(self.accepted), self.limit * windows(self.span)),
+            used: percent(self.faded, self.limit * windows(self.span.saturating_sub(self.fade()))),
             requests: self.requests,
             limited: self.limited,
             limited_per_hour: real(self.limited) / hours,
@@ -269,6 +287,20 @@ mod tests {
         assert!((quantile(&[1.0, 2.0, 3.0, 4.0], 50) - 2.0).abs() < f64::EPSILON);
         assert!((quantile(&[1.0, 2.0, 3.0, 4.0], 99) - 4.0).abs() < f64::EPSILON);
         assert!(quantile(&[], 50).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_burst_at_every_windows_edge_is_full_use() {
+        for shift in [0, 1, 30, 59] {
+            let mut measure = Measure::new(&Plan::usual(), 1);
+            for burst in 0..200 {
+                (0..20).for_each(|_| {
+                    measure.arrived(true, Moment::at(WINDOW * burst + Duration::from_secs(shift)))
+                });
+            }
+            let used = measure.figures(0).used;
+            assert!((used - 100.0).abs() < 1e-6, "{used} with bursts at second {shift}");
+        }
     }
 
     #[test]
