@@ -1,6 +1,6 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{Address, Config, KeySource, Store, Writes};
+use crate::config::{Address, Config, KeySource, LimitStore, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
@@ -110,6 +110,7 @@ impl Gateway {
         config: Config,
         access_lines: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        refuse_shared_quota(&config)?;
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let vault = open_vault(&config, true).await?;
@@ -201,6 +202,17 @@ impl Gateway {
     }
 }
 
+/// A gateway of this version counts in its own memory only; a store that is named and not used would
+/// let every replica spend the whole quota.
+fn refuse_shared_quota(config: &Config) -> Result<(), StartError> {
+    match &config.limits.store {
+        LimitStore::Memory => Ok(()),
+        LimitStore::Redis(url) => Err(StartError::Unavailable(format!(
+            "limits.store is {url}, which this version can check but not use; write \"memory\" and run one perch"
+        ))),
+    }
+}
+
 /// Opens the vault that a configuration names.
 ///
 /// # Errors
@@ -239,16 +251,18 @@ pub fn finch_settings(config: &Config) -> upstream::Settings {
 /// The limits that a configuration sets.
 pub fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
-    Rules {
+    let mut rules = Rules::with_limits(PerProduct::from_fn(|product| limits.products.of(product)));
+    rules = Rules {
         window: limits.window,
         pad: limits.pad,
         arrival_bound: limits.arrival_bound,
         answer_max: config.finch.timeout + config.finch.connect_timeout + ANSWER_MARGIN,
-        limits: PerProduct::from_fn(|product| limits.products.of(product)),
         ip: IpRule { requests: limits.ip.requests, window: limits.ip.window },
         queue_max: usize::try_from(limits.queue.total.get()).unwrap_or(usize::MAX),
         queue_per_customer_max: usize::try_from(limits.queue.per_customer.get()).unwrap_or(usize::MAX),
-    }
+        ..rules
+    };
+    rules
 }
 
 async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {

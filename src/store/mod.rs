@@ -10,13 +10,17 @@
 //! waits for the other.
 //!
 //! `schema` says what the tables are, `keys` and `connections` speak SQL, `record` names
-//! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in front: there is one implementation.
+//! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in
+//! front: there is one implementation.
+//!
+//! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
 
 pub mod boot;
 pub mod connections;
 pub mod journal;
 pub mod keys;
 pub mod record;
+pub mod redis;
 mod schema;
 pub mod sqlite;
 
