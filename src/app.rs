@@ -8,6 +8,7 @@ use crate::engine::quota::Quota;
 use crate::engine::{Drain, Engine, Settings};
 use crate::limit::patience::WaitRules;
 use crate::limit::{IpRule, PerProduct, Rules};
+use crate::store::journal::{Journal, Verdict};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
@@ -117,7 +118,7 @@ impl Gateway {
         let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?);
         let finch = Finch::new(finch_settings(&config))?;
         let engine = Arc::new(Engine {
-            quota: Quota::new(rules(&config)),
+            quota: open_quota(&config).await?,
             settings: Settings {
                 client_id: config.finch.client_id,
                 client_secret: config.finch.client_secret,
@@ -194,6 +195,7 @@ impl Gateway {
             }
         };
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
@@ -211,6 +213,21 @@ fn refuse_shared_quota(config: &Config) -> Result<(), StartError> {
             "limits.store is {url}, which this version can check but not use; write \"memory\" and run one perch"
         ))),
     }
+}
+
+/// A quota in this process that knows what earlier runs sent. Open the vault first: it makes sure that no
+/// other gateway has the store.
+async fn open_quota(config: &Config) -> Result<Arc<Quota>, StartError> {
+    let Store::Sqlite(path) = config.vault.store.clone();
+    let rules = rules(config);
+    let keep = Quota::remembers_for(&rules);
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&path, keep)).await;
+    let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
+    let (journal, history) = opened.map_err(stopping)?.map_err(OpenError::from)?;
+    if let Verdict::Unknown(doubt) = history.verdict {
+        tracing::warn!("{}; nothing is sent for {:?}", doubt.as_str(), rules.span());
+    }
+    Ok(Quota::remembering(rules, journal, &history))
 }
 
 /// Opens the vault that a configuration names.
