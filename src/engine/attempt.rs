@@ -5,7 +5,7 @@ use super::call::{Call, Caller, Client, Ended, Identity};
 use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::limit::Reason;
+use crate::limit::{Reason, Tag};
 use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
@@ -25,6 +25,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
+        tag: Option<Tag>,
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
@@ -34,6 +35,7 @@ impl Engine {
             customer: line.customer.clone(),
             priority: caller.priority,
             patience: caller.patience.saturating_sub(line.wait),
+            tag,
         };
         let admitted = tokio::select! {
             biased;
@@ -115,7 +117,7 @@ impl Engine {
     ) -> Result<Answer, SendError> {
         let began = Instant::now();
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             // The permit's time ran out while the connection was made.
             Ok(_) => {
                 permit.refund();
@@ -129,7 +131,7 @@ impl Engine {
             }
         };
         let mut sent = connected.send(attempt).await;
-        permit.arrived();
+        permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
         line.finch += began.elapsed();
         line.attempts += 1;
         self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
@@ -168,7 +170,7 @@ fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
     match refusal {
         QuotaRefusal::Draining => Refusal::Draining,
         QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
-            Reason::Quota | Reason::Hold => {
+            Reason::Quota | Reason::Hold | Reason::Learning | Reason::NoLedger => {
                 Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
             }
             Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },

@@ -12,7 +12,7 @@ mod exchange;
 mod forward;
 mod identity;
 mod import;
-mod ledger;
+// mod ledger;
 mod limited;
 mod path;
 mod process;
