@@ -162,6 +162,7 @@ fn nothing_is_left_unfinished_and_nothing_unwraps() {
         ("src/x.rs", "#[cfg(test)]\nmod tests {\n    #[test]\n    fn f() { g().unwrap(); }\n}"),
         ("src/x.rs", "#[cfg(test)] #[allow(dead_code)] fn f(x: [u8; 4]) { g().unwrap() }"),
         ("src/vault/tests.rs", "fn f() { g().unwrap() }"),
+        ("src/config/tests/x.rs", "fn f() { g().unwrap() }"),
         ("tests/it/x.rs", "fn f() { g().unwrap() }"),
     ];
     assert_judges(rules::leftovers, &bad, &good);

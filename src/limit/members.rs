@@ -26,18 +26,23 @@
 //! 8. *Target*: `leasable` without what belongs to anybody that is not in good standing (joined and not
 //!    cut off) is shared among those that are, by demand and in the order of their names. Only they
 //!    are answered another lease than they told: the target if less; if more, as much of that as no
-//!    one owns, and of the egress IP as is not busy either.
+//!    one owns, and of the egress IP as is not busy either. The demand for the egress IP, which comes
+//!    last: what a member wants without limits, and of each product what ten minutes of its lease
+//!    allow; of others' leases what they own.
 
 use super::beat::{Beat, Incarnation, Pools, Pulse, Stance};
 use super::history::History;
 use super::shares::{DEMAND_MAX, share};
 use super::{Rules, Scope, Ticket};
-use crate::types::Moment;
+use crate::types::{Moment, Product};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The most members; further ones are not known.
 const MEMBERS_MAX: usize = 1000;
+
+/// The minutes that demand is counted over.
+const DEMAND_MINUTES: u32 = 10;
 
 /// What is known of one member.
 #[derive(Debug, Clone)]
@@ -272,24 +277,28 @@ impl Members {
         let place = before.filter(|(_, m)| m.is_in_standing(now)).count();
         let leasable = rules.leasable();
         let ip_free = rules.pools().ip.saturating_sub(ip_busy).saturating_sub(self.view.away.ip);
-        let mut demands = vec![0; sharers.len()];
-        Pools::from_fn(|scope| {
+        let target = |scope: Scope, demands: &[u32]| {
             let (all, taken, own) = (leasable.of(scope), self.view.taken.of(scope), member.own.of(scope));
             let theirs: u32 = sharers.iter().map(|m| m.own.of(scope)).sum();
             let whole = all.saturating_sub(taken.saturating_sub(theirs));
-            if whole == 0 {
-                return 0;
-            }
-            for (demand, sharer) in demands.iter_mut().zip(&sharers) {
-                *demand = sharer.demand.of(scope);
-            }
-            let target = share(whole, &demands, place);
             let free = all.saturating_sub(taken).min(match scope {
                 Scope::Product(_) => u32::MAX,
                 Scope::EgressIp => ip_free,
             });
-            target.min(own.saturating_add(free))
-        })
+            share(whole, demands, place).min(own.saturating_add(free))
+        };
+        let mut lease = Pools::none();
+        for product in Product::ALL.into_iter().filter(|&product| leasable.products[product] > 0) {
+            let demands: Vec<u32> = sharers.iter().map(|m| m.demand.products[product]).collect();
+            lease.products[product] = target(Scope::Product(product), &demands);
+        }
+        let of_ip = |at: usize| match at == place {
+            true => ip_demand(&lease, &sharers[at].demand, rules),
+            false => ip_demand(&sharers[at].own, &sharers[at].demand, rules),
+        };
+        let demands: Vec<u32> = (0..sharers.len()).map(of_ip).collect();
+        lease.ip = target(Scope::EgressIp, &demands);
+        lease
     }
 
     /// How many members there are or may be.
@@ -388,6 +397,16 @@ impl Members {
     pub(super) fn learning_until(&self) -> Moment {
         self.history.learning_until()
     }
+}
+
+/// How many requests somebody with this demand could send in ten minutes of this lease, if the IP
+/// were no matter.
+fn ip_demand(lease: &Pools, demand: &Pools, rules: &Rules) -> u32 {
+    let metered = || Product::ALL.into_iter().filter(|&product| rules.limits[product].is_some());
+    let of_limits: u32 = metered().map(|product| demand.products[product]).sum();
+    let within = metered()
+        .map(|product| demand.products[product].min(lease.products[product].saturating_mul(DEMAND_MINUTES)));
+    demand.ip.saturating_sub(of_limits).saturating_add(within.sum())
 }
 
 #[cfg(test)]

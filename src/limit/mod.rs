@@ -18,10 +18,13 @@ mod members;
 pub mod patience;
 mod per_product;
 mod pools;
+mod recall;
+mod replica;
 mod rules;
 mod shares;
 
 pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
 pub use ledger::Ledger;
 pub use per_product::PerProduct;
+pub use replica::{Mode, OnOutage, Replica};
 pub use rules::{IpRule, Rules};

@@ -2,14 +2,8 @@
 
 use super::beat::Pools;
 use super::{PerProduct, Scope};
-use crate::types::Product;
 
 impl Pools {
-    /// Every pool, products first.
-    pub(super) fn scopes() -> impl Iterator<Item = Scope> {
-        Product::ALL.into_iter().map(Scope::Product).chain([Scope::EgressIp])
-    }
-
     /// Fills every pool.
     pub(super) fn from_fn(mut number: impl FnMut(Scope) -> u32) -> Self {
         Self {

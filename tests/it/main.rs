@@ -16,6 +16,7 @@ mod import;
 mod limited;
 mod path;
 mod process;
+mod redis;
 mod sdk;
 mod sim;
 mod startup;

@@ -71,7 +71,9 @@ impl Link {
         }
         let calling = async {
             match self.send("EVALSHA", &self.sha, args).await {
-                Err(error) if LinkError::is_no_script(&error) => self.send("EVAL", self.script, args).await,
+                Ok(Value::ServerError(error)) if error.code() == "NOSCRIPT" => {
+                    self.send("EVAL", self.script, args).await
+                }
                 answer => answer,
             }
         };

@@ -1,7 +1,7 @@
 //! What comes back from the server: a value, or a reason. No reason holds a secret: what the server says is shown only
 //! where it cannot repeat what it was told.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError, Value};
 use std::fmt;
 
 /// A value of the server.
@@ -166,11 +166,6 @@ impl LinkError {
             }
             _ => LinkError::BadReply("it does not speak Redis's protocol".to_owned()),
         }
-    }
-
-    /// Whether the server does not know the script, and so did nothing.
-    pub(super) fn is_no_script(error: &RedisError) -> bool {
-        error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod client;
 pub mod metrics;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod socket;
 pub mod store;
 pub mod tls;
