@@ -1,0 +1,46 @@
+//! What of a run is a defect.
+
+use super::count::Arrivals;
+use super::course::Found;
+use super::plan::PRODUCTS;
+use super::watch::GONE;
+use std::time::Duration;
+
+/// The least use of the first product's quota in a run without faults.
+const USE_MIN: f64 = 0.96;
+/// In a shorter window the pad and the time of an answer alone take more than the rest.
+const JUDGED_WINDOW_MIN: Duration = Duration::from_secs(20);
+
+/// One sentence each.
+pub(crate) fn defects(found: &Found) -> Vec<String> {
+    let plan = &found.plan;
+    let mut defects = Vec::new();
+    for ((product, limit), arrivals) in PRODUCTS.iter().zip(&found.arrivals) {
+        if arrivals.refused > 0 {
+            defects.push(format!(
+                "Finch refused {} of {} requests for {product}, first {}; its fullest window held {} and may hold {limit}",
+                arrivals.refused,
+                arrivals.count,
+                first(arrivals),
+                arrivals.worst_window,
+            ));
+        }
+    }
+    let used = found.arrivals.first().map_or(0.0, |first| first.used(plan.window, plan.length, plan.window));
+    if plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN && used < USE_MIN {
+        let (used, least, product) = (used * 100.0, USE_MIN * 100.0, PRODUCTS[0].0);
+        defects.push(format!("{used:.1} % of the quota of {product} was used; {least:.0} % is the least"));
+    }
+    for (gateway, modes) in found.seen.modes.iter().enumerate() {
+        for (at, _) in modes.iter().filter(|(at, mode)| mode == GONE && !plan.is_gone(gateway, *at)) {
+            defects
+                .push(format!("gateway {gateway} did not answer its operator at {:.1} s", at.as_secs_f64()));
+        }
+    }
+    defects
+}
+
+fn first(arrivals: &Arrivals) -> String {
+    arrivals.refusals.first().map_or(Duration::ZERO, |at| *at).as_secs_f64().to_string()
+        + " s after the start"
+}
