@@ -239,16 +239,18 @@ pub fn finch_settings(config: &Config) -> upstream::Settings {
 /// The limits that a configuration sets.
 pub fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
-    Rules {
+    let mut rules = Rules::with_limits(PerProduct::from_fn(|product| limits.products.of(product)));
+    rules = Rules {
         window: limits.window,
         pad: limits.pad,
         arrival_bound: limits.arrival_bound,
         answer_max: config.finch.timeout + config.finch.connect_timeout + ANSWER_MARGIN,
-        limits: PerProduct::from_fn(|product| limits.products.of(product)),
         ip: IpRule { requests: limits.ip.requests, window: limits.ip.window },
         queue_max: usize::try_from(limits.queue.total.get()).unwrap_or(usize::MAX),
         queue_per_customer_max: usize::try_from(limits.queue.per_customer.get()).unwrap_or(usize::MAX),
-    }
+        ..rules
+    };
+    rules
 }
 
 async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {

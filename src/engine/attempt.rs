@@ -34,6 +34,7 @@ impl Engine {
             customer: line.customer.clone(),
             priority: caller.priority,
             patience: caller.patience.saturating_sub(line.wait),
+            tag: None,
         };
         let admitted = tokio::select! {
             biased;
@@ -129,7 +130,7 @@ impl Engine {
             }
         };
         let mut sent = connected.send(attempt).await;
-        permit.arrived();
+        permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
         line.finch += began.elapsed();
         line.attempts += 1;
         self.telemetry.metrics.attempt(line.product, sent.as_ref().ok().map(|answer| answer.status));
@@ -168,7 +169,7 @@ fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
     match refusal {
         QuotaRefusal::Draining => Refusal::Draining,
         QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
-            Reason::Quota | Reason::Hold => {
+            Reason::Quota | Reason::Hold | Reason::Learning | Reason::NoLedger => {
                 Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
             }
             Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },

@@ -230,6 +230,7 @@ impl Engine {
             customer: None,
             priority: Priority::Interactive,
             patience: INTROSPECT_PATIENCE,
+            tag: None,
         };
         let began = Instant::now();
         let admitted = self.quota.admit(ask).await;
@@ -262,7 +263,7 @@ impl Engine {
         let mut has_arrived = false;
         let asked = introspect(connected, token, |answer| {
             has_arrived = true;
-            permit.arrived();
+            permit.arrived(answer.is_some_and(|a| a.status == 429));
             self.telemetry.metrics.attempt(Product::Introspect.as_str(), answer.map(|a| a.status));
             if let Some(answer) = answer {
                 note_id(answer, line);

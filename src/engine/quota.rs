@@ -4,9 +4,11 @@
 //! A waiter sleeps until the time the ledger told it, or until it is rung because it has become
 //! next in line or something was given back. Nobody polls.
 
-use crate::limit::{Admission, Ask, Ledger, Reason, Rules, Scope, Standing, Ticket};
+use crate::limit::beat::Incarnation;
+use crate::limit::{Admission, Ask, Ledger, Reason, Rules, Scope, Standing, Tag, Ticket};
 use crate::types::{CustomerId, Moment, Priority, Product};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -41,6 +43,8 @@ pub struct AskFacts {
     pub priority: Priority,
     /// The longest wait, from now on; zero takes what is free now or nothing.
     pub patience: Duration,
+    /// The place that an earlier attempt of the same call had.
+    pub tag: Option<Tag>,
 }
 
 /// Why an attempt was not admitted.
@@ -76,9 +80,11 @@ pub struct Snapshot {
     pub asks: u64,
 }
 
+const GRACE: Duration = Duration::from_secs(1);
+
 enum Answer {
-    Granted,
-    Wait { until: Moment, bell: Arc<Notify> },
+    Granted { tag: Tag },
+    Wait { until: Moment, tag: Tag, bell: Arc<Notify> },
     Refused(Refusal),
 }
 
@@ -108,7 +114,7 @@ impl Quota {
     pub async fn admit(self: &Arc<Self>, facts: AskFacts) -> Result<Permit, Refusal> {
         // The moment it came is the moment of its first question: no patience at all is still enough for
         // what is free now.
-        let (ask, came, mut answer) = {
+        let (mut ask, came, mut answer) = {
             let mut state = self.lock();
             let came = self.now();
             let ask = Ask {
@@ -116,30 +122,43 @@ impl Quota {
                 product: facts.product,
                 customer: facts.customer,
                 priority: facts.priority,
-                deadline: came + facts.patience,
+                weight: NonZeroU32::MIN,
+                patience: facts.patience,
+                tag: facts.tag,
             };
             let answer = state.ask(&ask, came, came);
             (ask, came, answer)
         };
+        let mut asked = came;
         let mut place: Option<Place<'_>> = None;
         loop {
             match answer {
-                Answer::Granted => {
+                Answer::Granted { tag } => {
                     if let Some(place) = &mut place {
                         place.is_served = true;
                     }
                     let waited = self.now().since(came);
-                    return Ok(Permit { quota: self.clone(), ticket: ask.ticket, waited, is_settled: false });
+                    return Ok(Permit {
+                        quota: self.clone(),
+                        ticket: ask.ticket,
+                        tag,
+                        asked,
+                        waited,
+                        is_settled: false,
+                    });
                 }
                 Answer::Refused(refusal) => return Err(refusal),
-                Answer::Wait { until, bell } => {
+                Answer::Wait { until, tag, bell } => {
                     place.get_or_insert_with(|| Place { quota: self, ticket: ask.ticket, is_served: false });
                     tokio::select! {
                         () = bell.notified() => {}
                         () = tokio::time::sleep(until.since(self.now())) => {}
                     }
                     let mut state = self.lock();
-                    answer = state.ask(&ask, came, self.now());
+                    asked = self.now();
+                    ask.tag = Some(tag);
+                    ask.patience = facts.patience.saturating_sub(asked.since(came));
+                    answer = state.ask(&ask, came, asked);
                 }
             }
         }
@@ -149,7 +168,7 @@ impl Quota {
     pub fn hold(&self, scope: Scope, span: Duration) {
         let mut state = self.lock();
         let now = self.now();
-        state.ledger.hold(scope, now + span, now);
+        state.ledger.hold(scope, span, now);
         // Those in other products may now go ahead of the ones held.
         state.ring_all();
     }
@@ -201,7 +220,7 @@ impl Quota {
 impl State {
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
-        Ticket(self.next_ticket)
+        Ticket::new(Incarnation(0), self.next_ticket)
     }
 
     /// One question to the ledger, and the bell under the same lock, so that no ring is missed.
@@ -211,17 +230,17 @@ impl State {
         }
         self.asks += 1;
         match self.ledger.ask(ask, now) {
-            Admission::Granted => {
+            Admission::Granted { tag } => {
                 self.ring(ask.product);
-                Answer::Granted
+                Answer::Granted { tag }
             }
-            Admission::Wait { until } => {
+            Admission::Wait { after, tag } => {
                 let bell = self.bells.entry(ask.ticket).or_default().clone();
-                Answer::Wait { until, bell }
+                Answer::Wait { until: now + after, tag, bell }
             }
-            Admission::Refused { retry_at, scope, reason } => {
-                let (retry_in, waited) = (retry_at.since(now), now.since(came));
-                Answer::Refused(Refusal::Limited { retry_in, scope, reason, waited })
+            Admission::Refused { after, scope, reason } => {
+                let waited = now.since(came);
+                Answer::Refused(Refusal::Limited { retry_in: after, scope, reason, waited })
             }
         }
     }
@@ -249,7 +268,8 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.quota.lock();
         state.bells.remove(&self.ticket);
-        state.ledger.cancel(self.ticket);
+        let now = self.quota.now();
+        state.ledger.cancel(self.ticket, now);
         if !self.is_served {
             state.ring_all();
         }
@@ -263,6 +283,9 @@ impl Drop for Place<'_> {
 pub struct Permit {
     quota: Arc<Quota>,
     ticket: Ticket,
+    tag: Tag,
+    /// When the permit was asked for: it may be used for [`Rules::grace`] from then on.
+    asked: Moment,
     waited: Duration,
     is_settled: bool,
 }
@@ -273,27 +296,37 @@ impl Permit {
         self.waited
     }
 
+    /// The place it had in line: a further attempt of the same call shows it.
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+
     /// The first byte is about to be written. Tell this when time has passed since the grant, in
     /// connecting for instance: the bound on the way to Finch counts from here. `false`: the
     /// permit has run out; refund it and ask for another.
     #[must_use = "a permit that has run out must not be used"]
     pub fn sent(&mut self) -> bool {
-        let is_good = self.quota.lock_and(|ledger, now| ledger.sent(self.ticket, now));
+        let asked = self.asked;
+        let (is_good, now) = self
+            .quota
+            .lock_and(|ledger, now| (now.since(asked) <= GRACE || ledger.extend(self.ticket, now), now));
         self.is_settled |= is_good;
+        self.asked = now;
         is_good
     }
 
     /// The response headers are here, or an error came after the first byte was written.
-    pub fn arrived(mut self) {
+    pub fn arrived(mut self, is_429: bool) {
         self.is_settled = true;
-        self.quota.lock_and(|ledger, now| ledger.arrived(self.ticket, now));
+        self.quota.lock_and(|ledger, now| ledger.arrived(self.ticket, is_429, now));
     }
 
     /// Not one byte was written: somebody else may have it.
     pub fn refund(mut self) {
         self.is_settled = true;
         let mut state = self.quota.lock();
-        if state.ledger.refund(self.ticket) {
+        let now = self.quota.now();
+        if state.ledger.refund(self.ticket, now) {
             state.ring_all();
         }
     }
@@ -303,7 +336,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.is_settled {
             // Sent at the latest now; what follows is the ledger's rule for the unanswered.
-            let _ = self.quota.lock_and(|ledger, now| ledger.sent(self.ticket, now));
+            let _ = self.quota.lock_and(|ledger, now| ledger.extend(self.ticket, now));
         }
     }
 }

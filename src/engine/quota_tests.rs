@@ -17,14 +17,20 @@ fn rules(limit: u32) -> Rules {
 }
 
 fn directory(patience: Duration) -> AskFacts {
-    AskFacts { product: Product::Directory, customer: None, priority: Priority::Interactive, patience }
+    AskFacts {
+        product: Product::Directory,
+        customer: None,
+        priority: Priority::Interactive,
+        patience,
+        tag: None,
+    }
 }
 
 /// A quota whose directory permits were spent and answered now.
 async fn spent(limit: u32) -> Arc<Quota> {
     let quota = Quota::new(rules(limit));
     for _ in 0..limit {
-        quota.admit(directory(Duration::ZERO)).await.expect("a free permit").arrived();
+        quota.admit(directory(Duration::ZERO)).await.expect("a free permit").arrived(false);
     }
     quota
 }
@@ -66,7 +72,7 @@ async fn calls_are_served_in_the_order_of_their_coming() {
             sleep(Duration::from_millis(i)).await;
             let permit = quota.admit(directory(secs(600))).await.expect("in time");
             served.lock().expect("no panic").push((i, permit.waited()));
-            permit.arrived();
+            permit.arrived(false);
         });
     }
     calls.join_all().await;
@@ -94,7 +100,7 @@ async fn nobody_waits_beyond_the_deadline_when_answers_are_slow() {
     let hasty = call(&quota, secs(62)).await;
     let patient = call(&quota, secs(600)).await;
     sleep(secs(4)).await;
-    slow.arrived();
+    slow.arrived(false);
     let refusal = hasty.await.expect("no panic").expect_err("free only after 64.1 s");
     assert!(matches!(refusal, Refusal::Limited { waited, .. } if waited == SPAN), "{refusal:?}");
     let permit = patient.await.expect("no panic").expect("in time");
@@ -112,7 +118,7 @@ async fn a_call_that_is_dropped_hands_its_place_over() {
     assert_eq!(in_line(&quota), 2);
     let second = second.await.expect("no panic").expect("in time");
     assert_eq!(second.waited(), SPAN, "the place of the first");
-    second.arrived();
+    second.arrived(false);
     assert_eq!(third.await.expect("no panic").expect("in time").waited(), SPAN * 2);
     assert!(quota.lock().bells.is_empty());
 }
@@ -212,7 +218,7 @@ async fn two_hundred_waiters_sleep_until_it_is_their_turn() {
             let permit = quota.admit(directory(secs(3_600))).await.expect("in time");
             // An answer takes between a tenth of a second and two.
             sleep(Duration::from_millis(100 + 190 * (i % 11))).await;
-            permit.arrived();
+            permit.arrived(false);
         });
     }
     settle().await;

@@ -1,137 +1,142 @@
-//! Those who wait: one line per product, first come, first served.
+//! Those who wait for one product: two lines, interactive and batch, each in the order of start-time
+//! fair queueing by customer (Goyal, Vin, Cheng 1996): every customer moves through virtual time by
+//! one step for each call, a larger weight takes smaller steps, and who is least far is next.
 
-use super::{Ask, PerProduct, Reason, Rules, Ticket};
-use crate::types::{CustomerId, Moment, Priority, Product};
+use super::{Tag, Ticket};
+use crate::types::{CustomerId, Moment, Priority};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// What is remembered of a waiting ticket.
-#[derive(Debug)]
-struct Waiting {
-    turn: Turn,
-    product: Product,
-    customer: Option<CustomerId>,
-    priority: Priority,
-    deadline: Moment,
-}
+/// Whose calls share one place in the fair order; calls without a customer are one customer's.
+pub(super) type Flow = Option<CustomerId>;
 
 /// The order of coming, across all products.
 pub(super) type Turn = u64;
 
-/// Every waiting ticket. Its size is bounded by [`Rules::queue_max`].
-#[derive(Debug)]
+/// One step of virtual time at weight 1. Divisible by every weight from 1 to 16.
+pub(super) const STEP: u64 = 720_720;
+
+/// Of this many interactive grants in a row while batch waits, the next one is batch's.
+pub(super) const RUN_MAX: usize = 5;
+
+/// One class of one product.
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    queue: VecDeque<(Tag, Turn, Ticket)>,
+    /// The largest tag ever granted.
+    virtual_time: Tag,
+    /// How far each customer has come, where that is beyond [`Lane::virtual_time`].
+    finish: HashMap<Flow, Tag>,
+    /// The same by distance, to forget those that were overtaken.
+    far: BTreeSet<(Tag, Flow)>,
+}
+
+impl Lane {
+    fn place(&self, tag: Tag, turn: Turn) -> usize {
+        self.queue.partition_point(|&(other, came, _)| (other, came) < (tag, turn))
+    }
+
+    fn set_finish(&mut self, flow: &Flow, finish: Tag) {
+        if let Some(old) = self.finish.insert(flow.clone(), finish) {
+            self.far.remove(&(old, flow.clone()));
+        }
+        self.far.insert((finish, flow.clone()));
+    }
+
+    fn forget_overtaken(&mut self) {
+        while let Some((_, flow)) =
+            self.far.first().filter(|(finish, _)| *finish <= self.virtual_time).cloned()
+        {
+            self.far.pop_first();
+            self.finish.remove(&flow);
+        }
+    }
+}
+
+/// The lines of one product.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Line {
-    tickets: HashMap<Ticket, Waiting>,
-    turns: PerProduct<VecDeque<(Turn, Ticket)>>,
-    deadlines: BTreeSet<(Moment, Ticket)>,
-    customers: HashMap<Option<CustomerId>, usize>,
-    counts: PerProduct<[usize; Priority::ALL.len()]>,
-    next_turn: Turn,
+    lanes: [Lane; Priority::ALL.len()],
+    /// When each waiting ticket asks next.
+    pub(super) due: BTreeSet<(Moment, Ticket)>,
+    /// Interactive grants in a row while batch waited.
+    pub(super) run: usize,
 }
 
 impl Line {
-    pub(super) fn new() -> Self {
-        Self {
-            tickets: HashMap::new(),
-            turns: PerProduct::from_fn(|_| VecDeque::new()),
-            deadlines: BTreeSet::new(),
-            customers: HashMap::new(),
-            counts: PerProduct::from_fn(|_| [0; Priority::ALL.len()]),
-            next_turn: 0,
+    pub(super) fn len(&self, class: Priority) -> usize {
+        self.lanes[class as usize].queue.len()
+    }
+
+    pub(super) fn head(&self, class: Priority) -> Option<(Tag, Turn, Ticket)> {
+        self.lanes[class as usize].queue.front().copied()
+    }
+
+    /// How many of the class are before this place.
+    pub(super) fn rank(&self, class: Priority, tag: Tag, turn: Turn) -> usize {
+        self.lanes[class as usize].place(tag, turn)
+    }
+
+    pub(super) fn virtual_time(&self, class: Priority) -> Tag {
+        self.lanes[class as usize].virtual_time
+    }
+
+    /// The place that the customer's next call gets.
+    pub(super) fn next_tag(&self, class: Priority, flow: &Flow) -> Tag {
+        let lane = &self.lanes[class as usize];
+        lane.finish.get(flow).copied().unwrap_or_default().max(lane.virtual_time)
+    }
+
+    /// The customer has come as far as one step beyond `tag`.
+    pub(super) fn advance(&mut self, class: Priority, flow: &Flow, tag: Tag, step: u64) {
+        let lane = &mut self.lanes[class as usize];
+        let finish = Tag(tag.0.saturating_add(step));
+        if lane.finish.get(flow).is_none_or(|old| *old < finish) {
+            lane.set_finish(flow, finish);
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.tickets.len()
-    }
-
-    pub(super) fn waiting(&self, product: Product, priority: Priority) -> usize {
-        self.counts[product][priority as usize]
-    }
-
-    /// Whose turn is next.
-    pub(super) fn head(&self, product: Product) -> Option<Ticket> {
-        self.turns[product].front().map(|&(_, ticket)| ticket)
-    }
-
-    /// The ticket's turn and deadline, when it waits.
-    pub(super) fn find(&self, ticket: Ticket) -> Option<(Turn, Moment)> {
-        self.tickets.get(&ticket).map(|w| (w.turn, w.deadline))
-    }
-
-    /// The turn that the next to come would get.
-    pub(super) fn next_turn(&self) -> Turn {
-        self.next_turn
-    }
-
-    /// How many wait for `product` and came before `turn`.
-    pub(super) fn ahead_of(&self, turn: Turn, product: Product) -> usize {
-        self.turns[product].partition_point(|&(other, _)| other < turn)
-    }
-
-    /// Whether there is room for one more; else which bound is met.
-    pub(super) fn room_for(&self, customer: Option<&CustomerId>, rules: &Rules) -> Result<(), Reason> {
-        if self.tickets.len() >= rules.queue_max {
-            return Err(Reason::QueueFull);
-        }
-        let of_customer = self.customers.get(&customer.cloned()).copied().unwrap_or(0);
-        if of_customer >= rules.queue_per_customer_max {
-            return Err(Reason::CustomerQueueFull);
-        }
-        Ok(())
-    }
-
-    /// Puts a new ticket at the end.
-    pub(super) fn join(&mut self, ask: &Ask) {
-        let turn = self.next_turn;
-        self.next_turn += 1;
-        self.turns[ask.product].push_back((turn, ask.ticket));
-        self.deadlines.insert((ask.deadline, ask.ticket));
-        *self.customers.entry(ask.customer.clone()).or_default() += 1;
-        self.counts[ask.product][ask.priority as usize] += 1;
-        let waiting = Waiting {
-            turn,
-            product: ask.product,
-            customer: ask.customer.clone(),
-            priority: ask.priority,
-            deadline: ask.deadline,
-        };
-        self.tickets.insert(ask.ticket, waiting);
-    }
-
-    /// Takes a ticket out; those behind it move up. `false` when it did not wait.
-    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
-        let Some(w) = self.tickets.remove(&ticket) else { return false };
-        let line = &mut self.turns[w.product];
-        if let Ok(place) = line.binary_search(&(w.turn, ticket)) {
-            line.remove(place);
-        }
-        self.deadlines.remove(&(w.deadline, ticket));
-        self.counts[w.product][w.priority as usize] -= 1;
-        if let Some(count) = self.customers.get_mut(&w.customer) {
-            *count -= 1;
-            if *count == 0 {
-                self.customers.remove(&w.customer);
-            }
-        }
-        true
-    }
-
-    /// Takes out every ticket whose deadline has passed: it must not keep others waiting.
-    pub(super) fn expire(&mut self, now: Moment) {
-        while let Some(&(deadline, ticket)) = self.deadlines.first() {
-            if deadline >= now {
-                return;
-            }
-            self.leave(ticket);
+    /// A call of the customer's left without a permit: it has come one step less far.
+    pub(super) fn retreat(&mut self, class: Priority, flow: &Flow, step: u64) {
+        let lane = &mut self.lanes[class as usize];
+        if let Some(finish) = lane.finish.get(flow).copied() {
+            lane.set_finish(flow, Tag(finish.0.saturating_sub(step)));
         }
     }
 
-    /// Whether nothing is left behind by those who left.
+    /// A permit was granted to this place.
+    pub(super) fn granted(&mut self, class: Priority, tag: Tag) {
+        let lane = &mut self.lanes[class as usize];
+        lane.virtual_time = lane.virtual_time.max(tag);
+        lane.forget_overtaken();
+    }
+
+    pub(super) fn insert(&mut self, class: Priority, tag: Tag, turn: Turn, ticket: Ticket) {
+        let lane = &mut self.lanes[class as usize];
+        let place = lane.place(tag, turn);
+        lane.queue.insert(place, (tag, turn, ticket));
+    }
+
+    pub(super) fn remove(&mut self, class: Priority, tag: Tag, turn: Turn) {
+        let lane = &mut self.lanes[class as usize];
+        let place = lane.place(tag, turn);
+        if lane.queue.get(place).is_some_and(|&(other, came, _)| (other, came) == (tag, turn)) {
+            lane.queue.remove(place);
+        }
+    }
+
+    /// Whether the next grant is batch's, if it can use one.
+    pub(super) fn is_batch_due(&self) -> bool {
+        self.run >= RUN_MAX && self.len(Priority::Batch) > 0
+    }
+
+    /// Whether nobody waits and nothing is left of those who did.
     #[cfg(test)]
-    pub(super) fn is_spotless(&self) -> bool {
-        self.tickets.is_empty()
-            && self.deadlines.is_empty()
-            && self.customers.is_empty()
-            && Product::ALL.iter().all(|&p| self.turns[p].is_empty() && self.counts[p] == [0, 0])
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(super) fn flows(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.finish.len()).sum()
     }
 }

@@ -7,15 +7,18 @@
 //! Counting *sends* cannot promise that: a slow request and a quick one may arrive together.
 
 mod admission;
+pub mod beat;
 mod bucket;
+mod foreign;
 pub mod headers;
 mod ledger;
 mod line;
+mod members;
 pub mod patience;
 mod per_product;
 mod rules;
 
-pub use admission::{Admission, Ask, Reason, Scope, Standing, Ticket};
+pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
 pub use ledger::Ledger;
 pub use per_product::PerProduct;
 pub use rules::{IpRule, Rules};

@@ -4,7 +4,7 @@ use crate::types::Product;
 use std::ops::{Index, IndexMut};
 
 /// One `T` for each of Finch's products.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PerProduct<T>([T; Product::ALL.len()]);
 
 impl<T> PerProduct<T> {

@@ -1,6 +1,7 @@
 //! The ledger against random schedules. What is safe is judged by an oracle that shares nothing
 //! with the ledger: it knows when each request arrived at Finch, and counts windows.
 
+use perch::limit::beat::Incarnation;
 use perch::limit::{Admission, Ask, IpRule, Ledger, PerProduct, Reason, Rules, Ticket};
 use perch::types::{Moment, Priority, Product};
 use proptest::prelude::*;
@@ -90,6 +91,10 @@ enum Phase {
     Gone,
 }
 
+fn ticket_of(i: usize) -> Ticket {
+    Ticket::new(Incarnation(1), i as u64)
+}
+
 fn moment(at: Millis) -> Moment {
     Moment::at(Duration::from_millis(at))
 }
@@ -164,7 +169,7 @@ impl<'a> World<'a> {
     fn ask_of(&self, i: usize) -> Ask {
         let plan = &self.schedule.plans[i];
         Ask {
-            ticket: Ticket(i as u64),
+            ticket: ticket_of(i),
             product: PRODUCTS[plan.product],
             customer: None,
             priority: if i.is_multiple_of(3) { Priority::Batch } else { Priority::Interactive },
@@ -175,7 +180,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, now: Millis, i: usize, event: Event) -> Result<(), String> {
         let schedule = self.schedule;
         let plan = &schedule.plans[i];
-        let ticket = Ticket(i as u64);
+        let ticket = ticket_of(i);
         match event {
             Event::Ask if self.due[i] != now => {}
             Event::Ask => match self.phases[i] {
@@ -304,7 +309,7 @@ impl<'a> World<'a> {
             at(sends + plan.transit + plan.answers, Event::Answer);
         }
         if self.rule == Rule::SendStamped {
-            self.ledger.arrived(Ticket(i as u64), moment(now));
+            self.ledger.arrived(ticket_of(i), moment(now));
         }
     }
 }

@@ -33,6 +33,7 @@ impl Verifier {
             customer: None,
             priority: Priority::Batch,
             patience: WAIT_MAX,
+            tag: None,
         };
         let mut permit =
             self.quota.admit(ask).await.map_err(|_| "the egress limit leaves no room".to_owned())?;
@@ -43,9 +44,11 @@ impl Verifier {
                 return Err("Finch could not be reached; nothing was verified".to_owned());
             }
         };
-        let told = introspect(connected, &line.access_token, |_| permit.arrived())
-            .await
-            .map_err(|e| e.to_string())?;
+        let told = introspect(connected, &line.access_token, |answer| {
+            permit.arrived(answer.is_some_and(|a| a.status == 429));
+        })
+        .await
+        .map_err(|e| e.to_string())?;
         let missing = |what: &str| format!("Finch does not say its {what}");
         let id = |text: Option<String>| text.filter(|t| !t.is_empty());
         Ok(Introspected {
