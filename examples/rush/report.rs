@@ -76,6 +76,7 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
         modes.dedup();
         modes.join(", ")
     });
+    row(out, "the machine stood still for", &|f| seconds(Some(f.seen.stood_still)));
     let verdicts: Vec<&str> =
         verdicts.iter().map(|v| if v.is_empty() { "good" } else { "**DEFECT**" }).collect();
     let _ = writeln!(out, "| verdict | {} |", verdicts.join(" | "));

@@ -11,6 +11,9 @@ const USE_MIN: f64 = 0.96;
 /// In a shorter window the pad and the time of an answer alone take more than the rest.
 const JUDGED_WINDOW_MIN: Duration = Duration::from_secs(20);
 
+/// The part of a run for which the machine may stand still: use cannot be judged beyond it.
+const STILL_MAX: f64 = 0.01;
+
 /// One sentence each.
 pub(crate) fn defects(found: &Found) -> Vec<String> {
     let plan = &found.plan;
@@ -30,6 +33,10 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
     if plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN && used < USE_MIN {
         let (used, least, product) = (used * 100.0, USE_MIN * 100.0, PRODUCTS[0].0);
         defects.push(format!("{used:.1} % of the quota of {product} was used; {least:.0} % is the least"));
+    }
+    let still = found.seen.stood_still.as_secs_f64();
+    if still > plan.length.as_secs_f64() * STILL_MAX {
+        defects.push(format!("not perch's: the machine stood still for {still:.1} s; run it again, alone"));
     }
     for (gateway, modes) in found.seen.modes.iter().enumerate() {
         for (at, _) in modes.iter().filter(|(at, mode)| mode == GONE && !plan.is_gone(gateway, *at)) {

@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// A gateway that cannot be asked.
 pub(crate) const GONE: &str = "gone";
 /// How often is looked at most.
 const LOOK_MIN: Duration = Duration::from_millis(50);
+/// A delay beyond this is counted.
+const TICK: Duration = Duration::from_millis(100);
 /// An operator who is not answered for this long sees nothing.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
@@ -26,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) commands: BTreeMap<String, Used>,
     /// 429s of Finch that the gateways noticed, over all their lives.
     pub(crate) noticed_429: Vec<u64>,
+    /// How long this program, and so probably the whole machine, stood still in all.
+    pub(crate) stood_still: Duration,
 }
 
 /// Seen by several at once.
@@ -54,6 +58,7 @@ pub(crate) fn begin(tasks: &mut JoinSet<()>, site: &Arc<Site>, plan: &Plan, begi
     for (number, gateway) in site.gateways.iter().enumerate() {
         tasks.spawn(watch_gateway(Arc::clone(&watch), number, gateway.admin, begin, every));
     }
+    tasks.spawn(watch_machine(Arc::clone(&watch)));
     tasks.spawn(watch_redis(Arc::clone(&watch), Arc::clone(site), every));
     watch
 }
@@ -76,6 +81,18 @@ async fn watch_gateway(watch: Arc<Watch>, number: usize, admin: SocketAddr, begi
         });
         noticed_before = noticed;
         sleep(every).await;
+    }
+}
+
+/// Counts how late it is woken. What is less than a moment is the share of others in the machine.
+async fn watch_machine(watch: Arc<Watch>) {
+    loop {
+        let due = Instant::now() + TICK;
+        sleep_until(due).await;
+        let late = due.elapsed();
+        if late > TICK {
+            watch.with(|seen| seen.stood_still += late);
+        }
     }
 }
 
