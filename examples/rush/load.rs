@@ -24,7 +24,7 @@ pub(crate) struct Call {
     pub(crate) gateway: usize,
     /// When it was sent, since the start of the load.
     pub(crate) sent: Duration,
-    /// When it was answered.
+    /// When it was answered, or when it was sent.
     pub(crate) answered: Duration,
     /// How it ended.
     pub(crate) end: End,
@@ -33,6 +33,8 @@ pub(crate) struct Call {
 /// How a call ended.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
+    /// Not yet.
+    Open,
     /// Finch's answer came, after this wait for quota.
     Served(Duration),
     /// Another answer than 200: its status and its code.
@@ -44,6 +46,7 @@ pub(crate) enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            End::Open => f.write_str("waits"),
             End::Served(_) => f.write_str("served"),
             End::Refused(why) => f.write_str(why),
             End::Lost => f.write_str("no answer"),
@@ -51,18 +54,18 @@ impl fmt::Display for End {
     }
 }
 
-/// Everything that was answered so far.
+/// Everything that was called so far.
 #[derive(Default)]
 pub(crate) struct Calls(Mutex<Vec<Call>>);
 
 impl Calls {
     /// A copy.
     pub(crate) fn all(&self) -> Vec<Call> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(|calls| calls.clone())
     }
 
-    fn note(&self, call: Call) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<Call>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -79,7 +82,7 @@ struct Caller {
     patience: Option<Duration>,
 }
 
-/// Begins to call; what was called is noted as it is answered.
+/// Begins to call; every call is noted.
 pub(crate) fn begin(load: &mut JoinSet<()>, site: &Site, plan: &Plan, begin: Instant) -> Arc<Calls> {
     let calls = Arc::new(Calls::default());
     let caller = |gateway: usize, customer, product, priority, patience| {
@@ -114,25 +117,33 @@ impl Caller {
     async fn work(self, window: Duration) {
         loop {
             match self.call().await {
-                (End::Served(_), _) => {}
+                (End::Open | End::Served(_), _) => {}
                 (End::Refused(_), back) => sleep(back.unwrap_or(window).min(window / 6)).await,
                 (End::Lost, _) => sleep(window / 60).await,
             }
         }
     }
 
-    /// One call, noted. Beside its end, the `Retry-After` of a refusal.
+    /// One call, noted when it is sent and when it is answered. Beside its end, the `Retry-After` of a refusal.
     async fn call(&self) -> (End, Option<Duration>) {
         let sent = self.begin.elapsed();
-        let (end, back) = self.try_call().await;
-        self.calls.note(Call {
+        let call = Call {
             customer: self.customer,
             product: self.product,
             priority: self.priority,
             gateway: self.gateway,
             sent,
-            answered: self.begin.elapsed(),
-            end: end.clone(),
+            answered: sent,
+            end: End::Open,
+        };
+        let at = self.calls.with(|calls| {
+            calls.push(call);
+            calls.len() - 1
+        });
+        let (end, back) = self.try_call().await;
+        self.calls.with(|calls| {
+            calls[at].answered = self.begin.elapsed();
+            calls[at].end = end.clone();
         });
         (end, back)
     }

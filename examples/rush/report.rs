@@ -49,10 +49,12 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
         let waits: Vec<Duration> = people(f).iter().filter_map(|call| waited(call)).collect();
         format!("{} / {}", seconds(quantile(&waits, 0.50)), seconds(quantile(&waits, 0.99)))
     });
-    row(out, "of them refused / lost with a killed gateway", &|f| {
+    row(out, "of them refused / lost with a killed gateway / never answered", &|f| {
         let people = people(f);
         let count = |is: fn(&End) -> bool| people.iter().filter(|call| is(&call.end)).count();
-        format!("{} / {}", count(|end| matches!(end, End::Refused(_))), count(|end| matches!(end, End::Lost)))
+        let refused = count(|end| matches!(end, End::Refused(_)));
+        let lost = count(|end| matches!(end, End::Lost));
+        format!("{refused} / {lost} / {}", count(|end| matches!(end, End::Open)))
     });
     row(out, "Jain's index over the customers' batch calls served", &|f| {
         let shares: Vec<f64> = served_by_customer(f).into_iter().map(|(_, served)| served as f64).collect();
@@ -82,18 +84,21 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
     let _ = writeln!(out, "| verdict | {} |", verdicts.join(" | "));
 }
 
-/// The calls of people that began after the first window and have ended.
+/// The calls of people that began after the first window and had time enough to be answered.
 pub(crate) fn people(found: &Found) -> Vec<&Call> {
     let plan = &found.plan;
-    let counts = |call: &&Call| call.priority == Priority::Interactive && call.sent >= plan.window;
-    found.calls.iter().filter(counts).collect()
+    let in_time = plan.length.saturating_sub(plan.window * 3 / 5);
+    let is_over = |call: &&Call| !matches!(call.end, End::Open) || call.sent < in_time;
+    let is_later = |call: &&Call| call.sent >= plan.window;
+    let is_meant = |call: &&Call| call.priority == Priority::Interactive && is_later(call) && is_over(call);
+    found.calls.iter().filter(is_meant).collect()
 }
 
 /// How long a call that was served waited for quota.
 pub(crate) fn waited(call: &Call) -> Option<Duration> {
     match call.end {
         End::Served(waited) => Some(waited),
-        End::Refused(_) | End::Lost => None,
+        End::Open | End::Refused(_) | End::Lost => None,
     }
 }
 

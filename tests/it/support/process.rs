@@ -126,6 +126,11 @@ impl Process {
         Self { child, input, out, err }
     }
 
+    /// Starts a command whose input does not come.
+    pub fn of(command: Command) -> Self {
+        Self::spawn(command, None)
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -157,6 +162,18 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where a gateway that is starting listens: for apps, and for operators.
+pub async fn doors(process: &Process) -> (SocketAddr, SocketAddr) {
+    assert!(process.err.says("perch listens").await, "{}", process.err.text());
+    let log = process.err.text();
+    let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
+    let line: Value = serde_json::from_str(line).expect("the log is JSON");
+    let address = |name: &str| -> SocketAddr {
+        line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    (address("proxy"), address("admin"))
 }
 
 impl World {
@@ -205,14 +222,7 @@ impl World {
     /// Starts the gateway as a process; the world's apps and operators call it from now on.
     pub async fn serve(&mut self) -> Process {
         let process = Process::spawn(self.command(&["serve"]), None);
-        assert!(process.err.says("perch listens").await, "{}", process.err.text());
-        let log = process.err.text();
-        let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
-        let line: Value = serde_json::from_str(line).expect("the log is JSON");
-        let address = |name: &str| -> SocketAddr {
-            line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
-        };
-        (self.proxy, self.admin) = (address("proxy"), address("admin"));
+        (self.proxy, self.admin) = doors(&process).await;
         process
     }
 
