@@ -1,6 +1,6 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{Address, Config, KeySource, Store, Writes};
+use crate::config::{Address, Config, KeySource, LimitStore, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
@@ -110,6 +110,7 @@ impl Gateway {
         config: Config,
         access_lines: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        refuse_shared_quota(&config)?;
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let vault = open_vault(&config, true).await?;
@@ -198,6 +199,17 @@ impl Gateway {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
         }
         cut
+    }
+}
+
+/// A gateway of this version counts in its own memory only; a store that is named and not used would
+/// let every replica spend the whole quota.
+fn refuse_shared_quota(config: &Config) -> Result<(), StartError> {
+    match &config.limits.store {
+        LimitStore::Memory => Ok(()),
+        LimitStore::Redis(url) => Err(StartError::Unavailable(format!(
+            "limits.store is {url}, which this version can check but not use; write \"memory\" and run one perch"
+        ))),
     }
 }
 

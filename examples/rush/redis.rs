@@ -40,7 +40,7 @@ impl Redis {
     /// Starts it again, with nothing in it.
     pub(crate) async fn return_empty(&self) -> Outcome<()> {
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program()?);
         command.args(["--port", &self.door.port().to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"]).arg(&self.folder);
         let pid = self.brood.start(command.stdin(Stdio::null()).stdout(log).stderr(Stdio::inherit()))?;
@@ -85,6 +85,16 @@ impl Redis {
             _ => Err(format!("redis-server answers {line:?} to {command}").into()),
         }
     }
+}
+
+/// The server's program, whichever is installed.
+fn program() -> Outcome<&'static str> {
+    let is_there =
+        |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|done| done.status.success());
+    let found = ["redis-server", "valkey-server"].into_iter().find(is_there);
+    found.ok_or_else(|| {
+        "neither redis-server nor valkey-server is installed: run scripts/setup.sh smoke".into()
+    })
 }
 
 /// What a command has cost.

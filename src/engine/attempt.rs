@@ -5,7 +5,7 @@ use super::call::{Call, Caller, Client, Ended, Identity};
 use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::limit::Reason;
+use crate::limit::{Reason, Tag};
 use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
@@ -25,6 +25,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
+        tag: Option<Tag>,
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
@@ -34,7 +35,7 @@ impl Engine {
             customer: line.customer.clone(),
             priority: caller.priority,
             patience: caller.patience.saturating_sub(line.wait),
-            tag: None,
+            tag,
         };
         let admitted = tokio::select! {
             biased;
@@ -116,7 +117,7 @@ impl Engine {
     ) -> Result<Answer, SendError> {
         let began = Instant::now();
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             // The permit's time ran out while the connection was made.
             Ok(_) => {
                 permit.refund();

@@ -8,10 +8,13 @@
 //!
 //! `schema` says what the tables are, `keys` and `connections` speak SQL, `record` names
 //! what they speak about. No trait stands in front: there is one implementation.
+//!
+//! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
 
 pub mod connections;
 pub mod keys;
 pub mod record;
+pub mod redis;
 mod schema;
 pub mod sqlite;
 

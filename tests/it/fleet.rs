@@ -41,7 +41,7 @@ async fn finch_never_refuses_while_the_store_and_a_gateway_are_killed_and_come_b
     };
 
     sent_is_beyond(&fleet, 2 * LIMIT).await;
-    fleet.redis.kill();
+    fleet.redis.kill().await;
     fleet.mode_becomes("degraded").await;
     // What was granted before has arrived by the time that a lease is spent.
     let (before, _) = seen(&fleet).await;

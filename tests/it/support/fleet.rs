@@ -1,6 +1,6 @@
 //! Several gateways as processes before one Finch, each with a vault of its own, and quota in one Redis.
 
-use super::redis::Redis;
+use super::redis::RedisServer;
 use super::{App, Process, World, process};
 use nix::sys::signal::Signal::SIGKILL;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ pub struct Member {
 /// All of them.
 pub struct Fleet {
     pub world: World,
-    pub redis: Redis,
+    pub redis: RedisServer,
     pub members: Vec<Member>,
 }
 
 impl Fleet {
     /// Starts this many; each knows these connections, one JSON object a line.
     pub async fn start(world: World, count: usize, connections: &str) -> Self {
-        let redis = Redis::start(world.dir.path()).await;
+        let redis = RedisServer::start().await;
         std::fs::write(world.path("connections"), connections).expect("a writable folder");
         let mut fleet = Self { world, redis, members: Vec::new() };
         for number in 0..count {
@@ -41,7 +41,7 @@ impl Fleet {
 
     /// Starts one, or starts it again.
     pub async fn serve(&mut self, number: usize) {
-        let process = Process::of(self.command(number, self.members.len(), &["serve"]));
+        let process = Process::spawn(self.command(number, self.members.len(), &["serve"]), None);
         let doors = process::doors(&process).await;
         let member = &mut self.members[number];
         *member.doors.lock().expect("nobody panics in here") = doors;

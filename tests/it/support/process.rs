@@ -55,7 +55,7 @@ impl Stream {
 
     /// The same as text.
     pub fn text(&self) -> String {
-        String::from_utf8(self.bytes()).expect("perch writes text")
+        String::from_utf8(self.bytes()).expect("it writes text")
     }
 
     /// Waits until the text has this in it; `false` when the stream ended without.
@@ -108,10 +108,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `perch` with this on its standard input; with `None` nothing comes there, nor the end.
-    fn spawn(mut command: Command, input: Option<Vec<u8>>) -> Self {
+    /// Starts a program with this on its standard input; with `None` nothing comes there, nor the end.
+    pub fn spawn(mut command: Command, input: Option<Vec<u8>>) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("perch can be started");
+        let mut child = command.spawn().expect("it can be started");
         let mut stdin = child.stdin.take().expect("a pipe");
         let input = match input {
             Some(bytes) => {
@@ -124,11 +124,6 @@ impl Process {
         let out = Stream::of(child.stdout.take().expect("a pipe"));
         let err = Stream::of(child.stderr.take().expect("a pipe"));
         Self { child, input, out, err }
-    }
-
-    /// Starts a command whose input does not come.
-    pub fn of(command: Command) -> Self {
-        Self::spawn(command, None)
     }
 
     pub fn id(&self) -> u32 {
