@@ -289,10 +289,11 @@ impl Ledger {
     /// One heartbeat of a replica.
     pub fn beat(&mut self, beat: &Beat, now: Moment) -> Pulse {
         let now = self.advance(now);
-        if let Some(replay) = beat.replay.as_deref().filter(|_| self.members.knows(beat, &self.rules, now)) {
+        if let Some(replay) = beat.replay.as_deref().filter(|_| self.members.knows(beat, now)) {
             self.restore(replay, now);
         }
-        let told = self.members.beat(beat, &self.rules, now);
+        let ip_busy = u32::try_from(self.ip.busy(self.ip_span(), now)).unwrap_or(u32::MAX);
+        let told = self.members.beat(beat, ip_busy, &self.rules, now);
         self.learn_from_members(now);
         let wakes = match &told {
             Some(_) => self.claimable(beat, now),
@@ -432,9 +433,7 @@ impl Ledger {
         for class in Priority::ALL {
             for _ in 0..SWEEP_MAX {
                 match self.desks[product].line.head(class) {
-                    Some((_, _, head))
-                        if head.of != asking.of && self.members.is_dead(head.of, &self.rules, now) =>
-                    {
+                    Some((_, _, head)) if head.of != asking.of && self.members.is_dead(head.of, now) => {
                         self.leave(head, false)
                     }
                     _ => break,
@@ -658,7 +657,7 @@ impl Ledger {
     }
 
     fn learn_from_members(&mut self, now: Moment) {
-        if self.members.has_given_up_learning(now) {
+        if self.members.has_given_up_learning() {
             self.spend_ip_blindly(now);
         }
         self.learning_until = self.members.learning_until();
