@@ -171,9 +171,9 @@ pub enum ColdStart {
 pub struct Weights(BTreeMap<CustomerId, NonZeroU32>);
 
 impl Weights {
-    /// The customer's weight; 1 unless the operator gave another.
-    pub fn of(&self, customer: &CustomerId) -> NonZeroU32 {
-        self.0.get(customer).copied().unwrap_or(NonZeroU32::MIN)
+    /// Every customer that was given one.
+    pub fn all(&self) -> &BTreeMap<CustomerId, NonZeroU32> {
+        &self.0
     }
 }
 
