@@ -73,7 +73,7 @@ impl Arrivals {
         }
         // The windows that hold an arrival are those that begin during the window before it.
         let holding = |at: f64| (at.min(last) - (at - window).max(first)).max(0.0);
-        let held: f64 = self.granted.iter().map(|at| holding(at.as_secs_f64())).sum();
+        let held = self.granted.iter().fold(0.0, |held, at| held + holding(at.as_secs_f64()));
         held / (last - first) / f64::from(self.limit)
     }
 

@@ -2,7 +2,7 @@
 
 use super::count::Arrivals;
 use super::course::Found;
-use super::plan::PRODUCTS;
+use super::plan::{PRODUCTS, Store};
 use super::watch::GONE;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use std::time::Duration;
 const USE_MIN: f64 = 0.96;
 /// In a shorter window the pad and the time of an answer alone take more than the rest.
 const JUDGED_WINDOW_MIN: Duration = Duration::from_secs(20);
+/// The least use in a shorter window, and after the faults: something is served at all.
+const USE_SHORT_MIN: f64 = 0.5;
 
 /// The part of a run for which the machine may stand still: use cannot be judged beyond it.
 const STILL_MAX: f64 = 0.01;
@@ -29,10 +31,27 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
             ));
         }
     }
-    let used = found.arrivals.first().map_or(0.0, |first| first.used(plan.window, plan.length, plan.window));
-    if plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN && used < USE_MIN {
-        let (used, least, product) = (used * 100.0, USE_MIN * 100.0, PRODUCTS[0].0);
-        defects.push(format!("{used:.1} % of the quota of {product} was used; {least:.0} % is the least"));
+    let served_from = plan.events.last().map_or(plan.window, |(at, _)| *at);
+    let used = found.arrivals.first().map_or(0.0, |first| first.used(served_from, plan.length, plan.window));
+    let is_judged = plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN;
+    let least = if is_judged { USE_MIN } else { USE_SHORT_MIN };
+    if used < least {
+        let (used, least, product) = (used * 100.0, least * 100.0, PRODUCTS[0].0);
+        let from = served_from.as_secs();
+        defects.push(format!(
+            "{used:.1} % of the quota of {product} was used from {from} s on; {least:.0} % is the least"
+        ));
+    }
+    if plan.events.is_empty() && plan.store == Store::Redis {
+        for (gateway, modes) in found.seen.modes.iter().enumerate() {
+            let changes = modes.iter().filter(|(at, mode)| *at >= plan.window && mode != "redis");
+            defects.extend(changes.map(|(at, mode)| {
+                format!(
+                    "gateway {gateway} was {mode} at {:.1} s, and nothing had been done",
+                    at.as_secs_f64()
+                )
+            }));
+        }
     }
     let still = found.seen.stood_still.as_secs_f64();
     if still > plan.length.as_secs_f64() * STILL_MAX {
