@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Makes sure of the system's part of a build (`setup.sh build`) or of the tests (`setup.sh test`).
+# Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`) or of the
+# real-time run (`setup.sh smoke`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm) ;;
-*) echo "usage: scripts/setup.sh build|test" >&2; exit 2 ;;
+test) wanted=(cc cmake python node npm redis) ;;
+smoke) wanted=(cc cmake redis) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
@@ -27,6 +29,7 @@ have() {
         ;;
     node) is_at_least "$(node --version 2>/dev/null | tr -d v)" "$node_min" ;;
     npm) npm --version >/dev/null 2>&1 ;;
+    redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
     esac
 }
 
@@ -37,6 +40,7 @@ packages_of() {
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     npm) echo npm ;;
+    redis) echo redis-server ;;
     esac
 }
 
@@ -47,6 +51,7 @@ describe() {
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
+    redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
 
@@ -84,6 +89,7 @@ if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/de
     : >"$log"
     # A list that cannot be renewed may still be good enough; the installation decides.
     apt update || echo "setup: the package lists could not be renewed; see $log" >&2
+    # Packages of servers start them; the tests bring up their own, beside whatever runs already.
     apt install --yes --no-install-recommends "${packages[@]}" || {
         echo "setup: apt-get could not install ${packages[*]}; the end of $log:" >&2
         tail -n 5 "$log" >&2

@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 
 /// How often each file lets a secret out with `expose()`. A new row is a decision: it says where a
 /// secret goes. The failure message gives the row to write.
-const EXPOSURES: [(&str, usize); 9] = [
+const EXPOSURES: [(&str, usize); 10] = [
     ("src/cli/connections/import.rs", 2),
     ("src/doors/admin.rs", 1),
     ("src/engine/attempt.rs", 5),
     ("src/engine/exchange.rs", 1),
     ("src/sim/world.rs", 1),
+    ("src/store/redis/connect.rs", 4),
     ("src/upstream/introspect.rs", 2),
     ("src/vault/entry.rs", 1),
     ("src/vault/kek.rs", 1),
@@ -161,6 +162,7 @@ fn nothing_is_left_unfinished_and_nothing_unwraps() {
         ("src/x.rs", "#[cfg(test)]\nmod tests {\n    #[test]\n    fn f() { g().unwrap(); }\n}"),
         ("src/x.rs", "#[cfg(test)] #[allow(dead_code)] fn f(x: [u8; 4]) { g().unwrap() }"),
         ("src/vault/tests.rs", "fn f() { g().unwrap() }"),
+        ("src/config/tests/x.rs", "fn f() { g().unwrap() }"),
         ("tests/it/x.rs", "fn f() { g().unwrap() }"),
     ];
     assert_judges(rules::leftovers, &bad, &good);

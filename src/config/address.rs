@@ -157,7 +157,7 @@ pub(super) fn base_url(setting: &Setting) -> Check<BaseUrl> {
     Ok(url)
 }
 
-fn host_and_port(authority: &str) -> Check<(String, Option<u16>)> {
+pub(super) fn host_and_port(authority: &str) -> Check<(String, Option<u16>)> {
     let no_host = || Complaint::new("has no host that could be called");
     let (host, rest) = match authority.strip_prefix('[') {
         Some(inner) => {

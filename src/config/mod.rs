@@ -7,8 +7,10 @@
 mod address;
 mod document;
 mod environ;
+mod limits;
 mod problem;
 mod reader;
+mod redis_url;
 mod reference;
 mod rules;
 mod sections;
@@ -57,7 +59,8 @@ impl Loaded {
 pub struct Origin {
     /// The key, such as `limits.window`.
     pub key: String,
-    /// The value as written: `"60s"`, not 60 seconds; a secret's reference, not the secret.
+    /// The value as written: `"60s"`, not 60 seconds; a secret's reference, not the secret; a store's URL without
+    /// user and password.
     pub value: toml::Value,
     /// Whether it refers to a secret or an id that has been read.
     pub is_reference: bool,
@@ -123,12 +126,20 @@ fn read(path: &Path) -> Result<String, (Place, String)> {
 fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
     let mut origins = Vec::with_capacity(reader.keys.len());
     for key in std::mem::take(&mut reader.keys) {
-        let Some(setting) = reader.settings.remove(&key) else { continue };
-        let is_reference =
-            matches!(
-                key.as_str(),
-                "finch.client_id" | "finch.client_secret" | "finch.webhook_secret" | "admin.token"
-            ) && setting.text().is_ok_and(|text| text.starts_with("env:") || text.starts_with("file:"));
+        let Some(mut setting) = reader.settings.remove(&key) else { continue };
+        let may_refer = matches!(
+            key.as_str(),
+            "finch.client_id"
+                | "finch.client_secret"
+                | "finch.webhook_secret"
+                | "admin.token"
+                | "limits.store"
+                | "limits.password"
+        );
+        let is_reference = may_refer && setting.text().is_ok_and(reference::is_reference);
+        if key == "limits.store" && !is_reference {
+            limits::mask(&mut setting);
+        }
         origins.push(Origin { key, value: setting.value, is_reference, place: setting.place });
     }
     origins

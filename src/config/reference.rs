@@ -27,6 +27,11 @@ pub enum KeySource {
     Env(String),
 }
 
+/// Whether a text means to be a reference.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.starts_with("env:") || text.starts_with("file:")
+}
+
 /// Reads a reference. What it finds instead is never shown: it may be the secret.
 pub(super) fn reference(setting: &Setting) -> Check<Reference> {
     let text = setting.text()?;

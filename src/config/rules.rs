@@ -2,8 +2,10 @@
 //! else is wrong.
 
 use super::address::{Address, address, base_url};
+use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
+use super::sound::LimitStore;
 use super::value::{duration_or_zero, whole};
 
 /// Holds every rule against the settings.
@@ -91,16 +93,18 @@ fn finch_is_not_perch(r: &mut Reader<'_>) {
     }
 }
 
-/// Only "memory" and "sqlite:" are there in this version, and neither is shared.
+/// Several replicas need one store between them.
 fn no_shared_quota_in_memory(r: &mut Reader<'_>) {
-    if let Some(replicas) = r.again("limits.replicas", |s| whole(s, 2, u32::MAX)) {
+    let is_memory =
+        r.again("limits.store", written_store).is_some_and(|store| matches!(store, LimitStore::Memory));
+    if let Some(replicas) = r.again("limits.replicas", |s| whole(s, 2, u32::MAX)).filter(|_| is_memory) {
         let what =
             format!("is {replicas}, and quota is kept in each one's memory: every replica would spend");
         let complaint =
             Complaint::new(format!("{what} the whole of it and Finch would see {replicas} times"));
         r.complain(
             "limits.replicas",
-            complaint.hint("write 1; a shared store is not available in this version"),
+            complaint.hint("set limits.store to redis://… for all of them, or write 1"),
         );
     }
 }

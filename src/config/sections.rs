@@ -2,19 +2,15 @@
 //! its default and refused otherwise, so that nobody believes a protection or a store to be there that is not.
 
 use super::address::{address, base_url};
+use super::limits::limits;
 use super::problem::{Check, Complaint, shown};
-use super::reader::{Reader, limit_key};
-use super::reference::{key_source, reference, resolve};
+use super::reader::Reader;
+use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, whole, word};
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, Product, WebhookSecret};
-use std::num::NonZeroU32;
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, WebhookSecret};
 use std::path::PathBuf;
-use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// The largest limit and queue: the state of each call in them is held in memory.
-const CALLS_MAX: u32 = 100_000;
 
 /// The largest number of connections of one door.
 const CONNECTIONS_MAX: u32 = 100_000;
@@ -29,7 +25,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let listen = listen(r);
     let token = secret(r, "admin.token");
     let vault = vault(r);
-    let limits = limits(r);
+    let limits = limits(r, finch.as_ref().map(|finch| &finch.client_id));
     let apps = apps(r);
     let rollout = rollout(r);
     let merge = merge(r);
@@ -80,23 +76,20 @@ fn client_id(r: &mut Reader<'_>) -> Option<ApplicationId> {
     let env = r.env;
     r.get("finch.client_id", |s| {
         let text = s.text()?;
-        let text = if text.starts_with("env:") || text.starts_with("file:") {
-            resolve(&reference(s)?, env)?
-        } else {
-            Zeroizing::new(text.to_owned())
-        };
+        let text =
+            if is_reference(text) { resolve(&reference(s)?, env)? } else { Zeroizing::new(text.to_owned()) };
         ApplicationId::new(&*text)
             .map_err(|why| Complaint::new(why.to_string()).hint("write the id, file:… or env:…"))
     })
 }
 
 /// A secret that may be left empty, read from where it is.
-fn secret(r: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
+pub(super) fn secret(r: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
     let env = r.env;
     r.get_unless_empty(key, |s| resolve(&reference(s)?, env).map(|mut text| std::mem::take(&mut *text)))
 }
 
-fn ca_file(s: &Setting) -> Check<PathBuf> {
+pub(super) fn ca_file(s: &Setting) -> Check<PathBuf> {
     let path = PathBuf::from(s.text()?);
     let complaint = |what: &str| Complaint::new(format!("is {}, which {what}", path.display()));
     match std::fs::metadata(&path) {
@@ -167,80 +160,6 @@ fn store(s: &Setting) -> Check<Store> {
     })
 }
 
-fn limit_store(s: &Setting) -> Check<LimitStore> {
-    match s.text()? {
-        "memory" => Ok(LimitStore::Memory),
-        other => match scheme(other) {
-            Some(scheme) => Err(not_available(&format!("{scheme}://…"), "`memory`")),
-            None => word(s, &[("memory", LimitStore::Memory)]),
-        },
-    }
-}
-
-fn limits(r: &mut Reader<'_>) -> Option<Limits> {
-    let store = r.get("limits.store", limit_store);
-    let replicas = r.get("limits.replicas", |s| calls(s, u32::MAX));
-    let window = r.get("limits.window", duration);
-    let pad = r.get("limits.pad", duration_or_zero);
-    let arrival_bound = r.get("limits.arrival_bound", arrival_bound);
-    let on_outage =
-        r.get("limits.on_outage", |s| word(s, &[("share", OnOutage::Share), ("refuse", OnOutage::Refuse)]));
-    let products = products(r);
-    let ip_requests = r.get("limits.ip.requests", |s| calls(s, CALLS_MAX));
-    let ip_window = r.get("limits.ip.window", duration);
-    let interactive = r.get("limits.wait.interactive", duration_or_zero);
-    let batch = r.get("limits.wait.batch", duration_or_zero);
-    let per_customer = r.get("limits.queue.per_customer", |s| calls(s, CALLS_MAX));
-    let total = r.get("limits.queue.total", |s| calls(s, CALLS_MAX));
-    Some(Limits {
-        store: store?,
-        replicas: replicas?,
-        window: window?,
-        pad: pad?,
-        arrival_bound: arrival_bound?,
-        on_outage: on_outage?,
-        products: products?,
-        ip: IpLimit { requests: ip_requests?, window: ip_window? },
-        wait: Waits { interactive: interactive?, batch: batch? },
-        queue: Queue { per_customer: per_customer?, total: total? },
-    })
-}
-
-/// A number of calls; zero would be a gateway that lets nothing through.
-fn calls(s: &Setting, most: u32) -> Check<NonZeroU32> {
-    let n = whole(s, 1, most)?;
-    NonZeroU32::new(n).ok_or_else(|| Complaint::new("is 0; it must be 1 or more"))
-}
-
-pub(super) fn arrival_bound(s: &Setting) -> Check<Option<Duration>> {
-    match s.text() {
-        Ok("off") => Ok(None),
-        _ => duration(s).map(Some),
-    }
-}
-
-fn products(r: &mut Reader<'_>) -> Option<ProductLimits> {
-    let mut is_sound = r.get("limits.products.default", |s| calls(s, CALLS_MAX)).is_some();
-    let own: Vec<Product> =
-        Product::ALL.into_iter().filter(|product| r.settings.contains_key(&limit_key(*product))).collect();
-    let mut limits = Vec::with_capacity(own.len());
-    for product in own {
-        let key = limit_key(product);
-        // A product that only inherits a wrong default has nothing wrong of its own.
-        let inherits = r.place("limits.products.default") == r.place(&key);
-        let limit = if inherits {
-            r.again(&key, |s| calls(s, CALLS_MAX))
-        } else {
-            r.get(&key, |s| calls(s, CALLS_MAX))
-        };
-        match limit {
-            Some(limit) => limits.push((product, limit)),
-            None => is_sound = false,
-        }
-    }
-    is_sound.then(|| limits.into_iter().collect())
-}
-
 fn apps(r: &mut Reader<'_>) -> Option<Apps> {
     let auth = r.get("apps.auth", |s| match s.text()? {
         mode @ ("key" | "mtls") => Err(not_available(&format!("\"{mode}\""), "\"loopback\"")),
@@ -289,7 +208,7 @@ fn not_available(what: &str, instead: &str) -> Complaint {
 }
 
 /// The scheme of a URL.
-fn scheme(text: &str) -> Option<&str> {
+pub(super) fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     (!scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')).then_some(scheme)
 }

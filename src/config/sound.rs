@@ -2,8 +2,11 @@
 //! The defaults named here are those of `config/perch.toml`.
 
 pub use super::address::{Address, BaseUrl};
+pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::KeySource;
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, Product, WebhookSecret};
+use crate::types::{
+    AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, Product, WebhookSecret,
+};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -122,6 +125,17 @@ pub struct Limits {
     pub arrival_bound: Option<Duration>,
     /// What to do while a shared store is out; share.
     pub on_outage: OnOutage,
+    /// How much of each limit is leased for outages, in percent; 50. Between 10 and 90.
+    pub share: u32,
+    /// This replica's name: 1 to 100 letters, digits and signs. By default its machine's and a digest of its vault and
+    /// its door.
+    pub member: String,
+    /// Names the quota in a shared store: 1 to 64 letters, digits and signs. By default a digest of the application.
+    pub namespace: String,
+    /// Whether batch calls are spread over the window; yes.
+    pub pacing: bool,
+    /// Customers with another weight than 1; none.
+    pub weights: Weights,
     /// Calls of one window, for each product.
     pub products: ProductLimits,
     /// Calls of one window from this address.
@@ -133,10 +147,29 @@ pub struct Limits {
 }
 
 /// Where spent quota is remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum LimitStore {
     /// In this process.
     Memory,
+    /// In a store that every replica reaches.
+    Redis(RedisUrl),
+}
+
+/// Each customer's share next to others': twice the weight, twice the calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weights(BTreeMap<CustomerId, NonZeroU32>);
+
+impl Weights {
+    /// Every customer that was given one.
+    pub fn all(&self) -> &BTreeMap<CustomerId, NonZeroU32> {
+        &self.0
+    }
+}
+
+impl FromIterator<(CustomerId, NonZeroU32)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (CustomerId, NonZeroU32)>>(weights: I) -> Self {
+        Self(weights.into_iter().collect())
+    }
 }
 
 /// What to do while a shared quota store is out.

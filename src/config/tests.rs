@@ -1,6 +1,7 @@
 //! What an operator sees: which configurations load, and as what. How the others are refused is in `refusals`.
 
 mod refusals;
+mod shared;
 
 use super::*;
 use crate::types::Product;

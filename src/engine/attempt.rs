@@ -5,7 +5,7 @@ use super::call::{Call, Caller, Client, Ended, Identity};
 use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::limit::Reason;
+use crate::limit::{Reason, Tag};
 use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
@@ -25,6 +25,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
+        tag: Option<Tag>,
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
@@ -34,15 +35,32 @@ impl Engine {
             customer: line.customer.clone(),
             priority: caller.priority,
             patience: caller.patience.saturating_sub(line.wait),
-            tag: None,
+            tag,
         };
         let admitted = tokio::select! {
             biased;
-            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(refused(endpoint, &refusal))),
+            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
             () = client.gone() => Err(Ended::Abandoned),
         };
         line.wait += began.elapsed();
         admitted
+    }
+
+    fn refused(&self, endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
+        let product = endpoint.product;
+        match refusal {
+            QuotaRefusal::Draining => Refusal::Draining,
+            QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
+                Reason::Quota | Reason::Hold | Reason::Learning => {
+                    Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
+                }
+                Reason::NoLedger => {
+                    self.telemetry.metrics.no_ledger.inc();
+                    Refusal::NoLedger { wait: *retry_in }
+                }
+                Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
+            },
+        }
     }
 
     /// The request as Finch gets it.
@@ -116,7 +134,7 @@ impl Engine {
     ) -> Result<Answer, SendError> {
         let began = Instant::now();
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             // The permit's time ran out while the connection was made.
             Ok(_) => {
                 permit.refund();
@@ -161,19 +179,6 @@ pub(super) fn unanswered(error: SendError) -> Refusal {
         SendError::Broken { why, .. } => Refusal::Broken(why),
         SendError::TimedOut => Refusal::TimedOut,
         SendError::BadAnswer(why) => Refusal::BadAnswer(why),
-    }
-}
-
-fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
-    let product = endpoint.product;
-    match refusal {
-        QuotaRefusal::Draining => Refusal::Draining,
-        QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
-            Reason::Quota | Reason::Hold | Reason::Learning | Reason::NoLedger => {
-                Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
-            }
-            Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
-        },
     }
 }
 

@@ -249,7 +249,7 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Result<Introspection, IntrospectError> {
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             Ok(_) => {
                 permit.refund();
                 return Err(IntrospectError::Unanswered(SendError::Unreachable("connecting took too long")));

@@ -28,6 +28,17 @@ use call::Ended;
 use quota::Quota;
 use std::sync::Arc;
 
+/// The most attempts of one call that Finch refuses for a product's limit.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// What the last attempt found, for the case that no further one is admitted.
+enum Found {
+    /// No answer.
+    Nothing(SendError),
+    /// A 429 for the product's limit.
+    Limit(Box<(call::Identity, reply::Heard)>),
+}
+
 /// What the engine takes from the configuration.
 #[derive(Debug)]
 pub struct Settings {
@@ -97,14 +108,25 @@ impl Engine {
         // Who is refused anyway does not wait first. No token is held while a call waits.
         self.resolve(call, endpoint, &caller, line).await?;
         self.check_body(call, endpoint, &caller, line)?;
-        let mut failed: Option<SendError> = None;
+        let mut found: Option<Found> = None;
+        let mut tag = None;
         loop {
-            let permit = match (self.admit(endpoint, &caller, client, line).await, failed) {
-                (Ok(permit), _) => permit,
+            let permit = match (self.admit(endpoint, &caller, tag, client, line).await, found.take()) {
+                (Ok(permit), before) => {
+                    found = before;
+                    permit
+                }
                 // No quota for another attempt: the answer is what the last one found.
-                (Err(Ended::Refused(_)), Some(error)) => return Err(attempt::unanswered(error).into()),
+                (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
+                    return Err(attempt::unanswered(error).into());
+                }
+                (Err(Ended::Refused(_)), Some(Found::Limit(told))) => {
+                    let (identity, heard) = *told;
+                    return Ok(self.reply(endpoint, &caller, &identity, heard, line).await?);
+                }
                 (Err(ended), _) => return Err(ended),
             };
+            tag = permit.tag();
             // The connection as it is now: while the call waited it may have been disconnected, given to
             // somebody else, or repaired with another token.
             let ready = match self.resolve(call, endpoint, &caller, line).await {
@@ -121,14 +143,21 @@ impl Engine {
             let secrets = self.secrets(&attempt);
             match self.attempt(&attempt, &secrets, permit, line).await {
                 Ok(answer) => {
-                    return Ok(self.reply(endpoint, &caller, (&identity, secrets), answer, line).await?);
+                    let heard = self.hear(answer, secrets, line).await?;
+                    // perch keeps Finch's limits, so this is somebody else's doing: the app need not know
+                    // while its patience lasts.
+                    if self.is_product_limit(endpoint, &heard) && line.attempts < ATTEMPTS_MAX {
+                        found = Some(Found::Limit(Box::new((identity, heard))));
+                        continue;
+                    }
+                    return Ok(self.reply(endpoint, &caller, &identity, heard, line).await?);
                 }
                 // A kept connection that Finch had closed: the one failure that says nothing about
                 // Finch. A new attempt, a new admission, once.
                 Err(error @ SendError::Broken { stale: true, .. })
-                    if endpoint.effect == Effect::Reads && failed.is_none() =>
+                    if endpoint.effect == Effect::Reads && found.is_none() =>
                 {
-                    failed = Some(error);
+                    found = Some(Found::Nothing(error));
                 }
                 Err(error) => return Err(attempt::unanswered(error).into()),
             }

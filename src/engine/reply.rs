@@ -34,16 +34,23 @@ const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// How long everything, or connecting alone, stops after Finch has blocked the egress IP ("Finch rate-limit guide").
 const IP_PENALTY: Duration = Duration::from_secs(60 * 60);
 
+/// Finch's answer, its secrets taken out.
+pub(super) struct Heard {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// What of the body was too much to hold, and what must not be in it.
+    rest: Option<(Box<upstream::Rest>, Secrets)>,
+}
+
 impl Engine {
-    /// Reads Finch's answer to its end and makes the app's out of it.
-    pub(super) async fn reply(
+    /// Reads Finch's answer to its end, or as far as it is looked into.
+    pub(super) async fn hear(
         &self,
-        endpoint: &Endpoint,
-        caller: &Caller,
-        (identity, secrets): (&Identity, Secrets),
         answer: upstream::Answer,
+        secrets: Secrets,
         line: &mut AccessLine,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Heard, Refusal> {
         let status = answer.status;
         if (300..400).contains(&status) {
             return Err(Refusal::BadAnswer("it redirects, and perch sends a token nowhere else"));
@@ -62,15 +69,45 @@ impl Engine {
         if secrets.take_out_of_body(&mut body) {
             self.telemetry.redacted();
         }
+        let rest = rest.map(|rest| (rest, secrets));
+        Ok(Heard { status, headers: answer.headers, body, rest })
+    }
+
+    /// Whether Finch refused for the product's limit. If so the ledger learns it.
+    pub(super) fn is_product_limit(&self, endpoint: &Endpoint, heard: &Heard) -> bool {
+        if heard.status != 429 || heard.headers.contains_key(CONTENT_ENCODING) {
+            return false;
+        }
+        let error = FinchError::read(&heard.body);
+        if LimitedBy::of(&error) != LimitedBy::Product {
+            return false;
+        }
+        self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
+        warn_of_429(endpoint.product, LimitedBy::Product, error.finch_code.as_deref());
+        self.quota.limited(endpoint.product, limits::read_retry_after(&heard.headers));
+        true
+    }
+
+    /// Makes the app's answer out of Finch's.
+    pub(super) async fn reply(
+        &self,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        identity: &Identity,
+        heard: Heard,
+        line: &mut AccessLine,
+    ) -> Result<Answer, Refusal> {
+        let Heard { status, headers, body, rest } = heard;
+        let is_good = (200..300).contains(&status);
         if is_good && brings_token(endpoint.operation) {
             // Whatever the exchange brings stays here; an answer too large to be one is none.
-            return self.keep_token(endpoint, caller, status, &answer.headers, body, line).await;
+            return self.keep_token(endpoint, caller, status, &headers, body, line).await;
         }
-        let headers = headers::to_app(&answer.headers, !body.is_empty());
-        let rest = rest.map(|rest| (rest, secrets));
+        let retry_after = limits::read_retry_after(&headers);
+        let headers = headers::to_app(&headers, !body.is_empty());
         let mut out = match is_good {
             true => self.good(endpoint, status, headers, body, rest, line),
-            false => self.bad(endpoint, status, headers, body, line),
+            false => self.bad(endpoint, (status, headers, body), retry_after, line),
         };
         self.note_connection(endpoint, identity, line.class).await;
         self.sign(&mut out, line);
@@ -111,9 +148,8 @@ impl Engine {
     fn bad(
         &self,
         endpoint: &Endpoint,
-        status: u16,
-        mut headers: HeaderMap,
-        body: Vec<u8>,
+        (status, mut headers, body): (u16, HeaderMap, Vec<u8>),
+        retry_after: Option<Duration>,
         line: &mut AccessLine,
     ) -> Answer {
         // An encoded error was not asked for; it is not inflated, whatever it says.
@@ -121,7 +157,7 @@ impl Engine {
         let error = FinchError::read(&body);
         line.class = class::of_answer(endpoint, status, &error);
         line.finch_code = error.finch_code.clone().map(|c| c.chars().take(64).collect());
-        let verdict = self.verdict(endpoint, &error, line.class);
+        let verdict = self.verdict(endpoint, &error, line.class, retry_after);
         let resend = resend::of_outcome(Some(endpoint), verdict.class, status, verdict.wait);
         let relayed =
             Relayed { class: verdict.class, status, resend, wait: verdict.wait, scope: verdict.scope };
@@ -132,47 +168,40 @@ impl Engine {
     }
 
     /// What an error means for those who come after: a limit holds its whole scope.
-    fn verdict(&self, endpoint: &Endpoint, error: &FinchError, class: Class) -> Verdict {
+    fn verdict(
+        &self,
+        endpoint: &Endpoint,
+        error: &FinchError,
+        class: Class,
+        retry_after: Option<Duration>,
+    ) -> Verdict {
         if class != Class::RateLimited {
             return Verdict { class, wait: None, scope: None };
         }
         let by = LimitedBy::of(error);
         let (holds, wait): (&[Scope], _) = match by {
-            LimitedBy::Product => (&[Scope::Product(endpoint.product)], Some(self.freeze(endpoint.product))),
-            LimitedBy::Ip => (&[Scope::EgressIp], Some(IP_PENALTY)),
+            // The ledger was told when the answer was heard.
+            LimitedBy::Product => {
+                let rest = self.quota.standing(endpoint.product).map(|standing| standing.next_free_in);
+                (&[], Some(rest.unwrap_or(Duration::from_secs(5))))
+            }
+            LimitedBy::Ip => (&[Scope::EgressIp], Some(retry_after.unwrap_or_default().max(IP_PENALTY))),
             LimitedBy::Auth => {
                 (&[Scope::Product(Product::Connect), Scope::Product(Product::Auth)], Some(IP_PENALTY))
             }
             LimitedBy::Provider => (&[], Some(Duration::from_secs(60))),
             LimitedBy::RefreshQuota => (&[], None),
         };
-        if by != LimitedBy::RefreshQuota {
+        if !matches!(by, LimitedBy::RefreshQuota | LimitedBy::Product) {
             self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
+            warn_of_429(endpoint.product, by, error.finch_code.as_deref());
         }
         if let Some(wait) = wait {
             for scope in holds {
-                self.hold(*scope, endpoint.product, wait);
+                self.quota.hold(*scope, wait);
             }
         }
         Verdict { class, wait, scope: Some(by.as_str()) }
-    }
-
-    fn hold(&self, scope: Scope, product: Product, wait: Duration) {
-        tracing::warn!(
-            scope = scope.as_str(),
-            product = product.as_str(),
-            hold_seconds = wait.as_secs(),
-            "Finch refused a call for a limit that perch keeps; somebody else may use the same application or address"
-        );
-        self.quota.hold(scope, wait);
-    }
-
-    /// One and a half slots: long enough for the counter at Finch to let one go.
-    fn freeze(&self, product: Product) -> Duration {
-        match self.quota.standing(product) {
-            Some(standing) => (standing.window * 3) / (2 * standing.limit.max(1)),
-            None => Duration::from_secs(5),
-        }
     }
 
     /// What an answer tells about the connection itself.
@@ -208,6 +237,16 @@ impl Engine {
             put(headers, RATE_LIMIT, &limits::limit(product, &standing));
         }
     }
+}
+
+/// Said at every 429 that perch should have prevented.
+fn warn_of_429(product: Product, by: LimitedBy, finch_code: Option<&str>) {
+    tracing::warn!(
+        scope = by.as_str(),
+        product = product.as_str(),
+        finch_code = finch_code.unwrap_or("none").chars().take(64).collect::<String>(),
+        "Finch refused a call for a limit that perch keeps; somebody else may use the same application or address"
+    );
 }
 
 /// An answer of perch's own.

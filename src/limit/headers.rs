@@ -3,6 +3,9 @@
 
 use super::Standing;
 use crate::types::Product;
+use http::HeaderMap;
+use http::header::{DATE, RETRY_AFTER};
+use jiff::fmt::rfc2822;
 use std::time::Duration;
 
 /// The longest `Retry-After` that is sent. Beyond it the Python SDK ignores the header and comes
@@ -27,6 +30,18 @@ pub fn retry_after(wait: Duration) -> Option<u32> {
     (seconds <= RETRY_AFTER_MAX).then_some(seconds)
 }
 
+/// Reads Finch's `Retry-After`: seconds, or a date that is compared with Finch's own `Date` (RFC 9110
+/// section 10.2.3). `None` when it says neither.
+pub fn read_retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let said = text(RETRY_AFTER)?;
+    if let Ok(seconds) = said.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let [until, now] = [said, text(DATE)?].map(|date| rfc2822::parse(date).ok());
+    u64::try_from(until?.timestamp().as_second() - now?.timestamp().as_second()).ok().map(Duration::from_secs)
+}
+
 fn seconds_up(span: Duration) -> u64 {
     span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
@@ -48,6 +63,21 @@ mod tests {
         assert_eq!(limit(Product::Directory, &standing(7, 40_001)), r#""directory";r=7;t=41"#);
         assert_eq!(limit(Product::PayStatement, &standing(0, 41_000)), r#""pay-statement";r=0;t=41"#);
         assert_eq!(limit(Product::Directory, &standing(20, 0)), r#""directory";r=20;t=0"#);
+    }
+
+    #[test]
+    fn finchs_retry_after_is_read_by_finchs_own_clock() {
+        let read = |retry_after: &str, date: &str| {
+            let value = |text: &str| http::HeaderValue::try_from(text).expect("a header");
+            read_retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value(retry_after)), (DATE, value(date))]))
+        };
+        let date = "Mon, 23 Nov 2026 10:00:00 GMT";
+        assert_eq!(read("7", "nonsense"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Mon, 23 Nov 2026 10:01:30 GMT", date), Some(Duration::from_secs(90)));
+        for said in ["", "-1", "soon", "Mon, 23 Nov 2026 09:59:59 GMT", "4294967296"] {
+            assert_eq!(read(said, date), None, "{said}");
+        }
+        assert_eq!(read_retry_after(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -38,6 +38,10 @@ secrets! {
     WebhookSecret,
     /// What an operator shows at the admin door.
     AdminToken,
+    /// As whom perch signs in at the shared quota store.
+    StoreUser,
+    /// What it shows there.
+    StorePassword,
 }
 
 /// The key encryption key: wraps the keys that seal tokens. 32 bytes from outside the store.

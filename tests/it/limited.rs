@@ -98,7 +98,7 @@ async fn a_429_of_finchs_holds_its_product_and_no_other() {
     let world = World::with().scenario(SCENARIO).start().await;
     world.import().await;
     world.fault(json!({ "operation": "list_directory", "preset": "app_limit", "times": 1 })).await;
-    let answer = world.for_customer("a").get(DIRECTORY).await;
+    let answer = world.for_customer("a").with("perch-max-wait", "0").get(DIRECTORY).await;
     let perch = answer.json()["perch"].clone();
     assert_eq!((answer.status, answer.class()), (429, "rate_limited"), "{}", answer.text());
     assert_eq!(answer.json()["finch_code"], "finch_application_rl", "Finch's own members stay");
@@ -114,6 +114,22 @@ async fn a_429_of_finchs_holds_its_product_and_no_other() {
     assert_refused(&held, 429, "perch_rate_limited", "rate_limited");
     assert_eq!(world.report().await["products"]["directory"]["arrivals"], 1, "the hold is kept here");
     assert_eq!(world.for_customer("a").get(COMPANY).await.status, 200, "another product goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i14_a_429_is_not_shown_to_an_app_whose_patience_allows_another_attempt() {
+    let settings = "limits.window = \"2s\"\nlimits.products.directory = 20";
+    let world = World::with().scenario(SCENARIO).settings(settings).start().await;
+    world.import().await;
+    world.fault(json!({ "operation": "list_directory", "preset": "app_limit", "times": 2 })).await;
+    let answer = world.for_customer("a").get(DIRECTORY).await;
+    assert_eq!((answer.status, answer.class()), (200, "ok"), "{}", answer.text());
+    assert_eq!(answer.header("perch-attempts"), "3");
+    world.fault(json!({ "operation": "list_directory", "preset": "app_limit", "times": 9 })).await;
+    let answer = world.for_customer("a").with("perch-max-wait", "600").get(DIRECTORY).await;
+    assert_eq!((answer.status, answer.header("perch-attempts")), (429, "5"), "five are enough");
+    let metrics = world.metrics().await;
+    assert_eq!(metrics["perch_finch_429_total{finch_code=\"finch_application_rl\"}"], 7.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,9 +34,10 @@ pub(crate) fn leftovers(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Whether a place of `src/` is compiled for tests only. `tests.rs` is declared under `#[cfg(test)]`.
+/// Whether a place of `src/` is compiled for tests only. `tests.rs` is declared under `#[cfg(test)]`, and what lies in
+/// `tests/` beside it is declared there.
 fn is_test(file: &str, in_test: bool) -> bool {
-    in_test || file.ends_with("/tests.rs")
+    in_test || file.ends_with("/tests.rs") || (file.starts_with("src/") && file.contains("/tests/"))
 }
 
 /// How often the shipped code of a file lets a secret out.

@@ -38,7 +38,7 @@ impl Verifier {
         let mut permit =
             self.quota.admit(ask).await.map_err(|_| "the egress limit leaves no room".to_owned())?;
         let connected = match self.finch.connect().await {
-            Ok(connected) if permit.sent() => connected,
+            Ok(connected) if permit.is_good().await => connected,
             Ok(_) | Err(_) => {
                 permit.refund();
                 return Err("Finch could not be reached; nothing was verified".to_owned());

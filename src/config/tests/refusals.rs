@@ -52,11 +52,10 @@ admin = "0.0.0.0:4600"
             "5:11 `finch.timeout` is 370 without a unit; a duration is a whole number and one of ms, s, m, h, d; \
              write \"370s\"",
             "8:1 unknown key `limts.window`; did you mean `limits.window`?",
-            "11:9 `limits.store` is redis://…, which is not available in this version; `memory` is",
+            "11:9 `limits.store` holds a password; secrets never stand in the configuration; \
+             set limits.password to file:… or env:…, or limits.store to env:NAME, where NAME holds the whole URL",
             "12:10 `limits.window` is \"60 seconds\"; a duration is a whole number and one of ms, s, m, h, d; \
              write \"60s\"",
-            "13:12 `limits.replicas` is 3, and quota is kept in each one's memory: every replica would spend the \
-             whole of it and Finch would see 3 times; write 1; a shared store is not available in this version",
             "16:9 `listen.proxy` is 0.0.0.0:4600, which other machines can reach, and `apps.auth` = \"loopback\" \
              lets in whoever reaches it; listen on 127.0.0.1, [::1] or unix:/…, beside the app",
             "17:9 `listen.admin` is 0.0.0.0:4600, where `listen.proxy` listens already; \
@@ -164,8 +163,44 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         (
             "[limits]\nstore = \"memroy\"",
-            "2:9 `limits.store` is \"memroy\"; it can be \"memory\"; \
+            "2:9 `limits.store` is \"memroy\"; it can be \"memory\", redis://… or rediss://…; \
           did you mean \"memory\"?",
+        ),
+        (
+            "[limits]\nstore = \"memcache://:hunter2@h\"",
+            "2:9 `limits.store` is memcache://…, which is no store of limits; \
+          write \"memory\", redis://… or rediss://…",
+        ),
+        (
+            "[limits]\nstore = \"redis://h\"\npassword = \"hunter2\"",
+            "3:12 `limits.password` is neither file: nor env:; write file:… or env:…; \
+          secrets never stand in the configuration",
+        ),
+        (
+            "[limits]\nshare = \"95%\"",
+            "2:9 `limits.share` is \"95%\"; it must be between \"10%\" and \"90%\"",
+        ),
+        ("[limits]\nshare = 0.05", "2:9 `limits.share` is 0.05; it must be between \"10%\" and \"90%\""),
+        (
+            "[limits]\nshare = 50",
+            "2:9 `limits.share` is 50, a number of what is not said; it must be between \"10%\" and \"90%\"; \
+          write \"50%\"",
+        ),
+        (
+            "[limits]\nmember = \"pod {1}\"",
+            "2:10 `limits.member` is \"pod {1}\"; it can have letters, digits and - _ . : / @",
+        ),
+        (
+            "[limits]\nnamespace = \"{a}\"",
+            "2:13 `limits.namespace` is \"{a}\"; it can have letters, digits and - _ .",
+        ),
+        (
+            "[limits.weights]\nacme = 101",
+            "1:1 `limits.weights` of \"acme\" is 101; it must be between 1 and 100",
+        ),
+        (
+            "[limits]\nweights = { \" a\" = 1 }",
+            "2:11 `limits.weights` of \" a\" names a customer whose id has control characters or blanks at its ends",
         ),
         (
             "[apps]\nauth = \"mtls\"",
@@ -201,6 +236,11 @@ fn what_cannot_hold_is_refused_where_it_stands() {
           version; {} is",
         ),
         // Between keys.
+        (
+            "[limits]\nreplicas = 3",
+            "2:12 `limits.replicas` is 3, and quota is kept in each one's memory: every replica would spend the \
+          whole of it and Finch would see 3 times; set limits.store to redis://… for all of them, or write 1",
+        ),
         (
             "[listen]\nproxy = \"127.0.0.1:4601\"",
             "2:9 `listen.proxy` is 127.0.0.1:4601, where `listen.admin` listens \
@@ -328,9 +368,8 @@ fn a_variable_that_means_nothing_is_a_problem_at_its_name() {
         ("PERCH_WIBBLE__WOBBLE", "1", "no key of perch has this name"),
         (
             "PERCH_LIMITS__STORE",
-            "redis://:hunter2@x",
-            "`limits.store` is redis://…, which is not available in this version; \
-          `memory` is",
+            "redis://:hunter2@x:0",
+            "`limits.store` has a port that is not between 1 and 65535",
         ),
         (
             "PERCH_FINCH__CLIENT_SECRET",

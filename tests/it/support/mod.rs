@@ -6,9 +6,11 @@
 
 pub mod canary;
 pub mod client;
+pub mod fleet;
 pub mod metrics;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod socket;
 pub mod store;
 pub mod tls;

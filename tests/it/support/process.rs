@@ -55,7 +55,7 @@ impl Stream {
 
     /// The same as text.
     pub fn text(&self) -> String {
-        String::from_utf8(self.bytes()).expect("perch writes text")
+        String::from_utf8(self.bytes()).expect("it writes text")
     }
 
     /// Waits until the text has this in it; `false` when the stream ended without.
@@ -108,10 +108,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `perch` with this on its standard input; with `None` nothing comes there, nor the end.
-    fn spawn(mut command: Command, input: Option<Vec<u8>>) -> Self {
+    /// Starts a program with this on its standard input; with `None` nothing comes there, nor the end.
+    pub fn spawn(mut command: Command, input: Option<Vec<u8>>) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("perch can be started");
+        let mut child = command.spawn().expect("it can be started");
         let mut stdin = child.stdin.take().expect("a pipe");
         let input = match input {
             Some(bytes) => {
@@ -157,6 +157,18 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where a gateway that is starting listens: for apps, and for operators.
+pub async fn doors(process: &Process) -> (SocketAddr, SocketAddr) {
+    assert!(process.err.says("perch listens").await, "{}", process.err.text());
+    let log = process.err.text();
+    let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
+    let line: Value = serde_json::from_str(line).expect("the log is JSON");
+    let address = |name: &str| -> SocketAddr {
+        line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    (address("proxy"), address("admin"))
 }
 
 impl World {
@@ -205,14 +217,7 @@ impl World {
     /// Starts the gateway as a process; the world's apps and operators call it from now on.
     pub async fn serve(&mut self) -> Process {
         let process = Process::spawn(self.command(&["serve"]), None);
-        assert!(process.err.says("perch listens").await, "{}", process.err.text());
-        let log = process.err.text();
-        let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
-        let line: Value = serde_json::from_str(line).expect("the log is JSON");
-        let address = |name: &str| -> SocketAddr {
-            line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
-        };
-        (self.proxy, self.admin) = (address("proxy"), address("admin"));
+        (self.proxy, self.admin) = doors(&process).await;
         process
     }
 

@@ -54,6 +54,20 @@ pub struct Identity {
     key: Vec<u8>,
 }
 
+impl Identity {
+    /// What shows it to clients, offering these protocols.
+    pub fn acceptor(self, protocols: &[&str]) -> TlsAcceptor {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(self.chain, PrivateKeyDer::Pkcs8(self.key.into()))
+            .expect("key and certificate fit");
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
 /// A request as the server's HTTP stack understood it.
 #[derive(Debug, Clone)]
 pub struct Arrived {
@@ -89,14 +103,7 @@ impl TlsFinch {
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
         });
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has them")
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, PrivateKeyDer::Pkcs8(identity.key.into()))
-            .expect("key and certificate fit");
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = identity.acceptor(protocols);
         let server = Arc::clone(&finch);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
