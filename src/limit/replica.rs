@@ -132,6 +132,11 @@ impl Replica {
         }
     }
 
+    /// Which run it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// How it stands.
     pub fn mode(&self, now: Moment) -> Mode {
         let until = self.shares_from();
