@@ -17,6 +17,7 @@ mod limited;
 mod path;
 mod process;
 mod redis;
+mod restart;
 mod sdk;
 mod sim;
 mod startup;
