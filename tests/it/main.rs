@@ -19,6 +19,7 @@ mod path;
 mod process;
 mod redis;
 mod redis_members;
+mod restart;
 mod sdk;
 mod sim;
 mod startup;
