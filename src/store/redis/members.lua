@@ -437,8 +437,11 @@ function ops.beat(member, run, number, acked, stance, uptime, their_peers, away_
   hear(m, beat)
   look()
   local granted = lease_of(m, ip_busy)
-  m.own = or_more(m.own, granted)
-  look()
+  local own = or_more(m.own, granted)
+  if not is_none(minus(own, m.own)) then
+    m.own = own
+    look()
+  end
   learn_from_members()
   return 1, table.concat(granted, ' '), peers(), table.concat(M.cut, ' '), max(0, M.cut_until - now),
     m.has_replayed and 0 or 1, M.learning and max(0, learning_until() - now) or 0, claimable(run), standings()
