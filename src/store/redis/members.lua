@@ -376,7 +376,9 @@ local function restore(replay)
   for ticket, product, class, age in string.gmatch(replay, '(%x+):(%d+):(%d):(-?%d+)') do
     product, class, age = tonumber(product), tonumber(class), tonumber(age)
     local stamp = age < 0 and now + rule.flight or now - age
-    put_in(ticket, product, class, max(stamp, stamp_of(ticket, product) or stamp))
+    local known = stamp_of(ticket, product)
+    take_out(ticket, product)
+    put_in(ticket, product, class, max(stamp, known or stamp), true)
     products[product] = true
   end
   for product in pairs(products) do cool(product) end
