@@ -22,6 +22,7 @@ mod sim;
 mod startup;
 mod support;
 mod tls;
+mod twin;
 mod upstream;
 mod vault;
 mod wire;

@@ -380,6 +380,7 @@ end
 -- ticket product
 function ops.extend(ticket, product)
   product = tonumber(product)
+  if not stamp_of(ticket, product) then return 0 end
   cool(product)
   local is_whole = call('ZSCORE', IP, ticket) and (limit_of(product) == 0 or call('ZSCORE', key(product, 'e'), ticket))
   if not is_whole then return 0 end
