@@ -28,6 +28,9 @@ pub struct Metrics {
     connections: IntGaugeVec,
     limiter_mode: IntGaugeVec,
     vault_errors: IntCounterVec,
+    /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
+    /// store is out.
+    pub no_ledger: IntCounter,
     /// Tokens found in an answer of Finch's and taken out.
     pub redactions: IntCounter,
     /// Calls that carried a real token through, while that is allowed.
@@ -47,6 +50,8 @@ pub struct QuotaGauges {
     pub waiting: Vec<(Product, Priority, u64)>,
     /// Per scope: how many holds are in force.
     pub holds: Vec<(&'static str, u64)>,
+    /// Every way to count quota, and whether it is the one in force.
+    pub modes: Vec<(&'static str, bool)>,
 }
 
 /// What the registry refused: a programming error that start-up reports.
@@ -107,6 +112,11 @@ impl Metrics {
                 "Failures of the vault by kind",
                 &["kind"],
             )?,
+            no_ledger: counter(
+                r,
+                "perch_no_ledger_total",
+                "Calls refused because spent quota could not be counted",
+            )?,
             redactions: counter(
                 r,
                 "perch_redactions_total",
@@ -123,9 +133,6 @@ impl Metrics {
         // What must stay 0 must be there to be looked at.
         for code in FINCH_429_CODES {
             metrics.finch_429.with_label_values(&[code]).inc_by(0);
-        }
-        for (mode, on) in [("memory", 1), ("redis", 0), ("degraded", 0)] {
-            metrics.limiter_mode.with_label_values(&[mode]).set(on);
         }
         for kind in VaultFault::ALL {
             metrics.vault_errors.with_label_values(&[kind.as_str()]).inc_by(0);
@@ -180,6 +187,9 @@ impl Metrics {
         }
         for (product, priority, depth) in &quota.waiting {
             self.queue_depth.with_label_values(&[product.as_str(), priority.as_str()]).set(whole(*depth));
+        }
+        for (mode, is_on) in &quota.modes {
+            self.limiter_mode.with_label_values(&[mode]).set(i64::from(*is_on));
         }
         for (scope, count) in &quota.holds {
             self.holds.with_label_values(&[scope]).set(whole(*count));
@@ -268,7 +278,6 @@ mod tests {
         let text =
             String::from_utf8(Metrics::new().expect("a registry").render().expect("text")).expect("text");
         assert!(text.contains("perch_finch_429_total{finch_code=\"finch_application_rl\"} 0"), "{text}");
-        assert!(text.contains("perch_limiter_mode{mode=\"memory\"} 1"), "{text}");
         assert!(text.contains("perch_build_info{version="), "{text}");
     }
 

@@ -9,6 +9,7 @@ mod deadlines;
 mod endpoints;
 mod evidence;
 mod exchange;
+mod fleet;
 mod forward;
 mod identity;
 mod import;

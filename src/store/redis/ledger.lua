@@ -1,8 +1,8 @@
--- The shared ledger: limit/ledger.rs and limit/members.rs, step for step, in one atomic script. A
--- differential test holds the two together, so a rule is changed in both or in none. Times and spans
--- are whole microseconds of this server's clock; every key has the prefix KEYS[1], whose hash tag
--- keeps them all in one slot. Keys carry no time to live: no eviction policy for volatile keys may
--- take what was spent.
+-- The shared ledger: limit/ledger.rs, and in members.lua, which follows this file, limit/members.rs,
+-- step for step, in one atomic script. A differential test holds the two together, so a rule is
+-- changed in both or in none. Times and spans are whole microseconds of this server's clock; every
+-- key has the prefix KEYS[1], whose hash tag keeps them all in one slot. Keys carry no time to live:
+-- no eviction policy for volatile keys may take what was spent.
 --
 -- KEYS[1]  prefix         ARGV  1 operation  2 run of this server  3 latest time expected here, or 0
 --                               4 rules (see `rule` below)  5.. arguments of the operation
@@ -37,11 +37,11 @@ local SPAN, IP_SPAN = rule.window + rule.pad, rule.ip_window + rule.pad
 local function limit_of(product) return RULES[15 + product] end
 
 local G, IP, TICKETS, FLOWS, DEADLINES = P .. ':g', P .. ':ip', P .. ':t', P .. ':f', P .. ':d'
-local MEMBERS, OWN, DEMAND = P .. ':m', P .. ':o', P .. ':n'
+local MEMBERS, ALIVE = P .. ':m', P .. ':a'
 local function key(product, name) return P .. ':' .. product .. ':' .. name end
 
 local function wipe()
-  local keys = { G, IP, TICKETS, FLOWS, DEADLINES, MEMBERS, OWN, DEMAND }
+  local keys = { G, IP, TICKETS, FLOWS, DEADLINES, MEMBERS, ALIVE }
   for product = 0, rule.products - 1 do
     for _, name in ipairs({ 'e', 'b', 'q0', 'q1', 'w', 'v0', 'v1', 's' }) do keys[#keys + 1] = key(product, name) end
   end
@@ -61,10 +61,11 @@ end
 
 local g = {}
 do
-  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn' }
+  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn', 'away', 'next', 'census' }
   local values = call('HMGET', G, unpack(names))
   for i, name in ipairs(names) do g[name] = values[i] or nil end
-  for _, name in ipairs({ 'turn', 'phantom', 'ip_hold', 'probe_until', 'learn' }) do g[name] = tonumber(g[name] or 0) end
+  for _, name in ipairs({ 'turn', 'phantom', 'ip_hold', 'probe_until', 'learn', 'next' }) do g[name] = tonumber(g[name] or 0) end
+  g.away = g.away or ''
 end
 local changed = { 'now', now }
 local function set(name, value)
@@ -143,11 +144,18 @@ local function stamp_of(ticket, product)
   return tonumber(call('ZSCORE', key(product, 'e'), ticket) or call('ZSCORE', IP, ticket) or nil)
 end
 
---@members
-local function away() return { ip = 0 } end
-local function is_dead() return false end
-local function enter() end
---@end
+-- Whether nobody who is alive has this run; see members.lua.
+local is_dead
+
+-- What is withdrawn of each limit.
+local function away()
+  local pools = { ip = 0 }
+  for place, n in string.gmatch(g.away, '(%d+)=(%d+)') do
+    place = tonumber(place)
+    pools[place == rule.products and 'ip' or place] = tonumber(n)
+  end
+  return pools
+end
 
 -- limit/line.rs: a ticket is `product|class|tag|turn|step|due|deadline|flow`.
 local function waiting(ticket)
@@ -300,15 +308,22 @@ local function grant(ticket, product, class, flow, tag, step)
 end
 
 -- What a caller may tell its client: limit, used, time until it may be used, time until the next permit.
-local function standing(product)
-  local limit, bucket, span, hold = limit_of(product), key(product, 'e'), span_of(product), desk(product).hold
-  withdrawn = withdrawn or away()
-  if limit > 0 then
-    limit = max(0, max(0, limit - deficit(product)) - (withdrawn[product] or 0))
-  end
-  local used = min(limit, call('ZCOUNT', bucket, '(' .. string.format('%.0f', now - span), '+inf'))
-  local first = tonumber(call('ZRANGEBYSCORE', bucket, '(' .. string.format('%.0f', now - span), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+local function standing_of(limit, bucket, span, hold)
+  local busy_from = '(' .. string.format('%.0f', now - span)
+  local used = min(limit, call('ZCOUNT', bucket, busy_from, '+inf'))
+  local first = tonumber(call('ZRANGEBYSCORE', bucket, busy_from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
   return limit, used, max(0, max(hold, g.learn) - now), first and min(first, now) + span - now or 0
+end
+local function standing(product)
+  local limit = limit_of(product)
+  if limit == 0 then return 0, 0, 0, 0 end
+  withdrawn = withdrawn or away()
+  limit = max(0, max(0, limit - deficit(product)) - (withdrawn[product] or 0))
+  return standing_of(limit, key(product, 'e'), span_of(product), desk(product).hold)
+end
+local function ip_standing()
+  withdrawn = withdrawn or away()
+  return standing_of(max(0, rule.ip_requests - withdrawn.ip), IP, IP_SPAN, g.ip_hold)
 end
 
 local ops = {}
@@ -448,11 +463,3 @@ function ops.hold(product, span)
 end
 
 function ops.skew() return 'ok' end
-
---@beat
-
-enter()
-local answer = { ops[OP](unpack(ARGV, 5)) }
-call('HSET', G, unpack(changed))
-table.insert(answer, 1, now)
-return answer
