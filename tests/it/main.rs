@@ -18,6 +18,7 @@ mod limited;
 mod path;
 mod process;
 mod redis;
+mod redis_members;
 mod sdk;
 mod sim;
 mod startup;
