@@ -25,6 +25,7 @@ mod sim;
 mod startup;
 mod support;
 mod tls;
+mod twin;
 mod upstream;
 mod vault;
 mod wire;

@@ -438,6 +438,7 @@ end
 -- ticket product
 function ops.extend(ticket, product)
   product = tonumber(product)
+  if not stamp_of(ticket, product) then return 0 end
   cool(product)
   if not is_unused(ticket) or not is_whole(ticket, product) then return 0 end
   restamp(ticket, product, now + rule.flight)
