@@ -2,12 +2,11 @@
 //! server restarts and forgets, calls are asked for in between, and every answer has to be the same. The script's clock
 //! is the test's.
 
-#[path = "twin/chance.rs"]
-mod chance;
 #[path = "redis_members/play.rs"]
 mod play;
 
 use crate::support::redis::RedisServer;
+use crate::twin::chance;
 use perch::store::redis::codec::{self, SCRIPT};
 use perch::store::redis::{LinkError, Reply};
 use play::{Met, Play, Step};

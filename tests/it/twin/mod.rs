@@ -1,7 +1,7 @@
 //! The shared ledger's script against the ledger in memory: the same operations at the same times, and every answer
 //! has to be the same. The script's clock is replaced by the test's, so a whole day of traffic takes seconds.
 
-mod chance;
+pub(crate) mod chance;
 mod play;
 
 use crate::support::redis::RedisServer;
