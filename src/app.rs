@@ -1,14 +1,17 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{Address, Config, KeySource, LimitStore, Store, Writes};
+use crate::config::{Address, Config, KeySource, LimitStore, Limits, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
-use crate::engine::quota::Quota;
+use crate::engine::quota::{Member, Quota};
 use crate::engine::{Drain, Engine, Settings};
+use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
-use crate::limit::{IpRule, PerProduct, Rules};
+use crate::limit::{self, IpRule, PerProduct, Rules};
 use crate::store::journal::{Journal, Verdict};
+use crate::store::redis::codec::SCRIPT;
+use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
@@ -79,6 +82,12 @@ impl From<RootsError> for StartError {
     }
 }
 
+impl From<TrustError> for StartError {
+    fn from(error: TrustError) -> Self {
+        StartError::Unavailable(error.to_string())
+    }
+}
+
 impl From<MetricsError> for StartError {
     fn from(error: MetricsError) -> Self {
         StartError::Unavailable(error.to_string())
@@ -111,22 +120,30 @@ impl Gateway {
         config: Config,
         access_lines: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
-        refuse_shared_quota(&config)?;
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let vault = open_vault(&config, true).await?;
         let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?);
         let finch = Finch::new(finch_settings(&config))?;
+        let (shutdown, stopping) = watch::channel(false);
+        let rules = rules(&config);
+        let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
+        let quota = match store {
+            LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
+            LimitStore::Redis(url) => {
+                let redis = Redis::new(url, &namespace, SCRIPT)?;
+                let member =
+                    Member { name: member, incarnation: incarnation()?, on_outage: outage(on_outage) };
+                Quota::shared(redis, rules, member, stopping.clone())
+            }
+        };
         let engine = Arc::new(Engine {
-            quota: open_quota(&config).await?,
+            quota,
             settings: Settings {
                 client_id: config.finch.client_id,
                 client_secret: config.finch.client_secret,
                 environment: config.finch.environment,
-                wait: WaitRules {
-                    interactive: config.limits.wait.interactive,
-                    batch: config.limits.wait.batch,
-                },
+                wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
                 inspect_bytes_max: config.listen.inspect_bytes_max,
@@ -147,7 +164,6 @@ impl Gateway {
             listen.connections_max,
             patience,
         );
-        let (shutdown, stopping) = watch::channel(false);
         let addresses = (proxy.address().clone(), admin.address().clone());
         let doors = vec![
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
@@ -204,22 +220,26 @@ impl Gateway {
     }
 }
 
-/// A gateway of this version counts in its own memory only; a store that is named and not used would
-/// let every replica spend the whole quota.
-fn refuse_shared_quota(config: &Config) -> Result<(), StartError> {
-    match &config.limits.store {
-        LimitStore::Memory => Ok(()),
-        LimitStore::Redis(url) => Err(StartError::Unavailable(format!(
-            "limits.store is {url}, which this version can check but not use; write \"memory\" and run one perch"
-        ))),
+/// A number that is larger at every start, and no other replica's: milliseconds, then chance.
+fn incarnation() -> Result<Incarnation, StartError> {
+    let mut chance = [0; 2];
+    getrandom::fill(&mut chance)
+        .map_err(|error| StartError::Unavailable(format!("the system gives no random numbers: {error}")))?;
+    let millis = u64::try_from(unix_now().0).unwrap_or_default();
+    Ok(Incarnation(millis << 16 | u64::from(u16::from_le_bytes(chance))))
+}
+
+fn outage(on_outage: OnOutage) -> limit::OnOutage {
+    match on_outage {
+        OnOutage::Share => limit::OnOutage::Share,
+        OnOutage::Refuse => limit::OnOutage::Refuse,
     }
 }
 
 /// A quota in this process that knows what earlier runs sent. Open the vault first: it makes sure that no
 /// other gateway has the store.
-async fn open_quota(config: &Config) -> Result<Arc<Quota>, StartError> {
-    let Store::Sqlite(path) = config.vault.store.clone();
-    let rules = rules(config);
+async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, StartError> {
+    let Store::Sqlite(path) = store.clone();
     let keep = Quota::remembers_for(&rules);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&path, keep)).await;
     let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
@@ -275,6 +295,9 @@ pub fn rules(config: &Config) -> Rules {
         arrival_bound: limits.arrival_bound,
         answer_max: config.finch.timeout + config.finch.connect_timeout + ANSWER_MARGIN,
         ip: IpRule { requests: limits.ip.requests, window: limits.ip.window },
+        pacing: limits.pacing,
+        share_percent: limits.share,
+        weights: limits.weights.all().clone(),
         queue_max: usize::try_from(limits.queue.total.get()).unwrap_or(usize::MAX),
         queue_per_customer_max: usize::try_from(limits.queue.per_customer.get()).unwrap_or(usize::MAX),
         ..rules

@@ -32,8 +32,6 @@ pub(super) fn limits(r: &mut Reader<'_>, application: Option<&ApplicationId>) ->
     let on_outage =
         r.get("limits.on_outage", |s| word(s, &[("share", OnOutage::Share), ("refuse", OnOutage::Refuse)]));
     let share = r.get("limits.share", share);
-    let cold_starts = [("assume_full", ColdStart::AssumeFull), ("optimistic", ColdStart::Optimistic)];
-    let cold_start = r.get("limits.cold_start", |s| word(s, &cold_starts));
     let member = member(r);
     let namespace = r.get_unless_empty("limits.namespace", |s| {
         name(s, NAMESPACE_BYTES_MAX, &['-', '_', '.']).map(str::to_owned)
@@ -55,7 +53,6 @@ pub(super) fn limits(r: &mut Reader<'_>, application: Option<&ApplicationId>) ->
         arrival_bound: arrival_bound?,
         on_outage: on_outage?,
         share: share?,
-        cold_start: cold_start?,
         member: member?,
         namespace: match namespace? {
             Some(name) => name,

@@ -127,8 +127,6 @@ pub struct Limits {
     pub on_outage: OnOutage,
     /// How much of each limit is leased for outages, in percent; 50. Between 10 and 90.
     pub share: u32,
-    /// What a shared store that knows nothing of the last window is taken to have seen; the whole quota.
-    pub cold_start: ColdStart,
     /// This replica's name: 1 to 100 letters, digits and signs. By default its machine's and a digest of its vault and
     /// its door.
     pub member: String,
@@ -157,23 +155,14 @@ pub enum LimitStore {
     Redis(RedisUrl),
 }
 
-/// What a shared store that knows nothing of the last window is taken to have seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColdStart {
-    /// As many calls as may be: nothing is sent until that is disproved or a window has passed.
-    AssumeFull,
-    /// None.
-    Optimistic,
-}
-
 /// Each customer's share next to others': twice the weight, twice the calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights(BTreeMap<CustomerId, NonZeroU32>);
 
 impl Weights {
-    /// The customer's weight; 1 unless the operator gave another.
-    pub fn of(&self, customer: &CustomerId) -> NonZeroU32 {
-        self.0.get(customer).copied().unwrap_or(NonZeroU32::MIN)
+    /// Every customer that was given one.
+    pub fn all(&self) -> &BTreeMap<CustomerId, NonZeroU32> {
+        &self.0
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::guard::Pace;
 use crate::engine::Engine;
+use crate::engine::quota::Mode;
 use crate::telemetry::metrics::QuotaGauges;
 use crate::types::{AdminToken, ProviderId};
 use crate::vault::Status;
@@ -43,7 +44,7 @@ impl AdminDoor {
         match path {
             "/livez" => text(200, "ok"),
             "/readyz" => match self.engine.is_ready().await {
-                true => text(200, "ok"),
+                true => text(200, &format!("ok\nlimiter: {}", self.engine.quota.mode().as_str())),
                 false if self.engine.drain.is_closing() => text(503, "stopping"),
                 false => text(503, "the vault does not answer"),
             },
@@ -77,13 +78,14 @@ impl AdminDoor {
         }
         metrics.set_quota(&QuotaGauges {
             products: quota.products.iter().map(|(p, s)| (*p, s.used.into(), s.limit.into())).collect(),
-            ip: Some((quota.ip.used.into(), quota.ip.limit.into())),
+            ip: quota.ip.map(|ip| (ip.used.into(), ip.limit.into())),
             waiting: quota
                 .waiting
                 .iter()
                 .map(|(product, priority, n)| (*product, *priority, *n as u64))
                 .collect(),
             holds: holds.into_iter().collect(),
+            modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {

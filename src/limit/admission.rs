@@ -44,6 +44,11 @@ impl Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tag(pub u64);
 
+impl Tag {
+    /// No place is known. Nobody shows it.
+    pub const UNKNOWN: Tag = Tag(u64::MAX);
+}
+
 /// What somebody wants to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {

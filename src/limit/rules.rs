@@ -2,7 +2,8 @@
 
 use super::PerProduct;
 use super::beat::Pools;
-use crate::types::Product;
+use crate::types::{CustomerId, Product};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct Rules {
     pub share_percent: u32,
     /// For how long a lease may be spent.
     pub lease_life: Duration,
+    /// Customers that count as more than one.
+    pub weights: BTreeMap<CustomerId, NonZeroU32>,
 }
 
 impl Rules {
@@ -80,7 +83,13 @@ impl Rules {
             call_timeout: Duration::from_millis(100),
             share_percent: 50,
             lease_life: Duration::from_secs(10 * 60),
+            weights: BTreeMap::new(),
         }
+    }
+
+    /// The customer's share next to others'.
+    pub fn weight(&self, customer: Option<&CustomerId>) -> NonZeroU32 {
+        customer.and_then(|customer| self.weights.get(customer)).copied().unwrap_or(NonZeroU32::MIN)
     }
 
     /// How long a permit stays busy after its request has arrived.

@@ -50,6 +50,8 @@ pub struct QuotaGauges {
     pub waiting: Vec<(Product, Priority, u64)>,
     /// Per scope: how many holds are in force.
     pub holds: Vec<(&'static str, u64)>,
+    /// Every way to count quota, and whether it is the one in force.
+    pub modes: Vec<(&'static str, bool)>,
 }
 
 /// What the registry refused: a programming error that start-up reports.
@@ -132,9 +134,6 @@ impl Metrics {
         for code in FINCH_429_CODES {
             metrics.finch_429.with_label_values(&[code]).inc_by(0);
         }
-        for (mode, on) in [("memory", 1), ("redis", 0), ("degraded", 0)] {
-            metrics.limiter_mode.with_label_values(&[mode]).set(on);
-        }
         for kind in VaultFault::ALL {
             metrics.vault_errors.with_label_values(&[kind.as_str()]).inc_by(0);
         }
@@ -188,6 +187,9 @@ impl Metrics {
         }
         for (product, priority, depth) in &quota.waiting {
             self.queue_depth.with_label_values(&[product.as_str(), priority.as_str()]).set(whole(*depth));
+        }
+        for (mode, is_on) in &quota.modes {
+            self.limiter_mode.with_label_values(&[mode]).set(i64::from(*is_on));
         }
         for (scope, count) in &quota.holds {
             self.holds.with_label_values(&[scope]).set(whole(*count));
@@ -276,7 +278,6 @@ mod tests {
         let text =
             String::from_utf8(Metrics::new().expect("a registry").render().expect("text")).expect("text");
         assert!(text.contains("perch_finch_429_total{finch_code=\"finch_application_rl\"} 0"), "{text}");
-        assert!(text.contains("perch_limiter_mode{mode=\"memory\"} 1"), "{text}");
         assert!(text.contains("perch_build_info{version="), "{text}");
     }
 

@@ -187,10 +187,6 @@ fn what_cannot_hold_is_refused_where_it_stands() {
           write \"50%\"",
         ),
         (
-            "[limits]\ncold_start = \"warm\"",
-            "2:14 `limits.cold_start` is \"warm\"; it can be \"assume_full\" or \"optimistic\"",
-        ),
-        (
             "[limits]\nmember = \"pod {1}\"",
             "2:10 `limits.member` is \"pod {1}\"; it can have letters, digits and - _ . : / @",
         ),

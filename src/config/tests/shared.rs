@@ -95,14 +95,12 @@ fn a_replica_keeps_its_name_and_shares_it_with_no_other() {
 fn how_quota_is_shared_can_be_said() {
     let limits_of = |text| limits(text, &[]);
     let defaults = limits_of("");
-    assert_eq!((defaults.share, defaults.cold_start, defaults.pacing), (50, ColdStart::AssumeFull, true));
+    assert_eq!((defaults.share, defaults.pacing), (50, true));
     for (text, percent) in [("share = \"10%\"", 10), ("share = \"90%\"", 90), ("share = 0.7", 70)] {
         assert_eq!(limits_of(text).share, percent);
     }
-    let told = limits_of(
-        "cold_start = \"optimistic\"\npacing = false\nweights = { acme = 5, \"Müller & Söhne\" = 100 }",
-    );
-    assert_eq!((told.cold_start, told.pacing), (ColdStart::Optimistic, false));
+    let told = limits_of("pacing = false\nweights = { acme = 5, \"Müller & Söhne\" = 100 }");
+    assert!(!told.pacing);
     let weight = |customer| told.weights.of(&CustomerId::new(customer).expect("an id")).get();
     assert_eq!((weight("acme"), weight("Müller & Söhne"), weight("globex")), (5, 100, 1));
 }

@@ -5,18 +5,20 @@
 //! next in line or something was given back. Nobody polls.
 
 mod own;
+mod shared;
 mod waiters;
 
 use crate::limit::beat::Incarnation;
-use crate::limit::{Admission, Ask, Reason, Rules, Scope, Standing, Tag, Ticket};
+use crate::limit::{Admission, Ask, OnOutage, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
 use crate::store::journal::{History, Journal};
+use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
 use own::Own;
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use waiters::{Place, Waiters};
 
@@ -25,9 +27,8 @@ use waiters::{Place, Waiters};
 pub struct Quota {
     clock: Clock,
     rules: Rules,
-    weights: BTreeMap<CustomerId, NonZeroU32>,
     book: Book,
-    waiters: Waiters,
+    waiters: Arc<Waiters>,
     incarnation: Incarnation,
     next_ticket: AtomicU64,
     asks: AtomicU64,
@@ -52,6 +53,19 @@ const REMEMBERED: Moment = Moment::at(Duration::from_secs(30 * 24 * 60 * 60));
 enum Book {
     /// In this process.
     Own(Own),
+    /// In a store, for all replicas together.
+    Shared(Arc<Shared>),
+}
+
+/// Which replica this is, among those that share a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, the same after its restart.
+    pub name: String,
+    /// Larger at every start.
+    pub incarnation: Incarnation,
+    /// What to do while the store is out.
+    pub on_outage: OnOutage,
 }
 
 /// Who wants to send what, and how long it may take to begin.
@@ -118,7 +132,7 @@ pub struct Snapshot {
     /// The products that have a limit.
     pub products: Vec<(Product, Standing)>,
     /// The egress IP.
-    pub ip: Standing,
+    pub ip: Option<Standing>,
     /// How many calls wait here, for every product and priority.
     pub waiting: Vec<(Product, Priority, usize)>,
     /// The holds that last, and for how long.
@@ -135,6 +149,17 @@ impl Quota {
         Arc::new(Self::with(rules.clone(), Book::Own(Own::new(rules)), Incarnation::default()))
     }
 
+    /// A quota in a store that all replicas share.
+    pub fn shared(redis: Redis, rules: Rules, member: Member, stop: watch::Receiver<bool>) -> Arc<Self> {
+        let clock = Clock(Instant::now(), Moment::ZERO);
+        let Member { name, incarnation, on_outage } = member;
+        let replica = Replica::new(rules.clone(), name, incarnation, on_outage, clock.now());
+        let waiters = Arc::<Waiters>::default();
+        let shared = Shared::start(redis, rules.clone(), clock, replica, waiters.clone(), stop);
+        let own = Self { clock, waiters, ..Self::with(rules, Book::Shared(shared), incarnation) };
+        Arc::new(own)
+    }
+
     /// A quota in this process that goes on where earlier runs ended, and tells the next one.
     pub fn remembering(rules: Rules, journal: Journal, history: &History) -> Arc<Self> {
         let book = Book::Own(Own::remembering(rules.clone(), journal, history, REMEMBERED));
@@ -149,10 +174,12 @@ impl Quota {
         rules.window.max(rules.ip.window) + rules.pad + rules.flight() + CAUTION_MAX
     }
 
-    /// Waits until all that the next run has to know is written.
+    /// Waits until all that the next run has to know is written, and tells the others of a shared store
+    /// that this replica needs nothing any more.
     pub async fn settle(&self) {
         match &self.book {
             Book::Own(own) => own.settle().await,
+            Book::Shared(shared) => shared.leave().await,
         }
     }
 
@@ -160,9 +187,8 @@ impl Quota {
         Self {
             clock: Clock(Instant::now(), Moment::ZERO),
             rules,
-            weights: BTreeMap::new(),
             book,
-            waiters: Waiters::default(),
+            waiters: Arc::default(),
             incarnation,
             next_ticket: AtomicU64::new(1),
             asks: AtomicU64::new(0),
@@ -187,12 +213,7 @@ impl Quota {
         let mut ask = Ask {
             ticket,
             product: facts.product,
-            weight: facts
-                .customer
-                .as_ref()
-                .and_then(|c| self.weights.get(c))
-                .copied()
-                .unwrap_or(NonZeroU32::MIN),
+            weight: self.rules.weight(facts.customer.as_ref()),
             customer: facts.customer,
             priority: facts.priority,
             patience: facts.patience,
@@ -211,22 +232,16 @@ impl Quota {
                 Admission::Granted { tag } => {
                     place.is_served();
                     self.ring_heads([ask.product]);
-                    return Ok(Permit {
-                        quota: self.clone(),
-                        ticket,
-                        product: ask.product,
-                        priority: ask.priority,
-                        tag,
-                        asked,
-                        waited,
-                    });
+                    let (product, priority) = (ask.product, ask.priority);
+                    let tag = Some(tag).filter(|tag| *tag != Tag::UNKNOWN);
+                    return Ok(Permit { quota: self.clone(), ticket, product, priority, tag, asked, waited });
                 }
                 Admission::Refused { after, scope, reason } => {
                     place.is_refused();
                     return Err(Refusal::Limited { retry_in: after, scope, reason, waited });
                 }
                 Admission::Wait { after, tag } => {
-                    ask.tag = Some(tag);
+                    ask.tag = Some(tag).filter(|tag| *tag != Tag::UNKNOWN);
                     place.waits();
                     tokio::select! {
                         () = place.rung() => {}
@@ -256,8 +271,8 @@ impl Quota {
         self.book.standing(product, self.now())
     }
 
-    /// How the egress IP's limit stands.
-    pub fn ip_standing(&self) -> Standing {
+    /// How the egress IP's limit stands; `None` while a store has not said so.
+    pub fn ip_standing(&self) -> Option<Standing> {
         self.book.ip_standing(self.now())
     }
 
@@ -270,6 +285,7 @@ impl Quota {
     pub fn mode(&self) -> Mode {
         match &self.book {
             Book::Own(_) => Mode::Memory,
+            Book::Shared(shared) => shared.mode(),
         }
     }
 
@@ -310,54 +326,63 @@ impl Book {
     async fn ask(&self, ask: &Ask, now: Moment) -> Admission {
         match self {
             Book::Own(own) => own.ask(ask, now).await,
+            Book::Shared(shared) => shared.ask(ask, now).await,
         }
     }
 
     async fn extend(&self, ticket: Ticket, product: Product, priority: Priority, now: Moment) -> bool {
         match self {
             Book::Own(own) => own.extend(ticket, product, priority, now).await,
+            Book::Shared(shared) => shared.extend(ticket, product, priority, now).await,
         }
     }
 
-    fn arrived(&self, ticket: Ticket, is_429: bool, now: Moment) {
+    fn arrived(&self, ticket: Ticket, product: Product, is_429: bool, now: Moment) {
         match self {
             Book::Own(own) => own.arrived(ticket, is_429, now),
+            Book::Shared(shared) => shared.arrived(ticket, product, is_429, now),
         }
     }
 
-    fn give_up(&self, ticket: Ticket, _product: Product, now: Moment) {
+    fn give_up(&self, ticket: Ticket, product: Product, now: Moment) {
         match self {
             Book::Own(own) => own.give_up(ticket, now),
+            Book::Shared(shared) => shared.give_up(ticket, product, now),
         }
     }
 
     fn hold(&self, scope: Scope, span: Duration, now: Moment) {
         match self {
             Book::Own(own) => own.hold(scope, span, now),
+            Book::Shared(shared) => shared.hold(scope, span, now),
         }
     }
 
     fn limited(&self, product: Product, retry_after: Option<Duration>, now: Moment) {
         match self {
             Book::Own(own) => own.limited(product, retry_after, now),
+            Book::Shared(shared) => shared.limited(product, retry_after, now),
         }
     }
 
     fn standing(&self, product: Product, now: Moment) -> Option<Standing> {
         match self {
             Book::Own(own) => own.with(|ledger| ledger.standing(product, now)),
+            Book::Shared(shared) => shared.standing(product, now),
         }
     }
 
-    fn ip_standing(&self, now: Moment) -> Standing {
+    fn ip_standing(&self, now: Moment) -> Option<Standing> {
         match self {
-            Book::Own(own) => own.with(|ledger| ledger.ip_standing(now)),
+            Book::Own(own) => Some(own.with(|ledger| ledger.ip_standing(now))),
+            Book::Shared(shared) => shared.ip_standing(now),
         }
     }
 
     fn holds(&self, now: Moment) -> Vec<(Scope, Duration)> {
         match self {
             Book::Own(own) => own.with(|ledger| ledger.holds(now).collect()),
+            Book::Shared(shared) => shared.holds(now),
         }
     }
 
@@ -369,6 +394,8 @@ impl Book {
                     own.with(|l| products.into_iter().filter_map(|p| l.head(p)).collect());
                 heads.into_iter().for_each(&mut ring);
             }
+            // The store says at every heartbeat who is next.
+            Book::Shared(_) => {}
         }
     }
 }
@@ -382,7 +409,7 @@ pub struct Permit {
     ticket: Ticket,
     product: Product,
     priority: Priority,
-    tag: Tag,
+    tag: Option<Tag>,
     /// When it was asked for: it may be used for [`Rules::grace`] from then on.
     asked: Moment,
     waited: Duration,
@@ -394,8 +421,8 @@ impl Permit {
         self.waited
     }
 
-    /// The place it had in line: a further attempt of the same call shows it.
-    pub fn tag(&self) -> Tag {
+    /// The place it had in line, where that is known: a further attempt of the same call shows it.
+    pub fn tag(&self) -> Option<Tag> {
         self.tag
     }
 
@@ -418,7 +445,7 @@ impl Permit {
     /// The response headers are here, or an error came after the first byte was written. `is_429`:
     /// Finch refused it for a limit.
     pub fn arrived(self, is_429: bool) {
-        self.quota.book.arrived(self.ticket, is_429, self.quota.now());
+        self.quota.book.arrived(self.ticket, self.product, is_429, self.quota.now());
     }
 
     /// Not one byte was written: somebody else may have it.

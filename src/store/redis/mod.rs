@@ -5,10 +5,12 @@
 //! reconnects by itself: another connection may mean another server, or the same one with an empty memory, and whoever
 //! spends quota has to know. So every failure is told, and the caller makes a new link, which names its run anew.
 //!
-//! `connect` finds the server, `link` calls the script, `socket` opens connections, `reply` is what comes back, `info`
-//! what the server says of itself, `survey` and `advice` what `perch check --online` says of it.
+//! `connect` finds the server, `link` calls the script, `codec` puts the ledger into the script's words, `socket` opens
+//! connections, `reply` is what comes back, `info` what the server says of itself, `survey` and `advice` what
+//! `perch check --online` says of it.
 
 pub mod advice;
+pub mod codec;
 mod connect;
 pub mod info;
 mod link;

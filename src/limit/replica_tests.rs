@@ -1,0 +1,1 @@
+//! Each rule of `replica` by itself.
