@@ -144,6 +144,20 @@ async fn after_a_reboot_perch_sits_out_a_window() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_counted_in_a_shared_store_does_not_trust_its_own_journal() {
+    let mut world = World::before_the_first_start(3, "1s").await;
+    // Nobody listens there; whether anything was sent makes no difference.
+    world.set("limits.store = \"redis://127.0.0.1:1\"");
+    world.serve().await.end_by(SIGKILL).await;
+    let settings = std::fs::read_to_string(world.path("perch.toml")).expect("settings");
+    let settings = settings.replace("limits.store =", "#");
+    std::fs::write(world.path("perch.toml"), settings).expect("a writable folder");
+    let perch = world.serve().await;
+    assert!(perch.err.says("that the journal does not tell of").await, "{}", perch.err.text());
+    assert_eq!(world.for_customer("a").get(COMPANY).await.status, 200, "after a window");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_written_down_is_not_sent() {
     let mut world = World::before_the_first_start(3, "1m").await;
     let perch = world.serve().await;
