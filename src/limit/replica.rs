@@ -434,5 +434,8 @@ fn refuse(after: Duration, scope: Scope) -> Admission {
 }
 
 #[cfg(test)]
+#[path = "outage_tests.rs"]
+mod outage;
+#[cfg(test)]
 #[path = "replica_tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@ mod fleet;
 mod forward;
 mod identity;
 mod import;
-// mod ledger;
+mod ledger;
 mod limited;
 mod path;
 mod process;

@@ -20,6 +20,7 @@ local PAD_STEP, PAD_MAX, PAD_TRUST, PAD_CLEAN = 250000, 1000000, 100000, 6000000
 local SECOND_WITHIN, CLEAN = 600000000, 120000000
 -- A clock that goes back by more than this, or ahead by more than this, is not believed.
 local BACK_MAX, AHEAD_MAX = 5000000, 1000000
+local UNUSED_FOR = 3600000000
 
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
 
@@ -123,7 +124,8 @@ local function cool(product)
   call('ZREMRANGEBYSCORE', key(product, 'e'), '-inf', gone)
   call('ZREMRANGEBYSCORE', key(product, 'b'), '-inf', gone)
   call('ZREMRANGEBYSCORE', IP, '-inf', now - IP_SPAN)
-  call('ZREMRANGEBYSCORE', UNUSED, '-inf', now - max(IP_SPAN, SPAN + PAD_MAX))
+  -- Long after both have let go of it: what was never used was never asked about again.
+  call('ZREMRANGEBYSCORE', UNUSED, '-inf', now - max(IP_SPAN, SPAN) - UNUSED_FOR)
 end
 
 -- A ticket whose request has not arrived is among the unused.
