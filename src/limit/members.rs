@@ -410,5 +410,8 @@ fn ip_demand(lease: &Pools, demand: &Pools, rules: &Rules) -> u32 {
 }
 
 #[cfg(test)]
+#[path = "i12_tests.rs"]
+mod i12;
+#[cfg(test)]
 #[path = "members_tests.rs"]
 mod tests;

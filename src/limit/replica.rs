@@ -132,6 +132,11 @@ impl Replica {
         }
     }
 
+    /// Which run it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// How it stands.
     pub fn mode(&self, now: Moment) -> Mode {
         let until = self.shares_from();
@@ -428,6 +433,9 @@ fn refuse(after: Duration, scope: Scope) -> Admission {
     Admission::Refused { after, scope, reason: Reason::NoLedger }
 }
 
+#[cfg(test)]
+#[path = "outage_tests.rs"]
+mod outage;
 #[cfg(test)]
 #[path = "replica_tests.rs"]
 mod tests;

@@ -2,18 +2,21 @@
 //! server restarts and forgets, calls are asked for in between, and every answer has to be the same. The script's clock
 //! is the test's.
 
-#[path = "twin/chance.rs"]
-mod chance;
 #[path = "redis_members/play.rs"]
 mod play;
 
 use crate::support::redis::RedisServer;
-use perch::store::redis::codec::{self, SCRIPT};
+use crate::twin::chance;
+use perch::limit::beat::{Beat, Incarnation, Pools, Pulse, Stance};
+use perch::limit::{PerProduct, Rules, Scope};
+use perch::store::redis::codec::{self, Call, Heard, SCRIPT};
 use perch::store::redis::{LinkError, Reply};
 use play::{Met, Play, Step};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// How the script reads the server's clock, and how it reads the test's.
 const CLOCK: (&str, &str) = ("redis.call('TIME')", "{ string.match(KEYS[2], '^(%d+)%.(%d+)$') }");
@@ -33,7 +36,9 @@ impl Twin {
         assert_eq!(SCRIPT.matches(CLOCK.0).count(), 1, "the script asks for the time once");
         let server = RedisServer::start().await;
         let sha = server.text(&["SCRIPT", "LOAD", &SCRIPT.replace(CLOCK.0, CLOCK.1)]).await;
-        let connection = server.connection().await;
+        let mut connection = server.connection().await;
+        // Many operations are one call, and the machine may be busy.
+        connection.set_response_timeout(Duration::from_secs(60));
         Self { _server: server, connection, sha }
     }
 
@@ -72,7 +77,7 @@ impl Twin {
 async fn i7_the_script_knows_its_members_as_the_ledger_in_memory_does() {
     let mut twin = Twin::start().await;
     let mut met = Met::default();
-    for seed in 0..60 {
+    for seed in 0..24 {
         let mut play = Play::new(seed);
         for _ in 0..3 {
             let batch: Vec<Step> = (0..BATCH).map(|_| play.step()).collect();
@@ -81,4 +86,71 @@ async fn i7_the_script_knows_its_members_as_the_ledger_in_memory_does() {
         met.add(&play.met);
     }
     assert_eq!(met.missed(), [""; 0], "{met:?}");
+}
+
+/// A heartbeat like any other.
+fn heartbeat(number: u64) -> Beat {
+    Beat {
+        member: "pod-1".to_owned(),
+        incarnation: Incarnation(7),
+        number,
+        acked: number - 1,
+        stance: Stance::Joined,
+        lease: Pools::none(),
+        demand: Pools::none(),
+        uptime: Duration::from_secs(500),
+        peers: 1,
+        away: (Pools::none(), Duration::ZERO),
+        replay: Some(Vec::new()),
+    }
+}
+
+/// What the ledger under this key answers to a call of the server's real script.
+async fn call(link: &mut MultiplexedConnection, expected: u64, call: &Call) -> Reply {
+    let head = codec::head("run", expected, &codec::rules(&rules()));
+    let mut eval = Cmd::new();
+    eval.arg("EVAL").arg(SCRIPT).arg(1).arg("perch:{a}").arg(codec::args(&head, call));
+    Reply::try_from(link.send_packed_command(&eval).await.expect("the server answers")).expect("an answer")
+}
+
+fn rules() -> Rules {
+    Rules::with_limits(PerProduct::from_fn(|_| NonZeroU32::new(20)))
+}
+
+async fn pulse(link: &mut MultiplexedConnection, number: u64) -> Pulse {
+    let reply = call(link, 0, &codec::beat(&heartbeat(number))).await;
+    match codec::read_beat(&reply, &rules()) {
+        Ok(Heard::Told(told)) => told.what.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i11_a_server_that_drops_what_is_known_of_members_learns_anew() {
+    let server = RedisServer::start().await;
+    let mut link = server.connection().await;
+    for key in ["perch:{a}:m", "perch:{a}:g"] {
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        server.ask(&["FLUSHALL"]).await;
+        assert!(!pulse(&mut link, next()).await.learns_for.is_zero(), "a first run");
+        assert!(pulse(&mut link, next()).await.learns_for.is_zero(), "everybody has replayed");
+        assert_eq!(server.text(&["DEL", key]).await, "1");
+        assert!(!pulse(&mut link, next()).await.learns_for.is_zero(), "{key} is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_clock_is_ahead_does_nothing() {
+    let server = RedisServer::start().await;
+    let mut link = server.connection().await;
+    let asked = codec::hold(Scope::EgressIp, Duration::from_secs(1));
+    let reply = call(&mut link, 1_000_000, &asked).await;
+    assert!(matches!(codec::read_done(&reply), Ok(Heard::Skewed { now }) if now > 1_600_000_000_000_000));
+    assert_eq!(server.text(&["DBSIZE"]).await, "0");
+    let reply = call(&mut link, u64::from(u32::MAX) * 1_000_000, &asked).await;
+    assert!(matches!(codec::read_done(&reply), Ok(Heard::Told(_))), "{reply:?}");
 }

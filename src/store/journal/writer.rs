@@ -65,7 +65,7 @@ impl Writer {
                 self.owed.push(*hold);
             }
         }
-        let outcome = self.commit(batch).map_err(|error| JournalError(error.to_string()));
+        let outcome = self.commit(batch);
         match &outcome {
             Ok(()) => {
                 self.owed.clear();
@@ -73,15 +73,14 @@ impl Writer {
                     tracing::info!("the quota journal is written again");
                 }
             }
-            Err(error) if self.is_well => {
-                tracing::error!(
-                    error = %error,
-                    "{error}; calls are refused until it can be: see to the disk of vault.store"
-                );
-            }
+            Err(cause) if self.is_well => tracing::error!(
+                error = %cause,
+                "the quota journal cannot be written; calls are refused until it can be: see to the disk of vault.store"
+            ),
             Err(_) => {}
         }
         self.is_well = outcome.is_ok();
+        let outcome = outcome.map_err(|cause| JournalError(cause.to_string()));
         for word in batch.drain(..) {
             match word {
                 // Who has stopped waiting has given the permit back, and said so or will.

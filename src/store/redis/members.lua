@@ -376,7 +376,9 @@ local function restore(replay)
   for ticket, product, class, age in string.gmatch(replay, '(%x+):(%d+):(%d):(-?%d+)') do
     product, class, age = tonumber(product), tonumber(class), tonumber(age)
     local stamp = age < 0 and now + rule.flight or now - age
-    put_in(ticket, product, class, max(stamp, stamp_of(ticket, product) or stamp))
+    local known = stamp_of(ticket, product)
+    take_out(ticket, product)
+    put_in(ticket, product, class, max(stamp, known or stamp), true)
     products[product] = true
   end
   for product in pairs(products) do cool(product) end
@@ -437,8 +439,11 @@ function ops.beat(member, run, number, acked, stance, uptime, their_peers, away_
   hear(m, beat)
   look()
   local granted = lease_of(m, ip_busy)
-  m.own = or_more(m.own, granted)
-  look()
+  local own = or_more(m.own, granted)
+  if not is_none(minus(own, m.own)) then
+    m.own = own
+    look()
+  end
   learn_from_members()
   return 1, table.concat(granted, ' '), peers(), table.concat(M.cut, ' '), max(0, M.cut_until - now),
     m.has_replayed and 0 or 1, M.learning and max(0, learning_until() - now) or 0, claimable(run), standings()

@@ -19,6 +19,9 @@ const NAMES: [&str; 6] = ["pod-10", "pod-2", "Pod-2", "ä", "10", "z_é"];
 
 const MICROS: u64 = 1_000_000;
 
+/// A clock that goes further back than this was set, and nothing is believed any more.
+const BACK_MAX: u64 = 5 * MICROS;
+
 /// As far from 1970 as a server's clock is.
 const BEGIN: u64 = 1_790_000_000 * MICROS;
 
@@ -61,7 +64,14 @@ pub(super) struct Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<_> = self.call.iter().map(|word| String::from_utf8_lossy(word)).collect();
-        write!(f, "{:>12} {} {} -> {}", self.now - BEGIN, self.run, words.join(","), self.expected)
+        write!(
+            f,
+            "{:>12} {} {} -> {}",
+            self.now.cast_signed() - BEGIN.cast_signed(),
+            self.run,
+            words.join(","),
+            self.expected
+        )
     }
 }
 
@@ -140,6 +150,8 @@ pub(super) struct Play {
     ledger: Ledger,
     run: u64,
     now: u64,
+    /// The ledger's own time, which does not run backwards.
+    clock: u64,
     replicas: Vec<Replica>,
     /// How seldom they misbehave, in percent.
     faults: u64,
@@ -161,6 +173,7 @@ impl Play {
             met: Met::default(),
             run: 1,
             now: BEGIN,
+            clock: 0,
             replicas: NAMES[..count]
                 .iter()
                 .map(|name| Replica::new(name, number(&mut chance), BEGIN))
@@ -180,6 +193,7 @@ impl Play {
             600..620 => self.now += self.chance.from(0, 3 * MICROS),
             620..630 => self.now += self.chance.from(0, 20 * MICROS),
             n if n < 630 + faults => self.now += self.chance.from(0, 400 * MICROS),
+            n if n < 630 + 2 * faults => self.now -= self.chance.of(&[1, MICROS, BACK_MAX, BACK_MAX + 1]),
             _ => {}
         }
         if self.chance.from(0, 2999) < faults {
@@ -199,19 +213,25 @@ impl Play {
     }
 
     fn moment(&mut self) -> Moment {
+        if self.now + BACK_MAX < self.clock {
+            self.ledger = Ledger::new(self.rules.clone());
+            self.clock = self.now;
+        }
+        self.clock = self.clock.max(self.now);
         let now = Moment::at(Duration::from_micros(self.now));
         self.ledger.enter(&self.run.to_string(), now);
         now
     }
 
     fn step_of<T: fmt::Debug>(&self, call: Call, kind: Kind, what: T) -> Step {
-        let expected = said(&Ok(Heard::Told(Told { now: self.now, what })));
+        let expected = said(&Ok(Heard::Told(Told { now: self.clock, what })));
         Step { now: self.now, run: self.run.to_string(), call, kind, expected }
     }
 
     /// The server's clock was set.
     fn forget(&mut self) -> Step {
         self.ledger = Ledger::new(self.rules.clone());
+        self.clock = self.now;
         self.moment();
         self.step_of(codec::skew(), Kind::Done, ())
     }
@@ -282,7 +302,7 @@ impl Play {
         if !is_wrong || chance.in_hundred(50) {
             replica.number += 1;
         }
-        let age = self.now - replica.came;
+        let age = self.now.saturating_sub(replica.came);
         let mut beat = Beat {
             member: replica.name.to_owned(),
             incarnation: replica.incarnation,

@@ -1,9 +1,9 @@
 //! Numbers that look like chance and are the same on every machine (SplitMix64, Steele, Lea, Flood 2014).
 
-pub(super) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
     }
 
@@ -16,22 +16,22 @@ impl Chance {
     }
 
     /// From `least` to `most`, both included.
-    pub(super) fn from(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn from(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 
     /// True in this many of a hundred cases.
-    pub(super) fn in_hundred(&mut self, cases: u64) -> bool {
+    pub(crate) fn in_hundred(&mut self, cases: u64) -> bool {
         self.next() % 100 < cases
     }
 
     /// One of them.
-    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.next() % all.len() as u64).expect("a place in a slice")]
     }
 
     /// The place of one of so many.
-    pub(super) fn place(&mut self, count: usize) -> usize {
+    pub(crate) fn place(&mut self, count: usize) -> usize {
         usize::try_from(self.next() % count as u64).expect("a place")
     }
 }
