@@ -51,6 +51,10 @@ pub(crate) struct Options {
     /// How many gateways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) gateways: u32,
+    /// perch's limit for the egress IP; Finch's is a quarter more. The shipped 800 is reached here: after a start
+    /// that knows nothing most of it counts as spent, for five windows
+    #[arg(long, default_value_t = 3200, value_parser = clap::value_parser!(u32).range(1..=80_000))]
+    pub(crate) ip_requests: u32,
     /// Where quota is kept; `memory` is for one gateway without faults
     #[arg(long, value_enum, default_value = "redis")]
     pub(crate) store: Store,
@@ -105,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) gateways: usize,
     /// Where quota is kept.
     pub(crate) store: Store,
+    /// perch's limit for the egress IP, in five windows.
+    pub(crate) ip_requests: u32,
     /// What is done when, in order.
     pub(crate) events: Vec<(Duration, Event)>,
 }
@@ -119,7 +125,8 @@ impl Options {
                         and not there after a kill"
                 .into());
         }
-        let plan = |name, events, length| Plan { name, window, length, gateways, store: self.store, events };
+        let (store, ip_requests) = (self.store, self.ip_requests);
+        let plan = |name, events, length| Plan { name, window, length, gateways, store, ip_requests, events };
         let asked = self.seconds.map(Duration::from_secs);
         let steady = plan("steady", Vec::new(), asked.unwrap_or(window * 4));
         if steady.length < window * 2 {

@@ -1,6 +1,5 @@
 //! What of a run is a defect.
 
-use super::count::Arrivals;
 use super::course::Found;
 use super::plan::{PRODUCTS, Store};
 use super::watch::GONE;
@@ -23,10 +22,10 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
     for ((product, limit), arrivals) in PRODUCTS.iter().zip(&found.arrivals) {
         if arrivals.refused > 0 {
             defects.push(format!(
-                "Finch refused {} of {} requests for {product}, first {}; its fullest window held {} and may hold {limit}",
+                "Finch refused {} of {} requests for {product}, first at {:.1} s; its fullest window held {} and may hold {limit}",
                 arrivals.refused,
                 arrivals.count,
-                first(arrivals),
+                arrivals.refusals.first().map_or(0.0, Duration::as_secs_f64),
                 arrivals.worst_window,
             ));
         }
@@ -64,9 +63,4 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
         }
     }
     defects
-}
-
-fn first(arrivals: &Arrivals) -> String {
-    arrivals.refusals.first().map_or(Duration::ZERO, |at| *at).as_secs_f64().to_string()
-        + " s after the start"
 }
