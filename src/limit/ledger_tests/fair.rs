@@ -173,11 +173,6 @@ fn i10_interactive_calls_wait_behind_one_batch_grant_and_batch_gets_a_sixth() {
                 let interactive = longest_run(&grants, &groups, Priority::Interactive);
                 let batch = longest_run(&grants, &groups, Priority::Batch);
                 let what = format!("limit {limit}, pacing {pacing}, answers after {answer:?}");
-                if interactive > 5 {
-                    for g in grants.iter().take(60) {
-                        eprintln!("{:?} {} {:b}", g.at, g.group, g.backlogged);
-                    }
-                }
                 assert!(interactive <= 5, "{what}: {interactive} interactive grants in a row");
                 assert!(batch <= 1, "{what}: {batch} batch grants in a row");
             }
