@@ -221,18 +221,18 @@ impl World {
             } else if site.way == Way::Closed {
                 Admission::Wait { after: Duration::from_millis(500), tag: Tag::default() }
             } else {
-                site.replica.granted(ticket, product, priority, now);
                 self.enter();
-                let site = &mut self.sites[n];
                 let admission = self.ledger.ask(&pending.ask, now);
+                let site = &mut self.sites[n];
                 match (site.way, admission) {
                     // The answer is lost; the same question is asked again.
                     (Way::Deaf, _) => {
                         Admission::Wait { after: Duration::from_millis(500), tag: Tag::default() }
                     }
-                    (_, admission @ Admission::Granted { .. }) => admission,
                     (_, admission) => {
-                        site.replica.refunded(ticket, now);
+                        if let Admission::Granted { .. } = admission {
+                            site.replica.granted(ticket, product, priority, now);
+                        }
                         admission
                     }
                 }
@@ -361,6 +361,19 @@ fn the_limit_of_the_ip_holds_through_an_outage() {
         let world = tried(100, 3, seed, &events, 1600);
         assert!(!world.alone.is_empty(), "something is sent by lease");
         assert!(world.most(Duration::from_secs(300), |_| true) > 85, "the IP is what limits it");
+    }
+}
+
+#[test]
+fn what_a_replica_spent_of_the_ip_before_it_died_is_not_spent_again() {
+    for seed in 1..4 {
+        let events = [
+            (400, Event::Way(Some(0), Way::Closed)),
+            (560, Event::Restart(0)),
+            (560, Event::Way(Some(0), Way::Open)),
+        ];
+        let world = tried(40, 2, seed, &events, 900);
+        assert!(!world.alone.is_empty(), "something is sent by lease");
     }
 }
 
