@@ -45,7 +45,7 @@ async fn is_in_mode(world: &World, mode: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i18_quota_is_counted_in_a_cluster_and_after_its_scripts_are_flushed() {
     let cluster = RedisCluster::start().await;
-    let world = world(&format!("redis://127.0.0.1:{}", cluster.port())).await;
+    let world = world(&format!("redis://127.0.0.1:{}", cluster.nodes[0].port())).await;
     is_in_mode(&world, "redis").await;
     assert_eq!(world.for_customer("a").get(DIRECTORY).await.status, 200);
     for node in &cluster.nodes {
