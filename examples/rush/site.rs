@@ -115,10 +115,11 @@ impl Site {
             "[finch]\nbase_url = \"http://{}\"\nenvironment = \"sandbox\"\nclient_id = \"sim-client\"\n\n\
              [listen]\nproxy = \"{door}\"\nadmin = \"{admin}\"\n\n\
              [limits]\nstore = \"{store}\"\nreplicas = {}\nwindow = \"{}ms\"\n\n\
-             [limits.ip]\nwindow = \"{}ms\"\n\n[limits.products]\n",
+             [limits.ip]\nrequests = {}\nwindow = \"{}ms\"\n\n[limits.products]\n",
             self.finch,
             plan.gateways,
             plan.window.as_millis(),
+            plan.ip_requests,
             plan.window.as_millis() * 5,
         );
         for (product, limit) in PRODUCTS {
@@ -132,8 +133,9 @@ impl Site {
 /// to the window.
 async fn start_finch(brood: &Brood, plan: &Plan, folder: &Path) -> Outcome<(SocketAddr, u32)> {
     let mut scenario = format!(
-        "[limits]\nwindow = \"{}ms\"\n\n[limits.ip]\nwindow = \"{}ms\"\n\n[limits.products]\n",
+        "[limits]\nwindow = \"{}ms\"\n\n[limits.ip]\nrequests = {}\nwindow = \"{}ms\"\n\n[limits.products]\n",
         plan.window.as_millis(),
+        plan.ip_requests * 5 / 4,
         plan.window.as_millis() * 5,
     );
     for (product, limit) in PRODUCTS {

@@ -1,6 +1,5 @@
 //! What of a run is a defect.
 
-use super::count::Arrivals;
 use super::course::Found;
 use super::plan::{PRODUCTS, Store};
 use super::watch::GONE;
@@ -11,7 +10,7 @@ const USE_MIN: f64 = 0.96;
 /// In a shorter window the pad and the time of an answer alone take more than the rest.
 const JUDGED_WINDOW_MIN: Duration = Duration::from_secs(20);
 /// The least use in a shorter window, and after the faults: something is served at all.
-const USE_SHORT_MIN: f64 = 0.5;
+const USE_SHORT_MIN: f64 = 0.2;
 
 /// The part of a run for which the machine may stand still: use cannot be judged beyond it.
 const STILL_MAX: f64 = 0.01;
@@ -23,15 +22,15 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
     for ((product, limit), arrivals) in PRODUCTS.iter().zip(&found.arrivals) {
         if arrivals.refused > 0 {
             defects.push(format!(
-                "Finch refused {} of {} requests for {product}, first {}; its fullest window held {} and may hold {limit}",
+                "Finch refused {} of {} requests for {product}, first at {:.1} s; its fullest window held {} and may hold {limit}",
                 arrivals.refused,
                 arrivals.count,
-                first(arrivals),
+                arrivals.refusals.first().map_or(0.0, Duration::as_secs_f64),
                 arrivals.worst_window,
             ));
         }
     }
-    let served_from = plan.events.last().map_or(plan.window, |(at, _)| *at);
+    let served_from = plan.events.last().map_or(plan.counted_from, |(at, _)| *at);
     let used = found.arrivals.first().map_or(0.0, |first| first.used(served_from, plan.length, plan.window));
     let is_judged = plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN;
     let least = if is_judged { USE_MIN } else { USE_SHORT_MIN };
@@ -64,9 +63,4 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
         }
     }
     defects
-}
-
-fn first(arrivals: &Arrivals) -> String {
-    arrivals.refusals.first().map_or(Duration::ZERO, |at| *at).as_secs_f64().to_string()
-        + " s after the start"
 }

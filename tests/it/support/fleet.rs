@@ -70,9 +70,12 @@ impl Fleet {
         let sample = format!("perch_limiter_mode{{mode=\"{mode}\"}} 1");
         for member in &self.members {
             let admin = member.doors.lock().expect("nobody panics in here").1;
-            let what = format!("the limiter's mode becomes {mode}");
-            process::until(&what, async || App::at(admin).get("/metrics").await.text().contains(&sample))
-                .await;
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+            let is_so = async || {
+                pace.tick().await;
+                App::at(admin).get("/metrics").await.text().contains(&sample)
+            };
+            process::until(&format!("the limiter's mode becomes {mode}"), is_so).await;
         }
     }
 
