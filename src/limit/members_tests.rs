@@ -74,7 +74,9 @@ fn company<const N: usize>() -> (Members, [Peer; N]) {
     let mut members = Members::new();
     let mut peers = std::array::from_fn(|n| Peer::new(["a", "b", "c"][n], n as u64 + 1));
     for secs in [2, 4, 6, 8, 10] {
-        peers.iter_mut().for_each(|peer| drop(peer.talk(&mut members, at(secs))));
+        for peer in &mut peers {
+            peer.talk(&mut members, at(secs));
+        }
     }
     (members, peers)
 }
