@@ -25,7 +25,7 @@ pub(crate) struct Found {
     pub(crate) calls: Vec<Call>,
     /// What operators saw.
     pub(crate) seen: Seen,
-    /// The same at the end of the first window.
+    /// The same when the count began.
     pub(crate) seen_early: Seen,
     /// What happened when in fact.
     pub(crate) events: Vec<(Duration, Event)>,
@@ -55,9 +55,13 @@ async fn course(brood: &Arc<Brood>, plan: Plan, folder: &Path) -> Outcome<Found>
     let calls = load::begin(&mut tasks, &site, &plan, begin);
     let mut events = Vec::new();
     let mut seen_early = None;
-    // The end of the first window is one more thing that happens.
-    let mut agenda: Vec<(Duration, Option<Event>)> =
-        plan.events.iter().map(|(at, event)| (*at, Some(*event))).chain([(plan.window, None)]).collect();
+    // The beginning of the count is one more thing that happens.
+    let mut agenda: Vec<(Duration, Option<Event>)> = plan
+        .events
+        .iter()
+        .map(|(at, event)| (*at, Some(*event)))
+        .chain([(plan.counted_from, None)])
+        .collect();
     agenda.sort_by_key(|(at, _)| *at);
     for (at, event) in agenda {
         sleep_until(begin + at).await;
@@ -72,6 +76,7 @@ async fn course(brood: &Arc<Brood>, plan: Plan, folder: &Path) -> Outcome<Found>
     }
     sleep_until(begin + plan.length).await;
     let report = look(site.finch).await?;
+    std::fs::write(folder.join("arrivals.json"), report.to_string())?;
     let (calls, seen) = (calls.all(), watch.seen());
     tasks.shutdown().await;
     let read = |(product, limit): (perch::types::Product, u32)| {

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Which runs
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) run: Which,
-    /// How long each run lasts; left out, four windows, or what the faults need
+    /// How long each run lasts; left out, six windows, or what the faults need
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
     /// Finch's window, on both sides
@@ -105,6 +105,8 @@ pub(crate) struct Plan {
     pub(crate) window: Duration,
     /// From the first call to the last count.
     pub(crate) length: Duration,
+    /// From when on use is counted.
+    pub(crate) counted_from: Duration,
     /// How many gateways.
     pub(crate) gateways: usize,
     /// Where quota is kept.
@@ -126,9 +128,18 @@ impl Options {
                 .into());
         }
         let (store, ip_requests) = (self.store, self.ip_requests);
-        let plan = |name, events, length| Plan { name, window, length, gateways, store, ip_requests, events };
+        let plan = |name, events: Vec<_>, length| Plan {
+            name,
+            window,
+            length,
+            counted_from: if events.is_empty() { counted_from(window, length) } else { window },
+            gateways,
+            store,
+            ip_requests,
+            events,
+        };
         let asked = self.seconds.map(Duration::from_secs);
-        let steady = plan("steady", Vec::new(), asked.unwrap_or(window * 4));
+        let steady = plan("steady", Vec::new(), asked.unwrap_or(window * 6));
         if steady.length < window * 2 {
             return Err("a run shorter than two windows says nothing: the first one does not count".into());
         }
@@ -165,6 +176,13 @@ impl Options {
         events.sort_by_key(|(at, _)| *at);
         events
     }
+}
+
+/// In the first window nothing is sent where the past is not known, in the second a burst goes out, and
+/// in the third what it took comes back at once and is spread again. A run that is too short for that
+/// leaves out the first one only.
+fn counted_from(window: Duration, length: Duration) -> Duration {
+    if length >= window * 5 { window * 3 } else { window }
 }
 
 impl Plan {

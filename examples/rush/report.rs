@@ -32,6 +32,9 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
     };
     row(out, "", &|found| found.plan.name.to_owned());
     let _ = writeln!(out, "|---|{}", "---:|".repeat(found.len()));
+    row(out, "use, calls of people, shares and Redis are counted from", &|f| {
+        format!("{} s to {} s", f.plan.counted_from.as_secs(), f.plan.length.as_secs())
+    });
     for (at, (product, limit)) in PRODUCTS.into_iter().enumerate() {
         row(out, &format!("`{product}` ({limit}): requests that Finch counted"), &|f| {
             f.arrivals[at].count.to_string()
@@ -40,11 +43,12 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
         row(out, &format!("`{product}`: fullest window at Finch"), &|f| {
             f.arrivals[at].worst_window.to_string()
         });
-        row(out, &format!("`{product}`: quota used after the first window"), &|f| {
-            format!("{:.1} %", f.arrivals[at].used(f.plan.window, f.plan.length, f.plan.window) * 100.0)
+        row(out, &format!("`{product}`: quota used"), &|f| {
+            let used = f.arrivals[at].used(f.plan.counted_from, f.plan.length, f.plan.window);
+            format!("{:.1} %", used * 100.0)
         });
     }
-    row(out, "calls of people after the first window", &|f| people(f).len().to_string());
+    row(out, "calls of people", &|f| people(f).len().to_string());
     row(out, "their wait p50 / p99", &|f| {
         let waits: Vec<Duration> = people(f).iter().filter_map(|call| waited(call)).collect();
         format!("{} / {}", seconds(quantile(&waits, 0.50)), seconds(quantile(&waits, 0.99)))
@@ -62,7 +66,7 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
     });
     row(out, "Redis: script calls per served call", &|f| {
         let (used, _) = scripts(f);
-        let served: usize = f.arrivals.iter().map(|a| a.granted_in(f.plan.window, f.plan.length)).sum();
+        let served: usize = f.arrivals.iter().map(|a| a.granted_in(f.plan.counted_from, f.plan.length)).sum();
         match f.plan.store {
             Store::Memory => "–".to_owned(),
             Store::Redis => format!("{:.2}", used.calls as f64 / served.max(1) as f64),
@@ -84,12 +88,12 @@ fn table(out: &mut String, found: &[Found], verdicts: &[Vec<String>]) {
     let _ = writeln!(out, "| verdict | {} |", verdicts.join(" | "));
 }
 
-/// The calls of people that began after the first window and had time enough to be answered.
+/// The calls of people that began after the count did and had time enough to be answered.
 pub(crate) fn people(found: &Found) -> Vec<&Call> {
     let plan = &found.plan;
     let in_time = plan.length.saturating_sub(plan.window * 3 / 5);
     let is_over = |call: &&Call| !matches!(call.end, End::Open) || call.sent < in_time;
-    let is_later = |call: &&Call| call.sent >= plan.window;
+    let is_later = |call: &&Call| call.sent >= plan.counted_from;
     let is_meant = |call: &&Call| call.priority == Priority::Interactive && is_later(call) && is_over(call);
     found.calls.iter().filter(is_meant).collect()
 }
@@ -102,19 +106,19 @@ pub(crate) fn waited(call: &Call) -> Option<Duration> {
     }
 }
 
-/// Batch calls of the first product served after the first window.
+/// Batch calls of the first product served since the count began.
 pub(crate) fn served_by_customer(found: &Found) -> Vec<(&'static str, usize)> {
     let is_counted = |call: &&Call| {
         call.priority == Priority::Batch
             && call.product == 0
-            && call.answered >= found.plan.window
+            && call.answered >= found.plan.counted_from
             && waited(call).is_some()
     };
     let served = |at: usize| found.calls.iter().filter(is_counted).filter(|call| call.customer == at).count();
     CUSTOMERS.iter().enumerate().map(|(at, customer)| (customer.name, served(at))).collect()
 }
 
-/// What scripts cost after the first window, and what else clients sent.
+/// What scripts cost since the count began, and what else clients sent.
 pub(crate) fn scripts(found: &Found) -> (Used, BTreeMap<&str, u64>) {
     let before = |name: &String| found.seen_early.commands.get(name).copied().unwrap_or_default();
     let mut scripts = Used::default();

@@ -19,12 +19,7 @@ pub(crate) fn tell(out: &mut String, found: &Found) {
         let _ = writeln!(out, "| {:.1} | {what} |", at.as_secs_f64());
     }
     outage(out, found);
-    let _ = writeln!(
-        out,
-        "\nBatch calls served, `{}`, after the first window: {}.",
-        PRODUCTS[0].0,
-        list(served_by_customer(found))
-    );
+    let _ = writeln!(out, "\nBatch calls served, `{}`: {}.", PRODUCTS[0].0, list(served_by_customer(found)));
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for call in &found.calls {
         *ends.entry(format!("{} {}", call.priority.as_str(), call.end)).or_default() += 1;
@@ -42,7 +37,7 @@ pub(crate) fn tell(out: &mut String, found: &Found) {
     if used.calls > 0 {
         let _ = writeln!(
             out,
-            "\nRedis after the first window: {} script calls; of all other commands, those inside scripts included: {}.",
+            "\nRedis: {} script calls; of all other commands, those inside scripts included: {}.",
             used.calls,
             list(others)
         );

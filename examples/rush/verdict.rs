@@ -10,7 +10,7 @@ const USE_MIN: f64 = 0.96;
 /// In a shorter window the pad and the time of an answer alone take more than the rest.
 const JUDGED_WINDOW_MIN: Duration = Duration::from_secs(20);
 /// The least use in a shorter window, and after the faults: something is served at all.
-const USE_SHORT_MIN: f64 = 0.5;
+const USE_SHORT_MIN: f64 = 0.2;
 
 /// The part of a run for which the machine may stand still: use cannot be judged beyond it.
 const STILL_MAX: f64 = 0.01;
@@ -30,7 +30,7 @@ pub(crate) fn defects(found: &Found) -> Vec<String> {
             ));
         }
     }
-    let served_from = plan.events.last().map_or(plan.window, |(at, _)| *at);
+    let served_from = plan.events.last().map_or(plan.counted_from, |(at, _)| *at);
     let used = found.arrivals.first().map_or(0.0, |first| first.used(served_from, plan.length, plan.window));
     let is_judged = plan.events.is_empty() && plan.window >= JUDGED_WINDOW_MIN;
     let least = if is_judged { USE_MIN } else { USE_SHORT_MIN };

@@ -166,7 +166,7 @@ impl Measure {
         }
     }
 
-    /// An app has its answer, or none. `waited` from its first call to the sending that was served.
+    /// An app has its answer, or none. `waited` from its first call until the one that was served was let go.
     pub(super) fn ended(
         &mut self,
         customer: usize,

@@ -56,7 +56,8 @@ struct App {
 #[derive(Debug)]
 struct Call {
     app: App,
-    written: Option<Moment>,
+    granted: Option<Moment>,
+    is_written: bool,
 }
 
 /// Everything but the limiter.
@@ -173,7 +174,7 @@ impl<'a, N> World<'a, N> {
                 }
             }
             Event::HangsUp(id) => {
-                if let Some(call) = self.calls.get(&id).filter(|call| call.written.is_none()) {
+                if let Some(call) = self.calls.get(&id).filter(|call| !call.is_written) {
                     let app = call.app;
                     self.calls.remove(&id);
                     limiter.hung_up(id, desk);
@@ -199,12 +200,15 @@ impl<'a, N> World<'a, N> {
         for order in std::mem::take(&mut desk.orders) {
             match order {
                 Order::Connect(call) => {
+                    if let Some(call) = self.calls.get_mut(&call) {
+                        call.granted = Some(self.now);
+                    }
                     let delay = self.plan.profile.connect(&mut self.network);
                     self.after(delay, Event::Ready(call));
                 }
                 Order::Write(call) => {
-                    if let Some(written) = self.calls.get_mut(&call).map(|call| &mut call.written) {
-                        *written = Some(self.now);
+                    if let Some(is_written) = self.calls.get_mut(&call).map(|call| &mut call.is_written) {
+                        *is_written = true;
                         self.measure.written(self.now);
                         let delay = self.plan.profile.reach(&mut self.network);
                         self.after(delay, Event::Reaches(call));
@@ -250,7 +254,7 @@ impl<'a, N> World<'a, N> {
             priority: source.priority,
             deadline,
         };
-        self.calls.insert(call, Call { app, written: None });
+        self.calls.insert(call, Call { app, granted: None, is_written: false });
         if self.plan.fault == Some(Fault::Hangups) && self.apps.happens(HANGUPS) {
             let patience = self.apps.exponential(10.0);
             self.after(secs(patience), Event::HangsUp(call));
@@ -275,7 +279,7 @@ impl<'a, N> World<'a, N> {
         let Some(call) = self.calls.remove(&call) else { return };
         self.measure.told(end, self.now);
         match end {
-            End::Served => self.app_ends(call.app, call.written),
+            End::Served => self.app_ends(call.app, call.granted),
             End::Limited if call.app.tries < SDK_TRIES => {
                 // From half a second, doubled each time, up to eight; a quarter of it is chance.
                 let pause = (0.5 * 2_f64.powi(call.app.tries.cast_signed())).min(8.0);
@@ -286,13 +290,13 @@ impl<'a, N> World<'a, N> {
         }
     }
 
-    /// `written`: when the request that was served was.
-    fn app_ends(&mut self, app: App, written: Option<Moment>) {
+    /// `granted`: when the request that was served was let go.
+    fn app_ends(&mut self, app: App, granted: Option<Moment>) {
         let source = &self.sources[app.source];
-        let waited = written.map(|at| at.since(app.began));
+        let waited = granted.map(|at| at.since(app.began));
         self.measure.ended(source.customer, source.priority, waited, self.now);
         if source.pace == Pace::Worker {
-            let pause = self.pause(app.source, written.is_some());
+            let pause = self.pause(app.source, granted.is_some());
             self.after(secs(pause), Event::Comes(app.source));
         }
     }

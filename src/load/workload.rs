@@ -11,7 +11,7 @@ const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(30);
 const BATCH_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Customers with people in front of a screen.
-const PEOPLE: usize = 10;
+const PEOPLE: u32 = 10;
 
 /// The part of the limit that they ask for.
 const PEOPLE_PART: f64 = 0.2;
@@ -107,19 +107,19 @@ impl Workload {
 
 /// People who make `per_minute` calls together.
 fn people(per_minute: f64) -> Vec<Source> {
-    let apart = 60.0 * 10.0 / per_minute;
+    let apart = 60.0 * f64::from(PEOPLE) / per_minute;
     let person = |customer| Source {
         customer,
         priority: Priority::Interactive,
         pace: Pace::Alone(apart),
         is_whale: false,
     };
-    (0..PEOPLE).map(person).collect()
+    (0..PEOPLE as usize).map(person).collect()
 }
 
 fn saturated(limit: f64) -> Vec<Source> {
     let mut sources = people(PEOPLE_PART * limit);
-    let mut customer = PEOPLE;
+    let mut customer = PEOPLE as usize;
     let batch = |customer, pace, is_whale| Source { customer, priority: Priority::Batch, pace, is_whale };
     for _ in 0..15 {
         sources.push(batch(customer, Pace::Alone(60.0 / 0.3), false));
@@ -142,7 +142,7 @@ fn busy(limit: f64) -> Vec<Source> {
     for (place, weight) in weights.iter().enumerate() {
         let per_minute = 0.55 * limit * weight / all;
         sources.push(Source {
-            customer: PEOPLE + place,
+            customer: PEOPLE as usize + place,
             priority: Priority::Batch,
             pace: Pace::Bursts { apart: 60.0 * CALLS / per_minute, calls: CALLS },
             is_whale: false,
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn bursts_hold_about_eight_calls() {
-        let source = &Workload::Busy.sources(20)[PEOPLE];
+        let source = &Workload::Busy.sources(20)[PEOPLE as usize];
         let mut chance = Chance::new(1, 1);
         let calls: usize = (0..10_000).map(|_| source.calls(&mut chance)).sum();
         assert!((76_000..84_000).contains(&calls), "{calls} in 10000 bursts");
