@@ -222,7 +222,7 @@ local function peers() return min(NUMBER_MAX, #M.all + unseen()) end
 
 local function begin()
   local before, known = M, peers()
-  M = nobody()
+  M, has_given_up = nobody(), false
   M.run, M.learning, M.open, M.peers = RUN, true, true, known
   M.ends = { now + SPAN, now + SETTLED }
   M.unclear, M.unclear_until = leasable(), now + LEASE_OVER
