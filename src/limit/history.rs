@@ -167,8 +167,9 @@ impl History {
             self.close(self.unclear.or_less(&reported), until);
         }
         if (self.is_open || !self.unclear.is_none()) && now >= self.unclear_until {
-            let still = if self.is_open { self.unclear.of_ip() } else { Pools::none() };
-            self.close(still, self.unclear_until + self.ip_later);
+            let until = self.unclear_until + self.ip_later;
+            let still = if self.is_open && now < until { self.unclear.of_ip() } else { Pools::none() };
+            self.close(still, until);
         }
     }
 

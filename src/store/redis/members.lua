@@ -114,7 +114,8 @@ local function settle(is_everybody_whole)
   end
   if M.open and not M.learning and missing() == 0 then close(or_less(M.unclear, M.reported), M.reported_until) end
   if (M.open or not is_none(M.unclear)) and now >= M.unclear_until then
-    close(M.open and of_ip(M.unclear) or none(), M.unclear_until + IP_LATER)
+    local until_ = M.unclear_until + IP_LATER
+    close(M.open and now < until_ and of_ip(M.unclear) or none(), until_)
   end
 end
 
