@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure of the system's part of a build (`setup.sh build`) or of the tests (`setup.sh test`).
+# Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`) or of the
+# real-time run (`setup.sh smoke`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +8,8 @@ cd "$(dirname "$0")/.."
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
 test) wanted=(cc cmake python node npm redis) ;;
-*) echo "usage: scripts/setup.sh build|test" >&2; exit 2 ;;
+smoke) wanted=(cc cmake redis) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept

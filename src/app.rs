@@ -9,6 +9,7 @@ use crate::engine::{Drain, Engine, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, PerProduct, Rules};
+use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
@@ -128,8 +129,9 @@ impl Gateway {
         let rules = rules(&config);
         let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
         let quota = match store {
-            LimitStore::Memory => Quota::new(rules),
+            LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
+                set_journal_aside(&config.vault.store).await?;
                 let redis = Redis::new(url, &namespace, SCRIPT)?;
                 let member =
                     Member { name: member, incarnation: incarnation()?, on_outage: outage(on_outage) };
@@ -203,7 +205,6 @@ impl Gateway {
         self.engine.close();
         let _ = tokio::time::timeout(self.grace, self.engine.drain.idle()).await;
         let cut = self.engine.drain.running();
-        self.engine.quota.leave().await;
         self.shutdown.send_replace(true);
         let closed = async {
             for door in self.doors {
@@ -211,6 +212,7 @@ impl Gateway {
             }
         };
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
@@ -233,6 +235,29 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
         OnOutage::Share => limit::OnOutage::Share,
         OnOutage::Refuse => limit::OnOutage::Refuse,
     }
+}
+
+/// A quota in this process that knows what earlier runs sent. Open the vault first: it makes sure that no
+/// other gateway has the store.
+async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, StartError> {
+    let Store::Sqlite(path) = store.clone();
+    let keep = Quota::remembers_for(&rules);
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&path, keep)).await;
+    let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
+    let (journal, history) = opened.map_err(stopping)?.map_err(OpenError::from)?;
+    if let Verdict::Unknown(doubt) = history.verdict {
+        tracing::warn!("{}; nothing is sent for {:?}", doubt.as_str(), rules.span());
+    }
+    Ok(Quota::remembering(rules, journal, &history))
+}
+
+/// Quota is spent in a shared store: should this gateway ever count by itself again, its journal knows that
+/// it does not know.
+async fn set_journal_aside(store: &Store) -> Result<(), StartError> {
+    let Store::Sqlite(path) = store.clone();
+    let done = tokio::task::spawn_blocking(move || Journal::set_aside(&path)).await;
+    let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
+    Ok(done.map_err(stopping)?.map_err(OpenError::from)?)
 }
 
 /// Opens the vault that a configuration names.

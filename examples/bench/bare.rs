@@ -1,7 +1,7 @@
 //! The measure: pingora's own proxy path with nothing in it but the choice of the peer. Threads, read
 //! buffer, modules and connection pool are those perch runs with.
 
-use super::{Outcome, brood};
+use super::{Outcome, roles};
 use async_trait::async_trait;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::modules::http::HttpModules;
@@ -33,7 +33,7 @@ impl ProxyHttp for Bare {
 
 /// Serves until the bench has gone.
 pub(crate) fn run(port: &str, upstream: &str) -> Outcome<()> {
-    brood::live_no_longer_than_parent();
+    roles::live_no_longer_than_parent();
     let upstream: SocketAddr = upstream.parse()?;
     let threads = std::thread::available_parallelism()?.get();
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });

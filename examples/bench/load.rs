@@ -1,7 +1,7 @@
 //! The load: one blocking thread per connection and a client of a few lines, so that what is measured
 //! is the proxy and not its client. Every answer is checked for status and length.
 
-use super::{Outcome, brood, upstream};
+use super::{Outcome, meter, upstream};
 use nix::sys::prctl::set_timerslack;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -168,7 +168,7 @@ impl Target {
     fn used(&self) -> Outcome<Used> {
         let Some(pid) = self.pid else { return Ok(Used::default()) };
         let opened = upstream::accepted(self.upstream)?;
-        Ok(Used { cpu: brood::cpu(pid)?, waits: brood::waits(pid)?, opened })
+        Ok(Used { cpu: meter::cpu(pid)?, waits: meter::waits(pid)?, opened })
     }
 }
 

@@ -7,12 +7,21 @@
 //! ```
 
 mod bare;
+#[path = "../common/brood.rs"]
 mod brood;
+mod build;
 mod costs;
+#[path = "../common/guard.rs"]
+mod guard;
+#[path = "../common/home.rs"]
+mod home;
 mod load;
+#[path = "../common/machine.rs"]
 mod machine;
+mod meter;
 mod perch;
 mod report;
+mod roles;
 mod rounds;
 mod stats;
 mod upstream;
@@ -22,8 +31,6 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Why there is no number: a sentence for a person.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -46,35 +53,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures on a thread of its own, so that a signal or a panic there still ends every child here.
 fn measure() -> Outcome<()> {
     if cfg!(debug_assertions) {
         return Err(
             "this is not an optimised build, and its numbers would mean nothing; run: make bench".into()
         );
     }
-    let brood = Arc::new(Brood::default());
     let dir = tempfile::Builder::new().prefix("perch-bench-").tempdir()?;
-    let work = std::thread::spawn({
-        let (brood, dir) = (Arc::clone(&brood), dir.path().to_owned());
-        move || whole_run(&brood, &dir)
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let finished = runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let work = tokio::task::spawn_blocking(move || work.join());
-        tokio::select! {
-            joined = work => joined?.map_err(|_| "a panic ended the measurement")?,
-            _ = interrupt.recv() => Err("stopped by Ctrl-C".into()),
-            _ = terminate.recv() => Err("stopped by SIGTERM".into()),
-        }
-    });
-    brood.end_all();
-    // A run that was stopped sits in a call to a child that is gone now, or in its next pause.
-    runtime.shutdown_background();
-    let report: String = finished?;
-    let file = machine::target_folder()?.join("bench.md");
+    let report = guard::guarded({
+        let dir = dir.path().to_owned();
+        move |brood| whole_run(brood, &dir)
+    })?;
+    let file = machine::output_folder()?.with_file_name("bench.md");
     std::fs::write(&file, &report)?;
     writeln!(std::io::stdout(), "{report}")?;
     writeln!(std::io::stderr(), "bench: written to {}", file.display())?;
@@ -82,7 +72,8 @@ fn measure() -> Outcome<()> {
 }
 
 fn whole_run(brood: &Brood, dir: &Path) -> Outcome<String> {
-    let machine = machine::facts();
+    let mut facts = machine::facts();
+    facts.push(build::fact());
     let found = rounds::run(brood, dir)?;
-    Ok(report::markdown(&found, &machine))
+    Ok(report::markdown(&found, &facts))
 }

@@ -1,13 +1,14 @@
 //! The course of a run: starts first, then rounds in which everybody has the same turn, in an order
 //! that is reversed from round to round, then a look at where the CPU goes.
 
-use super::brood::{Brood, cpu, free_port, resident};
+use super::brood::{Brood, free_port};
 use super::costs::{self, Profile};
 use super::load::{Stretch, Target};
-use super::perch::{CUSTOMER, Home};
+use super::meter::{cpu, resident};
+use super::perch::{CUSTOMER, furnish};
 use super::stats::quantile;
 use super::upstream::{self, SIZES};
-use super::{Outcome, bare};
+use super::{Outcome, bare, roles};
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -90,17 +91,17 @@ pub(crate) fn run(brood: &Brood, dir: &Path) -> Outcome<Found> {
     let began = Instant::now();
     let mut found = Found::default();
     let finch = free_port()?;
-    brood.start_role(&[upstream::ROLE, &finch.port().to_string()])?;
+    roles::start(brood, &[upstream::ROLE, &finch.port().to_string()])?;
     let own_token = format!("Authorization: Bearer {}", upstream::TOKEN);
     let direct = Target { door: finch, pid: None, upstream: finch, identity: own_token.clone() };
     direct.first_answer(SIZES[0], START_MAX)?;
 
-    let home = Home::furnish(&dir.join("perch"), finch)?;
-    let quiet_home = Home::furnish(&dir.join("quiet"), finch)?;
+    let home = furnish(&dir.join("perch"), finch)?;
+    let quiet_home = furnish(&dir.join("quiet"), finch)?;
     let lines = dir.join("access-lines");
     let start_bare = || -> Outcome<Target> {
         let door = free_port()?;
-        let pid = brood.start_role(&[bare::ROLE, &door.port().to_string(), &finch.to_string()])?;
+        let pid = roles::start(brood, &[bare::ROLE, &door.port().to_string(), &finch.to_string()])?;
         Ok(Target { door, pid: Some(pid), upstream: finch, identity: own_token.clone() })
     };
     let named = |door: SocketAddr, pid: u32| Target {

@@ -1,7 +1,7 @@
 //! The upstream of every contestant: Finch's manners, no work. Answers `GET /employer/company` with
 //! JSON of as many bytes as `?bytes=` says, to whoever shows the token.
 
-use super::{Outcome, brood};
+use super::{Outcome, roles};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -41,7 +41,7 @@ struct World {
 
 /// Serves until the bench has gone.
 pub(crate) fn run(port: &str) -> Outcome<()> {
-    brood::live_no_longer_than_parent();
+    roles::live_no_longer_than_parent();
     let world = Arc::new(World {
         bodies: SIZES.iter().map(|&bytes| (format!("bytes={bytes}"), body(bytes))).collect(),
         authorization: format!("Bearer {TOKEN}"),

@@ -1,8 +1,9 @@
 //! `perch check`: the validation of startup without the start. All problems at once, or the facts that matter.
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
+use super::online;
 use super::output::Format;
-use crate::config::{self, Environ, Loaded, Problems};
+use crate::config::{self, Environ, LimitStore, Loaded, Problems};
 use crate::types::Product;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,39 +14,54 @@ pub struct CheckArgs {
     /// How to print the findings
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+    /// Also open what a start would need: the vault with its key, the shared store of limits, Finch
+    #[arg(long)]
+    pub online: bool,
 }
 
-/// Reads the configuration as `serve` would, prints what it found, and returns the exit code: [`Exit::Done`], or
-/// [`Exit::BadConfiguration`]. `named` is the file of `-c`. Facts and JSON go to `out`, problems for people to `err`.
+/// Reads the configuration as `serve` would, prints what it found, and returns the exit code: [`Exit::Done`],
+/// [`Exit::BadConfiguration`], and with `--online` that of the worst failure. `named` is the file of `-c`. Facts and JSON
+/// go to `out`, problems for people to `err`.
 ///
 /// # Errors
-/// Nothing but a handle that cannot be written.
+/// A handle that cannot be written, or no threads.
 pub fn run(
     named: Option<&Path>,
     env: &Environ,
     args: &CheckArgs,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> io::Result<Exit> {
+) -> Result<Exit, Failure> {
     let path = config::locate(named, env);
     let loaded = match config::load(path.as_deref(), env) {
         Ok(loaded) => loaded,
-        Err(problems) => return refuse(&problems, args.output, out, err),
+        Err(problems) => return Ok(refuse(&problems, args.output, out, err)?),
     };
     let facts = facts(path.as_deref(), &loaded);
+    if args.output == Format::Text {
+        for (name, fact) in &facts {
+            writeln!(out, "ok  {name:<14}{fact}")?;
+        }
+    }
+    let looks = if args.online { Some(online::look(loaded.config)?) } else { None };
+    let exit = looks.as_deref().map_or(Exit::Done, online::exit);
     match args.output {
         Format::Text => {
-            for (name, fact) in facts {
-                writeln!(out, "ok  {name:<14}{fact}")?;
+            for look in looks.iter().flatten() {
+                look.print(out)?;
             }
         }
         Format::Json => {
             let facts: serde_json::Map<_, _> =
                 facts.into_iter().map(|(n, f)| (n.to_owned(), f.into())).collect();
-            writeln!(out, "{}", serde_json::json!({ "ok": true, "facts": facts }))?;
+            let mut answer = serde_json::json!({ "ok": exit == Exit::Done, "facts": facts });
+            if let Some(looks) = looks {
+                answer["online"] = looks.iter().map(|look| (look.name.to_owned(), look.json())).collect();
+            }
+            writeln!(out, "{answer}")?;
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Prints the problems of a configuration, for any command that cannot go on with it.
@@ -120,6 +136,7 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
                 config.limits.ip.requests
             ),
         ),
+        ("quota", quota(loaded)),
         (
             "apps",
             format!(
@@ -132,6 +149,18 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Where spent quota is remembered, and as whom this replica spends it.
+fn quota(loaded: &Loaded) -> String {
+    let limits = &loaded.config.limits;
+    match &limits.store {
+        LimitStore::Memory => "in memory, for one perch".to_owned(),
+        LimitStore::Redis(url) => format!(
+            "in {url}, namespace {}, as {}, {}% of it leased for outages",
+            limits.namespace, limits.member, limits.share
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,8 +170,8 @@ mod tests {
         let path = folder.path().join("perch.toml");
         std::fs::write(&path, text).expect("written");
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code =
-            run(Some(&path), env, &CheckArgs { output }, &mut out, &mut err).expect("memory can be written");
+        let code = run(Some(&path), env, &CheckArgs { output, online: false }, &mut out, &mut err)
+            .expect("memory can be written");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         (code, text(out), text(err))
     }

@@ -8,6 +8,7 @@ pub mod connections;
 pub mod demo;
 pub mod exit;
 pub mod keys;
+mod online;
 pub mod output;
 pub mod serve;
 mod signals;
@@ -70,7 +71,7 @@ pub fn main() -> ExitCode {
     let done = |done: Result<(), Failure>| done.map(|()| Exit::Done);
     let ended = match cli.command {
         Command::Serve => done(serve::run(named, &env, &warnings)),
-        Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
+        Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err),
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => done(sim::run(&args, &mut out)),
         Command::Simulate(args) => simulate::run(&args, &mut out),

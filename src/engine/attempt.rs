@@ -39,11 +39,28 @@ impl Engine {
         };
         let admitted = tokio::select! {
             biased;
-            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(refused(endpoint, &refusal))),
+            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
             () = client.gone() => Err(Ended::Abandoned),
         };
         line.wait += began.elapsed();
         admitted
+    }
+
+    fn refused(&self, endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
+        let product = endpoint.product;
+        match refusal {
+            QuotaRefusal::Draining => Refusal::Draining,
+            QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
+                Reason::Quota | Reason::Hold | Reason::Learning => {
+                    Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
+                }
+                Reason::NoLedger => {
+                    self.telemetry.metrics.no_ledger.inc();
+                    Refusal::NoLedger { wait: *retry_in }
+                }
+                Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
+            },
+        }
     }
 
     /// The request as Finch gets it.
@@ -162,19 +179,6 @@ pub(super) fn unanswered(error: SendError) -> Refusal {
         SendError::Broken { why, .. } => Refusal::Broken(why),
         SendError::TimedOut => Refusal::TimedOut,
         SendError::BadAnswer(why) => Refusal::BadAnswer(why),
-    }
-}
-
-fn refused(endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
-    let product = endpoint.product;
-    match refusal {
-        QuotaRefusal::Draining => Refusal::Draining,
-        QuotaRefusal::Limited { retry_in, scope, reason, .. } => match reason {
-            Reason::Quota | Reason::Hold | Reason::Learning | Reason::NoLedger => {
-                Refusal::Limited { product, scope: scope.as_str(), wait: *retry_in }
-            }
-            Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
-        },
     }
 }
 

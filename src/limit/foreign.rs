@@ -42,6 +42,13 @@ impl Foreign {
         self.deficit.saturating_sub(u32::try_from(clean).unwrap_or(u32::MAX))
     }
 
+    /// When the limit grows next; `None` when it is whole.
+    pub(super) fn grows_at(&self, now: Moment) -> Option<Moment> {
+        let last = self.last.filter(|_| self.deficit(now) > 0)?;
+        let clean = now.since(last).as_micros() / CLEAN.as_micros() + 1;
+        Some(last + CLEAN.saturating_mul(u32::try_from(clean).unwrap_or(u32::MAX)))
+    }
+
     /// What is added to the window now.
     pub(super) fn pad(&self, now: Moment) -> Duration {
         let clean = self.last.map_or(0, |last| now.since(last).as_micros() / PAD_CLEAN.as_micros());

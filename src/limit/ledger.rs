@@ -45,6 +45,8 @@ struct Held {
     product: Product,
     /// Its stamp in every bucket that counts it.
     stamp: Moment,
+    /// Its request was sent and has arrived: the ticket is used up.
+    is_used: bool,
 }
 
 /// A ticket in line.
@@ -73,6 +75,13 @@ struct Desk {
     last_batch: Option<Moment>,
     /// The last time an interactive call asked.
     interactive_at: Option<Moment>,
+}
+
+impl Desk {
+    /// Until when a permit is kept from batch; `None` when none is.
+    fn reserved_until(&self, now: Moment) -> Option<Moment> {
+        self.interactive_at.map(|at| at + RESERVE_FOR).filter(|until| *until > now)
+    }
 }
 
 /// Whether the egress IP is trusted after a hold.
@@ -150,8 +159,16 @@ impl Ledger {
         let now = self.advance(now);
         let (product, class) = (ask.product, ask.priority);
         self.cool(product, now);
-        if let Some(held) = self.held.get(&ask.ticket) {
-            return self.grant_again(ask, held.stamp, now);
+        match self.held.get(&ask.ticket).map(|held| held.is_used) {
+            Some(true) => {
+                let (after, scope) = (self.span(product, now), Scope::Product(product));
+                return Admission::Refused { after, scope, reason: Reason::Quota };
+            }
+            // The answer to an earlier question was lost.
+            Some(false) if self.is_whole(ask.ticket) => return self.grant_again(ask, now),
+            // So late that the permit has run out unused: as if it had never asked.
+            Some(false) => self.take_out(ask.ticket),
+            None => {}
         }
         self.sweep(product, ask.ticket, now);
         if class == Priority::Interactive {
@@ -159,15 +176,15 @@ impl Ledger {
         }
 
         let flow = &ask.customer;
-        let step = STEP / u64::from(ask.weight.get());
+        let step = (STEP / u64::from(ask.weight.get())).max(1);
         let known = self.tickets.get(&ask.ticket).map(|w| (w.tag, w.turn));
         let (tag, turn) = known.unwrap_or_else(|| {
             (ask.tag.unwrap_or_else(|| self.desks[product].line.next_tag(class, flow)), self.next_turn)
         });
         let (ahead, slot) = self.slot(product, class, tag, turn, now);
         if ahead == 0 && slot.at <= now {
-            self.leave(ask.ticket, true);
-            self.grant(ask, tag, step, now);
+            let has_waited = self.leave(ask.ticket, true);
+            self.grant(ask, tag, (!has_waited).then_some(step), now);
             return Admission::Granted { tag };
         }
 
@@ -193,13 +210,11 @@ impl Ledger {
         let now = self.advance(now);
         let Some(product) = self.held.get(&ticket).map(|held| held.product) else { return false };
         self.cool(product, now);
-        let Some(held) = self.held.get(&ticket) else { return false };
-        let is_whole = self.ip.has(held.stamp, ticket)
-            && (self.rules.limits[product].is_none() || self.desks[product].permits.has(held.stamp, ticket));
-        if is_whole {
+        let is_good = self.held.get(&ticket).is_some_and(|held| !held.is_used) && self.is_whole(ticket);
+        if is_good {
             self.restamp(ticket, now + self.rules.flight());
         }
-        is_whole
+        is_good
     }
 
     /// The response headers are here, or an error came after the first byte was written: the
@@ -216,7 +231,8 @@ impl Ledger {
                 false => Egress::Open,
             };
         }
-        let Some(held) = self.held.get(&ticket) else { return };
+        let Some(held) = self.held.get_mut(&ticket) else { return };
+        held.is_used = true;
         // Never later than it was: a request counts as arrived after the bound at the latest.
         let stamp = now.min(held.stamp);
         self.restamp(ticket, stamp);
@@ -228,7 +244,8 @@ impl Ledger {
         self.leave(ticket, false)
     }
 
-    /// Not one byte was written: the permit is as if never granted. `false`: the ticket holds none.
+    /// Not one byte was written: the permit is as if never granted. `false`: the ticket holds none, or
+    /// it has arrived.
     pub fn refund(&mut self, ticket: Ticket, now: Moment) -> bool {
         self.advance(now);
         if let Egress::OnProbation { probe: Some((probe, _)) } = self.egress
@@ -236,11 +253,11 @@ impl Ledger {
         {
             self.egress = Egress::OnProbation { probe: None };
         }
-        let Some(held) = self.held.remove(&ticket) else { return false };
-        for bucket in buckets(&mut self.desks[held.product], &mut self.ip) {
-            bucket.remove(held.stamp, ticket);
+        let is_unused = self.held.get(&ticket).is_some_and(|held| !held.is_used);
+        if is_unused {
+            self.take_out(ticket);
         }
-        true
+        is_unused
     }
 
     /// Finch refused a call for the product's limit, although the ledger had granted it: somebody
@@ -251,7 +268,8 @@ impl Ledger {
         let now = self.advance(now);
         let limit = self.rules.limits[product].map_or(1, NonZeroU32::get);
         let (times, parts) = FREEZE_DISTANCES;
-        let rest = Duration::from_micros(micros(self.rules.window) * times / (parts * u64::from(limit)));
+        let rest = micros(self.rules.window).saturating_mul(times) / parts.saturating_mul(u64::from(limit));
+        let rest = Duration::from_micros(rest);
         let phantom = Ticket { number: self.next_phantom, ..Ticket::default() };
         self.next_phantom += 1;
         let desk = &mut self.desks[product];
@@ -313,7 +331,7 @@ impl Ledger {
                 None => stamp,
             };
             self.take_out(sent.ticket);
-            self.put_in(sent.ticket, sent.product, sent.priority, stamp);
+            self.put_in(sent.ticket, sent.product, sent.priority, stamp, true);
             self.cool(sent.product, now);
         }
     }
@@ -469,10 +487,10 @@ impl Ledger {
         let line = &self.desks[product].line;
         let rank = line.rank(class, tag, turn);
         match class {
-            // One batch call goes first when it is due and there to take it.
+            // One batch call goes first when it is due and there to take it, or will be in a moment.
             Priority::Interactive if line.is_batch_due() => {
                 let is_there = line.head(Priority::Batch).is_some_and(|(_, _, head)| {
-                    self.tickets.get(&head).is_some_and(|waiting| waiting.due <= now)
+                    self.tickets.get(&head).is_some_and(|waiting| waiting.due <= now + CLAIM_TIME)
                 });
                 let first = is_there && self.slot_behind(product, Priority::Batch, 0, 0, now).at <= now;
                 rank + usize::from(first)
@@ -495,25 +513,32 @@ impl Ledger {
     ) -> Slot {
         let of_product = Scope::Product(product);
         let mut slot = Slot { at: now, scope: of_product, reason: Reason::Quota };
+        let is_owed = class == Priority::Batch && self.desks[product].line.is_owed(rank);
         if self.rules.limits[product].is_some() {
             let (cap, span) = (self.cap(product, now), self.span(product, now));
             let desk = &self.desks[product];
             slot.at = desk.permits.nth_free(ahead, cap, span, now);
+            let grows_at = desk.foreign.grows_at(now).filter(|_| ahead == 0);
+            if let Some(grows_at) = grows_at {
+                slot.at = slot.at.min(grows_at.max(desk.permits.nth_free(0, cap + 1, span, now)));
+            }
             if class == Priority::Batch {
-                let is_reserved =
-                    cap > 1 && desk.interactive_at.is_some_and(|at| now.since(at) <= RESERVE_FOR);
-                let batch_cap = cap - usize::from(is_reserved);
-                slot.not_before(desk.batch.nth_free(rank, batch_cap, span, now), of_product, Reason::Quota);
-                if self.rules.pacing {
-                    slot.not_before(paced(desk, rank, cap, batch_cap, span, now), of_product, Reason::Quota);
+                let reserved_until = desk.reserved_until(now).filter(|_| cap > 1);
+                let batch_cap = cap - usize::from(reserved_until.is_some());
+                let mut free = desk.batch.nth_free(rank, batch_cap, span, now);
+                if self.rules.pacing && !is_owed {
+                    free = free.max(paced(desk, rank, cap, batch_cap, span, now));
                 }
+                let ends = [grows_at, reserved_until.filter(|_| ahead == 0)];
+                let free = ends.into_iter().flatten().fold(free, Moment::min);
+                slot.not_before(free, of_product, Reason::Quota);
             }
         }
         let ip_cap =
             count(self.rules.ip.requests.get().saturating_sub(self.members.away(&self.rules, now).ip));
         let ip_cap = match class {
-            Priority::Interactive => ip_cap,
-            Priority::Batch => ip_cap - ip_cap / IP_RESERVE,
+            Priority::Batch if !is_owed => ip_cap - ip_cap / IP_RESERVE,
+            _ => ip_cap,
         };
         let ip_free = self.ip.nth_free(0, ip_cap, self.ip_span(), now);
         slot.not_before(ip_free, Scope::EgressIp, Reason::Quota);
@@ -559,7 +584,7 @@ impl Ledger {
     }
 
     /// Takes a ticket out; those behind it move up, and when it was not served those of its customer
-    /// get back the step it took. `false` when it did not wait.
+    /// get back the step it took, but never pass the place it had. `false` when it did not wait.
     fn leave(&mut self, ticket: Ticket, is_served: bool) -> bool {
         let Some(w) = self.tickets.remove(&ticket) else { return false };
         let line = &mut self.desks[w.product].line;
@@ -569,12 +594,14 @@ impl Ledger {
         let Some(of_flow) = self.flows.get_mut(&w.flow) else { return true };
         of_flow.remove(&(w.product, w.priority, w.turn));
         if !is_served {
-            let later = of_flow.range((w.product, w.priority, w.turn)..=(w.product, w.priority, Turn::MAX));
-            for (&(_, _, turn), &follower) in later {
-                let Some(behind) = self.tickets.get_mut(&follower) else { continue };
+            let others = of_flow.range((w.product, w.priority, 0)..=(w.product, w.priority, Turn::MAX));
+            for (&(_, _, turn), &other) in others {
+                let Some(behind) = self.tickets.get_mut(&other).filter(|other| other.tag > w.tag) else {
+                    continue;
+                };
                 line.remove(w.priority, behind.tag, turn);
-                behind.tag = Tag(behind.tag.0.saturating_sub(w.step));
-                line.insert(w.priority, behind.tag, turn, follower);
+                behind.tag = w.tag.max(Tag(behind.tag.0.saturating_sub(w.step)));
+                line.insert(w.priority, behind.tag, turn, other);
             }
             line.retreat(w.priority, &w.flow, w.step);
         }
@@ -584,16 +611,19 @@ impl Ledger {
         true
     }
 
-    /// Spends one permit of the product and one of the IP. Both were found free.
-    fn grant(&mut self, ask: &Ask, tag: Tag, step: u64, now: Moment) {
+    /// Spends one permit of the product and one of the IP. Both were found free. `step`: what the
+    /// customer moves by, unless it did when the ticket came to stand in line.
+    fn grant(&mut self, ask: &Ask, tag: Tag, step: Option<u64>, now: Moment) {
         let stamp = now + self.rules.flight();
-        self.put_in(ask.ticket, ask.product, ask.priority, stamp);
+        self.put_in(ask.ticket, ask.product, ask.priority, stamp, false);
         if let Egress::OnProbation { .. } = self.egress {
             self.egress = Egress::OnProbation { probe: Some((ask.ticket, now + self.rules.answer_max)) };
         }
         let desk = &mut self.desks[ask.product];
         desk.line.granted(ask.priority, tag);
-        desk.line.advance(ask.priority, &ask.customer, tag, step);
+        if let Some(step) = step {
+            desk.line.advance(ask.priority, &ask.customer, tag, step);
+        }
         match ask.priority {
             Priority::Batch => {
                 desk.last_batch = Some(now);
@@ -606,18 +636,22 @@ impl Ledger {
         }
     }
 
-    /// The answer to an earlier question was lost. A ticket that was used already is used up.
-    fn grant_again(&mut self, ask: &Ask, stamp: Moment, now: Moment) -> Admission {
-        if stamp <= now {
-            let after = self.span(ask.product, now);
-            return Admission::Refused { after, scope: Scope::Product(ask.product), reason: Reason::Quota };
-        }
+    fn grant_again(&mut self, ask: &Ask, now: Moment) -> Admission {
         self.restamp(ask.ticket, now + self.rules.flight());
         let tag = ask.tag.unwrap_or_else(|| self.desks[ask.product].line.virtual_time(ask.priority));
         Admission::Granted { tag }
     }
 
-    fn put_in(&mut self, ticket: Ticket, product: Product, priority: Priority, stamp: Moment) {
+    /// Whether everything that counts the ticket's permit still does. Nothing cooled may be left.
+    fn is_whole(&self, ticket: Ticket) -> bool {
+        self.held.get(&ticket).is_some_and(|held| {
+            let is_metered = self.rules.limits[held.product].is_some();
+            self.ip.has(held.stamp, ticket)
+                && (!is_metered || self.desks[held.product].permits.has(held.stamp, ticket))
+        })
+    }
+
+    fn put_in(&mut self, ticket: Ticket, product: Product, priority: Priority, stamp: Moment, is_used: bool) {
         let desk = &mut self.desks[product];
         if self.rules.limits[product].is_some() {
             desk.permits.add(stamp, ticket);
@@ -626,7 +660,7 @@ impl Ledger {
             }
         }
         self.ip.add(stamp, ticket);
-        self.held.insert(ticket, Held { product, stamp });
+        self.held.insert(ticket, Held { product, stamp, is_used });
     }
 
     fn take_out(&mut self, ticket: Ticket) {
@@ -717,11 +751,13 @@ fn paced(desk: &Desk, rank: usize, cap: usize, batch_cap: usize, span: Duration,
     let (Some(last), true) = (desk.last_batch, busy * 2 >= cap) else { return now };
     let Some(next_return) = desk.permits.next_return(span, now) else { return now };
     let even = micros(span) / batch_cap.max(1) as u64;
-    let least = even * 9 / 10;
+    let least = even / 10 * 9;
     let free = cap.saturating_sub(busy) as u64;
     let spread = micros(next_return.since(last)) / (free + 1);
-    let gap = least.max(spread.min(2 * even));
-    last + Duration::from_micros(gap + least * rank as u64)
+    let gap = least.max(spread.min(even.saturating_mul(2)));
+    // Fewer than half are busy from then on.
+    let ends = desk.permits.nth_free(0, cap.div_ceil(2), span, now);
+    ends.min(last + Duration::from_micros(gap.saturating_add(least.saturating_mul(rank as u64))))
 }
 
 fn buckets<'a>(desk: &'a mut Desk, ip: &'a mut Bucket) -> [&'a mut Bucket; 3] {

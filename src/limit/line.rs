@@ -18,6 +18,10 @@ pub(super) const STEP: u64 = 720_720;
 /// Of this many interactive grants in a row while batch waits, the next one is batch's.
 pub(super) const RUN_MAX: usize = 5;
 
+/// The most customers of one class that are remembered to have come farther than the others; one
+/// that is forgotten stands where all stand.
+const FLOWS_MAX: usize = 10_000;
+
 /// One class of one product.
 #[derive(Debug, Clone, Default)]
 struct Lane {
@@ -86,12 +90,17 @@ impl Line {
         lane.finish.get(flow).copied().unwrap_or_default().max(lane.virtual_time)
     }
 
-    /// The customer has come as far as one step beyond `tag`.
+    /// A ticket of the customer's has come to this place: once for each, whether it waits or not,
+    /// the customer moves by one step. One that comes back to its old place does so too, since its
+    /// step was given back when it was dropped.
     pub(super) fn advance(&mut self, class: Priority, flow: &Flow, tag: Tag, step: u64) {
         let lane = &mut self.lanes[class as usize];
-        let finish = Tag(tag.0.saturating_add(step));
-        if lane.finish.get(flow).is_none_or(|old| *old < finish) {
-            lane.set_finish(flow, finish);
+        let come = lane.finish.get(flow).copied().unwrap_or_default().max(tag);
+        lane.set_finish(flow, Tag(come.0.saturating_add(step)));
+        if lane.far.len() > FLOWS_MAX
+            && let Some((_, nearest)) = lane.far.pop_first()
+        {
+            lane.finish.remove(&nearest);
         }
     }
 
@@ -100,6 +109,7 @@ impl Line {
         let lane = &mut self.lanes[class as usize];
         if let Some(finish) = lane.finish.get(flow).copied() {
             lane.set_finish(flow, Tag(finish.0.saturating_sub(step)));
+            lane.forget_overtaken();
         }
     }
 
@@ -122,6 +132,13 @@ impl Line {
         if lane.queue.get(place).is_some_and(|&(other, came, _)| (other, came) == (tag, turn)) {
             lane.queue.remove(place);
         }
+    }
+
+    /// Whether the batch call of this rank is served in batch's sixth of the grants, ahead of
+    /// interactive calls that wait: nothing that is kept for those is kept from it.
+    pub(super) fn is_owed(&self, rank: usize) -> bool {
+        let until_due = RUN_MAX.saturating_sub(self.run);
+        self.len(Priority::Interactive) >= until_due.saturating_add(RUN_MAX.saturating_mul(rank))
     }
 
     /// Whether the next grant is batch's, if it can use one.

@@ -147,7 +147,7 @@ mod tests {
             demand.wanted(Product::Directory, at(secs));
         }
         demand.wanted(Product::Payment, at(10));
-        let totals: Vec<_> = [599, 600, 660, 1199, 1200]
+        let totals: Vec<_> = [599, 600, 660, 1139, 1140]
             .map(|secs| demand.total(at(secs)).products[Product::Directory])
             .into_iter()
             .collect();

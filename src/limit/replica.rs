@@ -132,6 +132,11 @@ impl Replica {
         }
     }
 
+    /// Which run it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// How it stands.
     pub fn mode(&self, now: Moment) -> Mode {
         let until = self.shares_from();
@@ -251,9 +256,9 @@ impl Replica {
         self.demand.wanted(product, now);
     }
 
-    /// The store has granted it, or is about to be asked for it: then what comes of an answer that is
-    /// under way when the store is lost is known too, and any other answer is a [`Self::refunded`].
-    /// To be told again when the permit is extended.
+    /// The store has granted it, asked at `now`. Not to be told while the answer is under way: a replay
+    /// would claim a permit that nobody granted, and the store would take its word for it. To be told
+    /// again when the permit is extended.
     pub fn granted(&mut self, ticket: Ticket, product: Product, priority: Priority, now: Moment) {
         self.ring.granted(ticket, product, priority, false, &self.rules, now);
     }
@@ -428,6 +433,9 @@ fn refuse(after: Duration, scope: Scope) -> Admission {
     Admission::Refused { after, scope, reason: Reason::NoLedger }
 }
 
+#[cfg(test)]
+#[path = "outage_tests.rs"]
+mod outage;
 #[cfg(test)]
 #[path = "replica_tests.rs"]
 mod tests;

@@ -130,14 +130,14 @@ pub fn goals() -> Vec<Goal> {
         Goal {
             name: "G3",
             what: "interactive wait, saturated: limit 20 p50 / p99, limit 12 p50 / p99 s; failed %",
-            gate: "<= 1.5 / 8, 2.5 / 13; 0",
+            gate: "<= 1.5 / 8, 2.5 / 13; <= .1",
             groups: vec![long(usual), long(twelve)],
             judge: |f| {
                 let (a, b) = (f[0].interactive, f[1].interactive);
                 let failed = a.failed.max(b.failed);
                 Judgement {
                     reached: format!("{:.1} / {:.1}, {:.1} / {:.1}; {failed:.2}", a.p50, a.p99, b.p50, b.p99),
-                    holds: a.p50 <= 1.5 && a.p99 <= 8.0 && b.p50 <= 2.5 && b.p99 <= 13.0 && failed <= 0.0,
+                    holds: a.p50 <= 1.5 && a.p99 <= 8.0 && b.p50 <= 2.5 && b.p99 <= 13.0 && failed <= 0.1,
                 }
             },
         },
@@ -222,7 +222,7 @@ pub fn goals() -> Vec<Goal> {
             name: "G10",
             what: "Finch is a weighted counter: use %; 429/h; shown to apps /h",
             gate: ">= 94; <= 8; <= .5",
-            groups: vec![seeds(Plan { counting: Counting::Weighted, ..usual })],
+            groups: vec![long(Plan { counting: Counting::Weighted, ..usual })],
             judge: |f| Judgement {
                 reached: format!(
                     "{:.1}; {:.1}; {:.1}",

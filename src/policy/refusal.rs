@@ -63,6 +63,8 @@ pub enum Refusal {
     Limited { product: Product, scope: &'static str, wait: Duration },
     /// Too many are waiting already.
     QueueFull { product: Product },
+    /// What would be sent could not be counted.
+    NoLedger { wait: Duration },
     /// perch is stopping.
     Draining,
     /// The store does not answer.
@@ -210,6 +212,13 @@ impl Refusal {
             )
             .waiting(Duration::from_secs(5))
             .scoped("product"),
+            R::NoLedger { wait } => Problem::new(
+                503,
+                "perch_no_ledger",
+                Class::PerchUnavailable,
+                "perch cannot count spent quota now; nothing was sent; an operator finds the cause in perch's log".to_owned(),
+            )
+            .waiting(*wait),
             R::Draining => Problem::new(
                 503,
                 "perch_draining",

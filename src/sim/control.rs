@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::faults::FAULTS_MAX;
 use super::report::{Report, fingerprint};
 use super::world::TokenState;
+use crate::types::Moment;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -13,10 +14,11 @@ use serde_json::{Value, json};
 pub(super) const PREFIX: &str = "/_sim/";
 
 /// Answers a request of the one who runs the simulation.
-pub(super) fn answer(state: &mut State, method: &str, path: &str, body: &Bytes) -> Answer {
+pub(super) fn answer(state: &mut State, method: &str, path: &str, body: &Bytes, now: Moment) -> Answer {
     match (method, path) {
         ("GET", "/_sim/healthz") => Answer::ok(json!({ "status": "ok" })),
         ("GET", "/_sim/report") => Answer::ok(state.report.shown(state.limits.settings())),
+        ("GET", "/_sim/arrivals") => Answer::ok(state.report.arrivals(state.limits.settings(), now)),
         ("GET", "/_sim/connections") => Answer::ok(connections(state)),
         ("POST", "/_sim/faults") => add_faults(state, body),
         ("DELETE", "/_sim/faults") => {
@@ -32,8 +34,8 @@ pub(super) fn answer(state: &mut State, method: &str, path: &str, body: &Bytes) 
         _ => Answer::json(
             404,
             json!({ "message": format!(
-                "there is no {method} {path}; there are GET /_sim/healthz, /_sim/report, /_sim/connections, \
-                 POST and DELETE /_sim/faults, POST /_sim/reset"
+                "there is no {method} {path}; there are GET /_sim/healthz, /_sim/report, /_sim/arrivals, \
+                 /_sim/connections, POST and DELETE /_sim/faults, POST /_sim/reset"
             ) }),
         ),
     }

@@ -5,6 +5,7 @@
 
 mod account;
 mod answer;
+mod arrivals;
 mod benefits;
 mod call;
 mod company;
@@ -159,7 +160,7 @@ impl Sim {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = request.uri().path();
         if path.starts_with(control::PREFIX) {
-            let answer = control::answer(&mut state, request.method().as_str(), path, request.body());
+            let answer = control::answer(&mut state, request.method().as_str(), path, request.body(), now);
             return (Duration::ZERO, Reply::Answer(answer.write("-")));
         }
         // The lock may be taken in another order than the clock was read; windows need the order kept.

@@ -1,9 +1,9 @@
 //! What the simulator saw, whatever the caller believes: counts, the fullest window, and what looks wrong.
 
-use super::limits::Window;
+use super::arrivals::{Arrivals, Tally};
 use super::settings::LimitSettings;
 use crate::finch::{Auth, Endpoint, headers as names};
-use crate::types::{Moment, Product};
+use crate::types::Moment;
 use http::{HeaderMap, Version};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -34,18 +34,11 @@ pub(super) struct Arrival<'a> {
     pub(super) finch_request_id: &'a str,
 }
 
-#[derive(Debug, Default)]
-struct Tally {
-    arrivals: u64,
-    window: Window,
-    worst: usize,
-}
-
 /// Everything seen since the start or the last reset.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     total: u64,
-    products: BTreeMap<Product, Tally>,
+    products: Arrivals,
     addresses: BTreeMap<IpAddr, Tally>,
     refused: BTreeMap<String, u64>,
     operations: BTreeMap<String, BTreeMap<String, u64>>,
@@ -78,10 +71,10 @@ impl Report {
     pub(super) fn arrive(&mut self, arrival: &Arrival<'_>, limits: &LimitSettings) {
         self.total += 1;
         if let Some(endpoint) = arrival.endpoint {
-            count(self.products.entry(endpoint.product).or_default(), limits.window, arrival.now);
+            self.products.arrive(endpoint.product, limits.window, arrival.now);
         }
         if self.addresses.len() < KEYS_MAX || self.addresses.contains_key(&arrival.address) {
-            count(self.addresses.entry(arrival.address).or_default(), limits.ip.window, arrival.now);
+            self.addresses.entry(arrival.address).or_default().count(limits.ip.window, arrival.now);
         }
         if let Some(value) = arrival.headers.get(names::STAINLESS_RETRY_COUNT) {
             let number = value.to_str().ok().and_then(|v| v.parse::<u8>().ok());
@@ -123,6 +116,9 @@ impl Report {
         }
         if outcome == "429" {
             *self.refused.entry(finch_code.unwrap_or("none").to_owned()).or_default() += 1;
+            if let Some(endpoint) = arrival.endpoint {
+                self.products.refuse(endpoint.product, arrival.now);
+            }
         }
         let headers: Vec<&str> = arrival.headers.keys().map(http::HeaderName::as_str).collect();
         let seen = json!({
@@ -140,15 +136,20 @@ impl Report {
         push(&mut self.recent, seen, RECENT_MAX);
     }
 
+    /// When each product's requests arrived, as JSON.
+    pub(super) fn arrivals(&self, limits: &LimitSettings, now: Moment) -> Value {
+        self.products.shown(limits, now)
+    }
+
     /// All of it as JSON.
     pub(super) fn shown(&self, limits: &LimitSettings) -> Value {
         let products: serde_json::Map<String, Value> = self
             .products
-            .iter()
-            .map(|(product, tally)| {
-                let limit = limits.of(*product);
+            .tallies()
+            .map(|(product, tally, refused)| {
+                let limit = limits.of(product);
                 let shown = json!({
-                    "arrivals": tally.arrivals, "worst_window": tally.worst, "limit": limit,
+                    "arrivals": tally.arrivals, "refused": refused, "worst_window": tally.worst, "limit": limit,
                     "within": limit.is_none_or(|l| tally.worst <= l as usize),
                 });
                 (product.as_str().to_owned(), shown)
@@ -186,12 +187,6 @@ impl Report {
             "recent": self.recent,
         })
     }
-}
-
-fn count(tally: &mut Tally, span: std::time::Duration, now: Moment) {
-    tally.arrivals += 1;
-    tally.window.push(now);
-    tally.worst = tally.worst.max(tally.window.count(span, now));
 }
 
 /// What a careful gateway would not have sent.

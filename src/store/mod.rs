@@ -6,12 +6,18 @@
 //! processes (`perch connections …` beside a running gateway) share the file through WAL; a second
 //! *gateway* is kept out by [`sqlite::Store::open_exclusive`], because two would spend one quota twice.
 //!
+//! The quota's journal is a file of its own beside the store's: it is written at every call, and neither
+//! waits for the other.
+//!
 //! `schema` says what the tables are, `keys` and `connections` speak SQL, `record` names
-//! what they speak about. No trait stands in front: there is one implementation.
+//! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in
+//! front: there is one implementation.
 //!
 //! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
 
+pub mod boot;
 pub mod connections;
+pub mod journal;
 pub mod keys;
 pub mod record;
 pub mod redis;
@@ -22,6 +28,7 @@ pub use record::{Connection, Row, SealedToken, Status};
 pub use sqlite::Store;
 
 use std::fmt;
+use std::path::Path;
 
 /// What the store could not do. The text is for operators; no value of a row is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +37,18 @@ pub enum StoreError {
     Unavailable(String),
     /// It answered with something no version of perch wrote.
     Damaged(String),
+}
+
+impl StoreError {
+    /// The same, naming the file that could not be opened.
+    fn of(self, path: &Path) -> Self {
+        match self {
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("{} cannot be opened: {why}", path.display()))
+            }
+            StoreError::Damaged(what) => StoreError::Damaged(format!("{}: {what}", path.display())),
+        }
+    }
 }
 
 impl fmt::Display for StoreError {

@@ -1,4 +1,4 @@
-//! The tables, and how an older file becomes a newer one.
+//! The tables of the store and of the quota's journal, and how an older file becomes a newer one.
 //!
 //! `PRAGMA user_version` counts the migrations a file has had. A file from a newer perch is refused
 //! rather than guessed at.
@@ -6,11 +6,20 @@
 use super::StoreError;
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Migration `n` brings a file from version `n` to `n + 1`. Entries are only ever appended.
-const MIGRATIONS: [&str; 1] = [V1];
+/// A kind of file.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// Marks the file, so that another program's database is not written into.
+    application_id: i32,
+    /// Migration `n` brings a file from version `n` to `n + 1`. Entries are only ever appended.
+    migrations: &'static [&'static str],
+}
 
-/// Marks the file as perch's ("perc"), so that another program's database is not written into.
-const APPLICATION_ID: i32 = 0x7065_7263;
+/// The store ("perc").
+pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2] };
+
+/// The quota's journal ("perq").
+pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
 
 const V1: &str = "
 CREATE TABLE vault_meta (
@@ -60,21 +69,57 @@ CREATE INDEX conn_customer ON connection (app, env, customer_id);
 CREATE UNIQUE INDEX conn_token ON connection (app, env, token_bidx);
 ";
 
+/// Whether the quota's journal was ever begun: from then on, one that is not there was lost. An older perch
+/// may have sent something without one.
+const V2: &str = "
+CREATE TABLE quota_journal (only INTEGER PRIMARY KEY CHECK (only = 1)) STRICT;
+INSERT INTO quota_journal SELECT only FROM vault_meta;
+";
+
+/// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of
+/// the epoch's steady clock, or of the wall clock where they are called so.
+const JOURNAL_V1: &str = "
+CREATE TABLE journal (
+    only   INTEGER PRIMARY KEY CHECK (only = 1),
+    epoch  TEXT NOT NULL,
+    run    INTEGER NOT NULL,
+    untold INTEGER
+) STRICT;
+
+CREATE TABLE permit (
+    run      INTEGER NOT NULL,
+    ticket   INTEGER NOT NULL,
+    product  TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    granted  INTEGER NOT NULL,
+    arrived  INTEGER,
+    wall     INTEGER NOT NULL,
+    PRIMARY KEY (run, ticket)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hold (
+    scope      TEXT PRIMARY KEY,
+    until      INTEGER NOT NULL,
+    until_wall INTEGER NOT NULL,
+    span       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// Brings the file to the newest version, in one transaction.
 ///
 /// # Errors
 /// A sentence when the file is another program's or a newer perch's, or `SQLite`'s own error.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn migrate(db: &mut Connection, kind: &Kind) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let owner: i32 = tx.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if (owner, tables) != (0, 0) && owner != APPLICATION_ID {
+    if (owner, tables) != (0, 0) && owner != kind.application_id {
         return Err(StoreError::Damaged(
             "this is the database of another program; point vault.store at a file of its own".to_owned(),
         ));
     }
-    let newest = MIGRATIONS.len();
+    let newest = kind.migrations.len();
     let done = usize::try_from(version).ok().filter(|done| *done <= newest).ok_or_else(|| {
         StoreError::Damaged(format!(
             "its schema is version {version} and this perch knows up to {newest}; use the newer perch that wrote it"
@@ -83,10 +128,10 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     if done == newest {
         return Ok(());
     }
-    for step in &MIGRATIONS[done..] {
+    for step in &kind.migrations[done..] {
         tx.execute_batch(step)?;
     }
-    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "application_id", kind.application_id)?;
     tx.pragma_update(None, "user_version", newest as i64)?;
     tx.commit()?;
     Ok(())
@@ -99,30 +144,43 @@ mod tests {
     #[test]
     fn a_new_file_gets_every_table_and_an_up_to_date_one_is_left_alone() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db).unwrap();
+        migrate(&mut db, &STORE).unwrap();
         let changes = db.total_changes();
-        migrate(&mut db).unwrap();
+        migrate(&mut db, &STORE).unwrap();
         assert_eq!(db.total_changes(), changes);
     }
 
     #[test]
     fn a_newer_schema_and_another_programs_file_are_refused() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db).unwrap();
+        migrate(&mut db, &STORE).unwrap();
         db.pragma_update(None, "user_version", 99).unwrap();
-        let said = migrate(&mut db).unwrap_err().to_string();
+        let said = migrate(&mut db, &STORE).unwrap_err().to_string();
         assert!(said.contains("version 99") && said.contains("newer perch"), "{said}");
 
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
-        let said = migrate(&mut db).unwrap_err().to_string();
+        let said = migrate(&mut db, &STORE).unwrap_err().to_string();
         assert!(said.contains("another program"), "{said}");
+    }
+
+    #[test]
+    fn a_store_that_an_older_perch_has_used_counts_as_one_whose_journal_is_lost() {
+        let begun = |before: &str| -> i64 {
+            let mut db = Connection::open_in_memory().unwrap();
+            migrate(&mut db, &Kind { migrations: &[V1], ..STORE }).unwrap();
+            db.execute_batch(before).unwrap();
+            migrate(&mut db, &STORE).unwrap();
+            db.query_row("SELECT count(*) FROM quota_journal", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(begun("INSERT INTO vault_meta VALUES (1, zeroblob(16), 1)"), 1);
+        assert_eq!(begun(""), 0);
     }
 
     #[test]
     fn the_schema_holds_that_a_token_is_erased_exactly_when_disconnected() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db).unwrap();
+        migrate(&mut db, &STORE).unwrap();
         db.execute_batch(
             "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0)",
         )

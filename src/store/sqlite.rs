@@ -1,6 +1,7 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
-use super::{StoreError, schema};
+use super::StoreError;
+use super::schema::{self, Kind, STORE};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -33,12 +34,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] with the file's name and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let db = connect(path).map_err(|cause| match cause {
-            StoreError::Unavailable(why) => {
-                StoreError::Unavailable(format!("{} cannot be opened: {why}", path.display()))
-            }
-            StoreError::Damaged(what) => StoreError::Damaged(format!("{}: {what}", path.display())),
-        })?;
+        let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
         Ok(Self { db: Arc::new(Mutex::new(db)), _guard: None })
     }
 
@@ -121,7 +117,8 @@ impl Store {
     }
 }
 
-fn transact<T, E: From<StoreError>>(
+/// Writes in one transaction.
+pub(super) fn transact<T, E: From<StoreError>>(
     db: &mut Connection,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
@@ -132,7 +129,8 @@ fn transact<T, E: From<StoreError>>(
     Ok(done)
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Opens a connection of its own to a file, making the file and its tables where they are missing.
+pub(super) fn connect(path: &Path, kind: &Kind) -> Result<Connection, StoreError> {
     private(path)?;
     let mut db = Connection::open_with_flags(
         path,
@@ -149,7 +147,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "secure_delete", "ON")?;
     db.pragma_update(None, "foreign_keys", "ON")?;
     db.pragma_update(None, "trusted_schema", "OFF")?;
-    schema::migrate(&mut db)?;
+    schema::migrate(&mut db, kind)?;
     Ok(db)
 }
 
@@ -219,7 +217,8 @@ fn guard(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file beside `path` whose name is longer by `suffix`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -250,7 +249,7 @@ mod tests {
     #[test]
     fn it_is_opened_to_survive_and_to_forget() {
         let dir = tempfile::tempdir().unwrap();
-        let db = connect(&dir.path().join("perch.db")).unwrap();
+        let db = connect(&dir.path().join("perch.db"), &STORE).unwrap();
         let pragma = |name: &str| -> String {
             db.pragma_query_value(None, name, |row| {
                 row.get::<_, rusqlite::types::Value>(0).map(|v| match v {

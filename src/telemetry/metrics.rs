@@ -28,6 +28,9 @@ pub struct Metrics {
     connections: IntGaugeVec,
     limiter_mode: IntGaugeVec,
     vault_errors: IntCounterVec,
+    /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
+    /// store is out.
+    pub no_ledger: IntCounter,
     /// Tokens found in an answer of Finch's and taken out.
     pub redactions: IntCounter,
     /// Calls that carried a real token through, while that is allowed.
@@ -108,6 +111,11 @@ impl Metrics {
                 "perch_vault_errors_total",
                 "Failures of the vault by kind",
                 &["kind"],
+            )?,
+            no_ledger: counter(
+                r,
+                "perch_no_ledger_total",
+                "Calls refused because spent quota could not be counted",
             )?,
             redactions: counter(
                 r,

@@ -2,7 +2,7 @@
 
 use crate::support::redis::{RedisCluster, RedisServer};
 use crate::support::tls::Authority;
-use crate::support::until;
+use crate::support::{World, until};
 use perch::config::{self, Environ, LimitStore, RedisUrl};
 use perch::store::redis::info::Mode;
 use perch::store::redis::{Link, LinkError, Redis, Reply};
@@ -343,4 +343,82 @@ async fn a_cluster_that_misses_a_node_is_told_as_moved_until_it_is_whole() {
         way.connect(LONG).await.is_ok_and(|new| new.run_id() != link.run_id())
     })
     .await;
+}
+
+/// `perch check --online` with this server, as text and as JSON, with its exit code.
+async fn check_online(world: &World) -> (Option<i32>, String, serde_json::Value) {
+    let text = world.perch(&["check", "--online"]).await;
+    let json = world.perch(&["check", "--online", "-o", "json"]).await;
+    assert_eq!(text.code, json.code);
+    assert!(!format!("{}{}", text.all(), json.all()).contains("CANARY"), "{}", text.all());
+    (text.code, text.out, json.json())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_online_tells_the_servers_kind_and_its_unsafe_settings() {
+    let server = RedisServer::start().await;
+    let world = World::with().without_gateway().await;
+    world.set(&format!("limits.store = \"{}\"", server.url()));
+    let (code, text, json) = check_online(&world).await;
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "ok  vault",
+        "not there yet",
+        "takes connections",
+        "standalone",
+        "round trip",
+        "AOF is off, which is fine",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+    assert!(!text.contains("!!"), "{text}");
+    assert!(!world.path("perch.db").exists(), "looking makes no store");
+    let quota = &json["online"]["quota"];
+    assert_eq!((quota["ok"].as_bool(), quota["mode"].as_str()), (Some(true), Some("standalone")), "{json}");
+    assert!(quota["round_trip_us"].as_u64().is_some_and(|us| us > 0), "{quota}");
+
+    for (setting, value) in [("maxmemory-policy", "allkeys-lru"), ("timeout", "3")] {
+        server.ask(&["CONFIG", "SET", setting, value]).await;
+    }
+    let (code, text, json) = check_online(&world).await;
+    assert_eq!(code, Some(0), "a warning is no failure: {text}");
+    let warned: Vec<&str> = text.lines().filter(|line| line.starts_with("!!")).collect();
+    assert_eq!(warned.len(), 2, "{text}");
+    assert!(text.contains("set maxmemory-policy noeviction") && text.contains("set timeout 0"), "{text}");
+    assert_eq!(json["online"]["quota"]["findings"][0]["weight"], "warning");
+
+    let other = RedisServer::start().await;
+    other.ask(&["ACL", "SETUSER", "default", "-config"]).await;
+    let world = World::with().without_gateway().await;
+    world.set(&format!("limits.store = \"{}\"", other.url()));
+    let (code, text, _) = check_online(&world).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("forbids CONFIG GET") && text.contains("timeout (0)"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_online_fails_when_the_store_is_not_to_be_had() {
+    let mut server = RedisServer::with_password("right").await;
+    let world = World::with().without_gateway().await;
+    world.set(&format!("limits.store = \"{}\"\nlimits.password = \"file:pw\"", server.url()));
+    std::fs::write(world.path("pw"), "CANARY-wrong").expect("a writable folder");
+    let (code, text, json) = check_online(&world).await;
+    assert_eq!((code, json["ok"].as_bool()), (Some(69), Some(false)), "{text}");
+    assert!(text.contains("no  quota") && text.contains("user or password is wrong"), "{text}");
+    server.kill().await;
+    let (code, text, _) = check_online(&world).await;
+    assert_eq!(code, Some(69));
+    assert!(text.contains("no  quota") && text.contains("no connection"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_online_names_the_node_of_a_cluster_that_holds_the_quota() {
+    let cluster = RedisCluster::start().await;
+    let world = World::with().without_gateway().await;
+    world.set(&format!("limits.store = \"{}\"\nlimits.namespace = \"test\"", cluster.nodes[0].url()));
+    let (owner, _) = cluster.owner("perch:{test}").await;
+    let (code, text, _) = check_online(&world).await;
+    assert_eq!(code, Some(0), "{text}");
+    let place = format!("cluster, the quota's slot is on 127.0.0.1:{}", cluster.nodes[owner].port());
+    assert!(text.contains(&place), "{place} is not in: {text}");
 }

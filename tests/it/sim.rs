@@ -346,7 +346,16 @@ async fn the_twenty_first_call_is_refused_and_the_report_says_so() {
     let report = finch.report().await;
     let company = &report["products"]["company"];
     assert_eq!((company["arrivals"].as_u64(), company["worst_window"].as_u64()), (Some(21), Some(21)));
+    assert_eq!(company["refused"], 1);
     assert_eq!((&company["limit"], &company["within"]), (&json!(20), &json!(false)));
+    let arrivals = finch.call("GET", "/_sim/arrivals", "", Value::Null).await.json();
+    let [company, directory] = ["company", "directory"].map(|product| &arrivals["products"][product]);
+    let times = |list: &Value| list.as_array().map(Vec::len);
+    assert_eq!((times(&company["at_ms"]), times(&company["refused_at_ms"])), (Some(21), Some(1)));
+    assert_eq!((times(&directory["at_ms"]), times(&directory["refused_at_ms"])), (Some(1), Some(0)));
+    let last = |list: &Value| list.as_array().and_then(|times| times.last()?.as_u64());
+    assert_eq!(last(&company["refused_at_ms"]), last(&company["at_ms"]));
+    assert!(last(&directory["at_ms"]) <= arrivals["now_ms"].as_u64(), "{arrivals}");
     assert_eq!(report["rate_limited"], json!({ "finch_application_rl": 1 }));
     assert_eq!(report["operations"]["GetCompany"], json!({ "200": 20, "429": 1 }));
     assert_eq!(report["products"]["directory"]["within"], true);

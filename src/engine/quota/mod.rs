@@ -10,6 +10,7 @@ mod waiters;
 
 use crate::limit::beat::Incarnation;
 use crate::limit::{Admission, Ask, OnOutage, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
+use crate::store::journal::{History, Journal};
 use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
 use own::Own;
@@ -34,15 +35,18 @@ pub struct Quota {
     is_closed: AtomicBool,
 }
 
-/// A steady clock and the origin of its moments.
+/// A steady clock and the moment at which it began.
 #[derive(Debug, Clone, Copy)]
-struct Clock(Instant);
+struct Clock(Instant, Moment);
 
 impl Clock {
     fn now(&self) -> Moment {
-        Moment::at(self.0.elapsed())
+        self.1 + self.0.elapsed()
     }
 }
+
+/// When the clock of a quota that remembers begins: what was sent before needs moments too.
+const REMEMBERED: Moment = Moment::at(Duration::from_secs(30 * 24 * 60 * 60));
 
 /// Where the ledger is.
 #[derive(Debug)]
@@ -147,7 +151,7 @@ impl Quota {
 
     /// A quota in a store that all replicas share.
     pub fn shared(redis: Redis, rules: Rules, member: Member, stop: watch::Receiver<bool>) -> Arc<Self> {
-        let clock = Clock(Instant::now());
+        let clock = Clock(Instant::now(), Moment::ZERO);
         let Member { name, incarnation, on_outage } = member;
         let replica = Replica::new(rules.clone(), name, incarnation, on_outage, clock.now());
         let waiters = Arc::<Waiters>::default();
@@ -156,17 +160,32 @@ impl Quota {
         Arc::new(own)
     }
 
-    /// Says good-bye to a store that is shared: what is not used is free for the others.
-    pub async fn leave(&self) {
+    /// A quota in this process that goes on where earlier runs ended, and tells the next one.
+    pub fn remembering(rules: Rules, journal: Journal, history: &History) -> Arc<Self> {
+        let book = Book::Own(Own::remembering(rules.clone(), journal, history, REMEMBERED));
+        let quota = Self::with(rules, book, Incarnation(history.run));
+        Arc::new(Self { clock: Clock(Instant::now(), REMEMBERED), ..quota })
+    }
+
+    /// How long a permit can matter at most, for [`Journal::open`].
+    pub fn remembers_for(rules: &Rules) -> Duration {
+        /// What caution after a refusal of Finch's may add to a window.
+        const CAUTION_MAX: Duration = Duration::from_secs(1);
+        rules.window.max(rules.ip.window) + rules.pad + rules.flight() + CAUTION_MAX
+    }
+
+    /// Waits until all that the next run has to know is written, and tells the others of a shared store
+    /// that this replica needs nothing any more.
+    pub async fn settle(&self) {
         match &self.book {
-            Book::Own(_) => {}
+            Book::Own(own) => own.settle().await,
             Book::Shared(shared) => shared.leave().await,
         }
     }
 
     fn with(rules: Rules, book: Book, incarnation: Incarnation) -> Self {
         Self {
-            clock: Clock(Instant::now()),
+            clock: Clock(Instant::now(), Moment::ZERO),
             rules,
             book,
             waiters: Arc::default(),
@@ -306,45 +325,42 @@ impl Quota {
 impl Book {
     async fn ask(&self, ask: &Ask, now: Moment) -> Admission {
         match self {
-            Book::Own(own) => own.ask(ask, now),
+            Book::Own(own) => own.ask(ask, now).await,
             Book::Shared(shared) => shared.ask(ask, now).await,
         }
     }
 
-    async fn extend(&self, ticket: Ticket, (product, priority): (Product, Priority), now: Moment) -> bool {
+    async fn extend(&self, ticket: Ticket, product: Product, priority: Priority, now: Moment) -> bool {
         match self {
-            Book::Own(own) => own.with(|ledger| ledger.extend(ticket, now)),
+            Book::Own(own) => own.extend(ticket, product, priority, now).await,
             Book::Shared(shared) => shared.extend(ticket, product, priority, now).await,
         }
     }
 
     fn arrived(&self, ticket: Ticket, product: Product, is_429: bool, now: Moment) {
         match self {
-            Book::Own(own) => own.with(|ledger| ledger.arrived(ticket, is_429, now)),
+            Book::Own(own) => own.arrived(ticket, is_429, now),
             Book::Shared(shared) => shared.arrived(ticket, product, is_429, now),
         }
     }
 
     fn give_up(&self, ticket: Ticket, product: Product, now: Moment) {
         match self {
-            Book::Own(own) => own.with(|ledger| {
-                ledger.cancel(ticket, now);
-                ledger.refund(ticket, now);
-            }),
+            Book::Own(own) => own.give_up(ticket, now),
             Book::Shared(shared) => shared.give_up(ticket, product, now),
         }
     }
 
     fn hold(&self, scope: Scope, span: Duration, now: Moment) {
         match self {
-            Book::Own(own) => own.with(|ledger| ledger.hold(scope, span, now)),
+            Book::Own(own) => own.hold(scope, span, now),
             Book::Shared(shared) => shared.hold(scope, span, now),
         }
     }
 
     fn limited(&self, product: Product, retry_after: Option<Duration>, now: Moment) {
         match self {
-            Book::Own(own) => own.with(|ledger| ledger.limited(product, retry_after, now)),
+            Book::Own(own) => own.limited(product, retry_after, now),
             Book::Shared(shared) => shared.limited(product, retry_after, now),
         }
     }
@@ -419,7 +435,7 @@ impl Permit {
         if now.since(self.asked) <= self.quota.rules.grace {
             return true;
         }
-        let is_good = self.quota.book.extend(self.ticket, (self.product, self.priority), now).await;
+        let is_good = self.quota.book.extend(self.ticket, self.product, self.priority, now).await;
         if is_good {
             self.asked = now;
         }

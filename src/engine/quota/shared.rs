@@ -31,6 +31,10 @@ const SILENT_CALLS_MAX: u32 = 3;
 /// Messages that wait to be sent. More are dropped; each costs a permit a few seconds.
 const OUTBOX_MAX: usize = 4096;
 
+/// How often a message is tried that may be lost, and how soon again.
+const NOTE_TRIES_MAX: u32 = 20;
+const NOTE_AGAIN: Duration = Duration::from_millis(50);
+
 /// How often a message is tried that must not be lost.
 const TRIES_MAX: u32 = 30;
 
@@ -116,8 +120,6 @@ impl Shared {
             if !replica.must_ask_store(now) {
                 return unknown_place(ask, replica.ask_alone(ask, now));
             }
-            // What becomes of an answer that is under way when the store is lost is known this way.
-            replica.granted(ask.ticket, ask.product, ask.priority, now);
         }
         let read = |reply: &Reply| codec::read_ask(reply, ask.product, &self.rules);
         let Ok((admission, standing)) = self.call(codec::ask(ask), read).await else { return no_answer(ask) };
@@ -125,11 +127,11 @@ impl Shared {
         match admission {
             // Too late to be used: nothing was sent, so it may be asked for again at no cost.
             Admission::Granted { .. } if self.clock.now().since(now) > self.rules.grace => no_answer(ask),
-            Admission::Granted { .. } => admission,
-            Admission::Wait { .. } | Admission::Refused { .. } => {
-                self.replica.lock().refunded(ask.ticket, self.clock.now());
+            Admission::Granted { .. } => {
+                self.replica.lock().granted(ask.ticket, ask.product, ask.priority, now);
                 admission
             }
+            Admission::Wait { .. } | Admission::Refused { .. } => admission,
         }
     }
 
@@ -309,23 +311,33 @@ impl Shared {
 
     async fn post(self: Arc<Self>, mut notes: mpsc::Receiver<Note>) {
         while let Some(note) = notes.recv().await {
-            if !self.replica.lock().must_ask_store(self.clock.now()) {
-                continue; // The store learns it by a replay, if at all.
-            }
-            match note {
-                Note::Arrived { ticket, product, is_429 } => {
-                    let read = |reply: &Reply| codec::read_arrived(reply, product, &self.rules);
-                    if let Ok(standing) = self.call(codec::arrived(ticket, product, is_429), read).await {
-                        self.seen.lock().note(product, standing, self.clock.now());
-                    }
+            // All of them may be said twice. Without an arrival a permit stays busy for seconds.
+            for _ in 0..NOTE_TRIES_MAX {
+                if !self.replica.lock().must_ask_store(self.clock.now()) {
+                    break; // The store learns it by a replay, if at all.
                 }
-                Note::GivenUp { ticket, product } => {
-                    // Whichever it is: one that waits, or one whose grant was not heard of.
-                    let _ = self.call(codec::cancel(ticket), codec::read_flag).await;
-                    let _ = self.call(codec::refund(ticket, product), codec::read_flag).await;
+                if self.say(&note).await.is_ok() {
+                    break;
                 }
+                tokio::time::sleep(NOTE_AGAIN).await;
             }
         }
+    }
+
+    async fn say(&self, note: &Note) -> Result<(), LinkError> {
+        match *note {
+            Note::Arrived { ticket, product, is_429 } => {
+                let read = |reply: &Reply| codec::read_arrived(reply, product, &self.rules);
+                let standing = self.call(codec::arrived(ticket, product, is_429), read).await?;
+                self.seen.lock().note(product, standing, self.clock.now());
+            }
+            Note::GivenUp { ticket, product } => {
+                // Whichever it is: one that waits, or one whose grant was not heard of.
+                self.call(codec::cancel(ticket), codec::read_flag).await?;
+                self.call(codec::refund(ticket, product), codec::read_flag).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The heart: connects, beats, and says when the mode changes.

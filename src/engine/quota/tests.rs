@@ -242,7 +242,7 @@ async fn the_snapshot_shows_what_is_spent_and_who_waits() {
     assert_eq!(snapshot.products.len(), 10);
     let directory = snapshot.products.iter().find(|(product, _)| *product == Product::Directory);
     assert_eq!(directory.map(|(_, standing)| standing.used), Some(2));
-    assert_eq!(snapshot.ip.used, 2);
+    assert_eq!(snapshot.ip.map(|ip| ip.used), Some(2));
     assert_eq!(snapshot.waiting.len(), Product::ALL.len() * Priority::ALL.len());
     assert_eq!(snapshot.waiting.iter().map(|(_, _, waiting)| waiting).sum::<usize>(), 1);
     call.abort();

@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The one script that is called for everything.
-pub const SCRIPT: &str = include_str!("ledger.lua");
+pub const SCRIPT: &str = concat!(include_str!("ledger.lua"), include_str!("members.lua"));
 
 /// A span that is longer counts as this, so that no sum leaves the whole numbers of a double.
 const SPAN_MAX: u64 = 1 << 52;

@@ -1,8 +1,8 @@
--- The shared ledger: limit/ledger.rs and limit/members.rs, step for step, in one atomic script. A
--- differential test holds the two together, so a rule is changed in both or in none. Times and spans
--- are whole microseconds of this server's clock; every key has the prefix KEYS[1], whose hash tag
--- keeps them all in one slot. Keys carry no time to live: no eviction policy for volatile keys may
--- take what was spent.
+-- The shared ledger: limit/ledger.rs, and in members.lua, which follows this file, limit/members.rs,
+-- step for step, in one atomic script. A differential test holds the two together, so a rule is
+-- changed in both or in none. Times and spans are whole microseconds of this server's clock; every
+-- key has the prefix KEYS[1], whose hash tag keeps them all in one slot. Keys carry no time to live:
+-- no eviction policy for volatile keys may take what was spent.
 --
 -- KEYS[1]  prefix         ARGV  1 operation  2 run of this server  3 latest time expected here, or 0
 --                               4 rules (see `rule` below)  5.. arguments of the operation
@@ -15,11 +15,12 @@ local INTERACTIVE, BATCH = 0, 1
 local QUOTA, HOLD, LEARNING, QUEUE_FULL, CUSTOMER_QUEUE_FULL = 0, 1, 2, 3, 4
 local PRODUCT, EGRESS_IP = 0, 1
 local CLAIM_TIME, RESERVE_FOR, IP_RESERVE, SWEEP_MAX, PROBE_LOOK = 250000, 600000000, 20, 8, 1000000
-local STEP, RUN_MAX = 720720, 5
+local STEP, RUN_MAX, FLOWS_MAX = 720720, 5, 10000
 local PAD_STEP, PAD_MAX, PAD_TRUST, PAD_CLEAN = 250000, 1000000, 100000, 600000000
 local SECOND_WITHIN, CLEAN = 600000000, 120000000
 -- A clock that goes back by more than this, or ahead by more than this, is not believed.
 local BACK_MAX, AHEAD_MAX = 5000000, 1000000
+local UNUSED_FOR = 3600000000
 
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
 
@@ -37,11 +38,11 @@ local SPAN, IP_SPAN = rule.window + rule.pad, rule.ip_window + rule.pad
 local function limit_of(product) return RULES[15 + product] end
 
 local G, IP, TICKETS, FLOWS, DEADLINES = P .. ':g', P .. ':ip', P .. ':t', P .. ':f', P .. ':d'
-local MEMBERS, OWN, DEMAND = P .. ':m', P .. ':o', P .. ':n'
+local MEMBERS, ALIVE, UNUSED = P .. ':m', P .. ':a', P .. ':u'
 local function key(product, name) return P .. ':' .. product .. ':' .. name end
 
 local function wipe()
-  local keys = { G, IP, TICKETS, FLOWS, DEADLINES, MEMBERS, OWN, DEMAND }
+  local keys = { G, IP, TICKETS, FLOWS, DEADLINES, MEMBERS, ALIVE, UNUSED }
   for product = 0, rule.products - 1 do
     for _, name in ipairs({ 'e', 'b', 'q0', 'q1', 'w', 'v0', 'v1', 's' }) do keys[#keys + 1] = key(product, name) end
   end
@@ -61,10 +62,11 @@ end
 
 local g = {}
 do
-  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn' }
+  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn', 'away', 'next', 'census' }
   local values = call('HMGET', G, unpack(names))
   for i, name in ipairs(names) do g[name] = values[i] or nil end
-  for _, name in ipairs({ 'turn', 'phantom', 'ip_hold', 'probe_until', 'learn' }) do g[name] = tonumber(g[name] or 0) end
+  for _, name in ipairs({ 'turn', 'phantom', 'ip_hold', 'probe_until', 'learn', 'next' }) do g[name] = tonumber(g[name] or 0) end
+  g.away = g.away or ''
 end
 local changed = { 'now', now }
 local function set(name, value)
@@ -99,6 +101,12 @@ local function extra_pad(product)
   local d = desk(product)
   return d.last and max(0, d.pad - PAD_TRUST * floor((now - d.last) / PAD_CLEAN)) or d.pad
 end
+-- When the limit grows next; nil when it is whole.
+local function grows_at(product)
+  local d = desk(product)
+  if not d.last or deficit(product) == 0 then return nil end
+  return d.last + CLEAN * (floor((now - d.last) / CLEAN) + 1)
+end
 local function span_of(product) return SPAN + extra_pad(product) end
 
 -- limit/bucket.rs: sets of permits by stamp.
@@ -116,9 +124,13 @@ local function cool(product)
   call('ZREMRANGEBYSCORE', key(product, 'e'), '-inf', gone)
   call('ZREMRANGEBYSCORE', key(product, 'b'), '-inf', gone)
   call('ZREMRANGEBYSCORE', IP, '-inf', now - IP_SPAN)
+  -- Long after both have let go of it: what was never used was never asked about again.
+  call('ZREMRANGEBYSCORE', UNUSED, '-inf', now - max(IP_SPAN, SPAN) - UNUSED_FOR)
 end
 
-local function put_in(ticket, product, class, stamp)
+-- A ticket whose request has not arrived is among the unused.
+local function put_in(ticket, product, class, stamp, is_used)
+  if not is_used then call('ZADD', UNUSED, stamp, ticket) end
   if limit_of(product) > 0 then
     call('ZADD', key(product, 'e'), stamp, ticket)
     if class == BATCH then call('ZADD', key(product, 'b'), stamp, ticket) end
@@ -130,6 +142,14 @@ local function restamp(ticket, product, stamp)
   call('ZADD', key(product, 'e'), 'XX', stamp, ticket)
   call('ZADD', key(product, 'b'), 'XX', stamp, ticket)
   call('ZADD', IP, 'XX', stamp, ticket)
+  call('ZADD', UNUSED, 'XX', stamp, ticket)
+end
+
+local function take_out(ticket, product)
+  call('ZREM', key(product, 'e'), ticket)
+  call('ZREM', key(product, 'b'), ticket)
+  call('ZREM', IP, ticket)
+  call('ZREM', UNUSED, ticket)
 end
 
 local function phantom()
@@ -143,11 +163,25 @@ local function stamp_of(ticket, product)
   return tonumber(call('ZSCORE', key(product, 'e'), ticket) or call('ZSCORE', IP, ticket) or nil)
 end
 
---@members
-local function away() return { ip = 0 } end
-local function is_dead() return false end
-local function enter() end
---@end
+local function is_unused(ticket) return call('ZSCORE', UNUSED, ticket) end
+
+-- Whether everything that counts the permit still does.
+local function is_whole(ticket, product)
+  return call('ZSCORE', IP, ticket) and (limit_of(product) == 0 or call('ZSCORE', key(product, 'e'), ticket))
+end
+
+-- Whether nobody who is alive has this run; see members.lua.
+local is_dead
+
+-- What is withdrawn of each limit.
+local function away()
+  local pools = { ip = 0 }
+  for place, n in string.gmatch(g.away, '(%d+)=(%d+)') do
+    place = tonumber(place)
+    pools[place == rule.products and 'ip' or place] = tonumber(n)
+  end
+  return pools
+end
 
 -- limit/line.rs: a ticket is `product|class|tag|turn|step|due|deadline|flow`.
 local function waiting(ticket)
@@ -173,7 +207,9 @@ local function head(product, class)
   return member and string.sub(member, 18)
 end
 local function advance(product, class, flow, tag, step)
-  call('ZADD', key(product, 'v' .. class), 'GT', tag + step, flow)
+  local v = key(product, 'v' .. class)
+  call('ZADD', v, max(tag, tonumber(call('ZSCORE', v, flow) or 0)) + step, flow)
+  if call('ZCARD', v) > FLOWS_MAX then call('ZPOPMIN', v) end
 end
 
 local function leave(ticket, is_served)
@@ -187,18 +223,21 @@ local function leave(ticket, is_served)
   call('ZREM', FLOWS, in_flow(w, ticket))
   if not is_served then
     local prefix = string.format('%s:%02d:%d:', w.flow, w.product, w.class)
-    local from, to = string.format('[%s%016x', prefix, w.turn), '(' .. string.sub(prefix, 1, -2) .. ';'
-    for _, member in ipairs(call('ZRANGEBYLEX', FLOWS, from, to)) do
-      local follower = string.sub(member, -32)
-      local behind = waiting(follower)
-      if behind then
-        behind.tag = max(0, behind.tag - w.step)
-        call('ZADD', q, behind.tag, in_queue(behind.turn, follower))
-        keep(follower, behind)
+    for _, member in ipairs(call('ZRANGEBYLEX', FLOWS, '[' .. prefix, '(' .. string.sub(prefix, 1, -2) .. ';')) do
+      local other = string.sub(member, -32)
+      local behind = waiting(other)
+      if behind and behind.tag > w.tag then
+        behind.tag = max(w.tag, behind.tag - w.step)
+        call('ZADD', q, behind.tag, in_queue(behind.turn, other))
+        keep(other, behind)
       end
     end
-    local finish = tonumber(call('ZSCORE', key(w.product, 'v' .. w.class), w.flow) or nil)
-    if finish then call('ZADD', key(w.product, 'v' .. w.class), max(0, finish - w.step), w.flow) end
+    local v = key(w.product, 'v' .. w.class)
+    local finish = tonumber(call('ZSCORE', v, w.flow) or nil)
+    if finish then
+      call('ZADD', v, max(0, finish - w.step), w.flow)
+      call('ZREMRANGEBYSCORE', v, '-inf', desk(w.product)[w.class])
+    end
   end
   return true
 end
@@ -233,9 +272,16 @@ local function paced(product, rank, cap, batch_cap, span)
   if not first then return now end
   local next_return = min(first, now) + span
   local even = floor(span / max(1, batch_cap))
-  local least = floor(even * 9 / 10)
+  local least = floor(even / 10) * 9
   local spread = floor(max(0, next_return - d.batch) / (max(0, cap - busy) + 1))
-  return d.batch + max(least, min(spread, 2 * even)) + least * rank
+  -- Fewer than half are busy from then on.
+  local ends = nth_free(e, 0, floor((cap + 1) / 2), span)
+  return min(ends, d.batch + max(least, min(spread, 2 * even)) + least * rank)
+end
+
+-- Whether the batch call of this rank is served in batch's sixth of the grants.
+local function is_owed(product, rank)
+  return length(product, INTERACTIVE) >= max(0, RUN_MAX - desk(product).run) + RUN_MAX * rank
 end
 
 local withdrawn
@@ -245,20 +291,25 @@ local function slot_behind(product, class, ahead, rank)
   local function not_before(other, its_scope, its_reason)
     if other > at then at, scope, reason = other, its_scope, its_reason end
   end
-  local d = desk(product)
+  local d, owed = desk(product), class == BATCH and is_owed(product, rank)
   if limit_of(product) > 0 then
     local cap = max(0, max(0, limit_of(product) - deficit(product)) - (withdrawn[product] or 0))
-    local span = span_of(product)
-    at = nth_free(key(product, 'e'), ahead, cap, span)
+    local span, e = span_of(product), key(product, 'e')
+    at = nth_free(e, ahead, cap, span)
+    local grows = ahead == 0 and grows_at(product) or nil
+    if grows then at = min(at, max(grows, nth_free(e, 0, cap + 1, span))) end
     if class == BATCH then
-      local is_reserved = cap > 1 and d.inter and now - d.inter <= RESERVE_FOR
-      local batch_cap = is_reserved and cap - 1 or cap
-      not_before(nth_free(key(product, 'b'), rank, batch_cap, span), PRODUCT, QUOTA)
-      if rule.pacing then not_before(paced(product, rank, cap, batch_cap, span), PRODUCT, QUOTA) end
+      local reserved = cap > 1 and d.inter and d.inter + RESERVE_FOR > now and d.inter + RESERVE_FOR or nil
+      local batch_cap = reserved and cap - 1 or cap
+      local free = nth_free(key(product, 'b'), rank, batch_cap, span)
+      if rule.pacing and not owed then free = max(free, paced(product, rank, cap, batch_cap, span)) end
+      if grows then free = min(free, grows) end
+      if ahead == 0 and reserved then free = min(free, reserved) end
+      not_before(free, PRODUCT, QUOTA)
     end
   end
   local ip_cap = max(0, rule.ip_requests - withdrawn.ip)
-  if class == BATCH then ip_cap = ip_cap - floor(ip_cap / IP_RESERVE) end
+  if class == BATCH and not owed then ip_cap = ip_cap - floor(ip_cap / IP_RESERVE) end
   not_before(nth_free(IP, 0, ip_cap, IP_SPAN), EGRESS_IP, QUOTA)
   not_before(d.hold, PRODUCT, HOLD)
   not_before(g.ip_hold, EGRESS_IP, HOLD)
@@ -276,7 +327,7 @@ local function ahead_of(product, class, rank)
   end
   if d.run >= RUN_MAX and length(product, BATCH) > 0 then
     local w = waiting(head(product, BATCH))
-    if w and w.due <= now and slot_behind(product, BATCH, 0, 0) <= now then return rank + 1 end
+    if w and w.due <= now + CLAIM_TIME and slot_behind(product, BATCH, 0, 0) <= now then return rank + 1 end
   end
   return rank
 end
@@ -290,7 +341,7 @@ local function grant(ticket, product, class, flow, tag, step)
   local d, v = desk(product), key(product, 'v' .. class)
   d[class] = max(d[class], tag)
   call('ZREMRANGEBYSCORE', v, '-inf', d[class])
-  advance(product, class, flow, tag, step)
+  if step then advance(product, class, flow, tag, step) end
   d.run = class == INTERACTIVE and length(product, BATCH) > 0 and min(RUN_MAX, d.run + 1) or 0
   put(product, 'v' .. class, d[class], 'run', d.run)
   if class == BATCH then
@@ -300,15 +351,22 @@ local function grant(ticket, product, class, flow, tag, step)
 end
 
 -- What a caller may tell its client: limit, used, time until it may be used, time until the next permit.
-local function standing(product)
-  local limit, bucket, span, hold = limit_of(product), key(product, 'e'), span_of(product), desk(product).hold
-  withdrawn = withdrawn or away()
-  if limit > 0 then
-    limit = max(0, max(0, limit - deficit(product)) - (withdrawn[product] or 0))
-  end
-  local used = min(limit, call('ZCOUNT', bucket, '(' .. string.format('%.0f', now - span), '+inf'))
-  local first = tonumber(call('ZRANGEBYSCORE', bucket, '(' .. string.format('%.0f', now - span), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+local function standing_of(limit, bucket, span, hold)
+  local busy_from = '(' .. string.format('%.0f', now - span)
+  local used = min(limit, call('ZCOUNT', bucket, busy_from, '+inf'))
+  local first = tonumber(call('ZRANGEBYSCORE', bucket, busy_from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
   return limit, used, max(0, max(hold, g.learn) - now), first and min(first, now) + span - now or 0
+end
+local function standing(product)
+  local limit = limit_of(product)
+  if limit == 0 then return 0, 0, 0, 0 end
+  withdrawn = withdrawn or away()
+  limit = max(0, max(0, limit - deficit(product)) - (withdrawn[product] or 0))
+  return standing_of(limit, key(product, 'e'), span_of(product), desk(product).hold)
+end
+local function ip_standing()
+  withdrawn = withdrawn or away()
+  return standing_of(max(0, rule.ip_requests - withdrawn.ip), IP, IP_SPAN, g.ip_hold)
 end
 
 local ops = {}
@@ -316,14 +374,16 @@ local ops = {}
 -- ticket product class flow weight patience tag|-1
 function ops.ask(ticket, product, class, flow, weight, patience, shown)
   product, class, patience, shown = tonumber(product), tonumber(class), tonumber(patience), tonumber(shown)
-  local step = floor(STEP / tonumber(weight))
+  local step = max(1, floor(STEP / tonumber(weight)))
   cool(product)
   local d = desk(product)
-  local stamp = stamp_of(ticket, product)
-  if stamp then
-    if stamp <= now then return 'R', span_of(product), PRODUCT, QUOTA, standing(product) end
-    restamp(ticket, product, now + rule.flight)
-    return 'G', 0, shown >= 0 and shown or d[class], 0, standing(product)
+  if stamp_of(ticket, product) then
+    if not is_unused(ticket) then return 'R', span_of(product), PRODUCT, QUOTA, standing(product) end
+    if is_whole(ticket, product) then
+      restamp(ticket, product, now + rule.flight)
+      return 'G', 0, shown >= 0 and shown or d[class], 0, standing(product)
+    end
+    take_out(ticket, product)
   end
   sweep(product, ticket, run_of(ticket))
   if class == INTERACTIVE then
@@ -344,8 +404,8 @@ function ops.ask(ticket, product, class, flow, weight, patience, shown)
   local ahead = ahead_of(product, class, rank)
   local at, scope, reason = slot_behind(product, class, ahead, rank)
   if ahead == 0 and at <= now then
-    leave(ticket, true)
-    grant(ticket, product, class, flow, tag, step)
+    local has_waited = leave(ticket, true)
+    grant(ticket, product, class, flow, tag, not has_waited and step or nil)
     return 'G', 0, tag, 0, standing(product)
   end
   local due = at <= now and now + min(CLAIM_TIME, patience) or at
@@ -380,9 +440,9 @@ end
 -- ticket product
 function ops.extend(ticket, product)
   product = tonumber(product)
+  if not stamp_of(ticket, product) then return 0 end
   cool(product)
-  local is_whole = call('ZSCORE', IP, ticket) and (limit_of(product) == 0 or call('ZSCORE', key(product, 'e'), ticket))
-  if not is_whole then return 0 end
+  if not is_unused(ticket) or not is_whole(ticket, product) then return 0 end
   restamp(ticket, product, now + rule.flight)
   return 1
 end
@@ -400,6 +460,7 @@ function ops.arrived(ticket, product, is_429)
   end
   local stamp = stamp_of(ticket, product)
   if stamp and stamp > now then restamp(ticket, product, now) end
+  if stamp then call('ZREM', UNUSED, ticket) end
   return 'ok', standing(product)
 end
 
@@ -411,9 +472,9 @@ end
 function ops.refund(ticket, product)
   product = tonumber(product)
   if g.probation == '1' and g.probe == ticket then set('probe', '') end
-  local removed = call('ZREM', key(product, 'e'), ticket) + call('ZREM', IP, ticket)
-  call('ZREM', key(product, 'b'), ticket)
-  return removed > 0 and 1 or 0
+  if not stamp_of(ticket, product) or not is_unused(ticket) then return 0 end
+  take_out(ticket, product)
+  return 1
 end
 
 -- product retry_after
@@ -447,11 +508,3 @@ function ops.hold(product, span)
 end
 
 function ops.skew() return 'ok' end
-
---@beat
-
-enter()
-local answer = { ops[OP](unpack(ARGV, 5)) }
-call('HSET', G, unpack(changed))
-table.insert(answer, 1, now)
-return answer

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
+/// What is called in place of the ledger: it needs the same rights, and changes nothing.
+pub const PROBE: &str = "return {redis.call('TIME')[1], redis.call('EXISTS', KEYS[1])}";
+
 /// How many round trips are measured. Odd ones out do not move the median of so many.
 const PINGS: usize = 20;
 
@@ -22,12 +25,13 @@ pub struct Survey {
     pub facts: Facts,
 }
 
-/// Looks. Changes nothing but the server's cache of scripts.
+/// Looks, by a way whose script is [`PROBE`]. Changes nothing but the server's cache of scripts.
 ///
 /// # Errors
-/// [`LinkError`]: there is no such server, or it does not let perch in.
+/// [`LinkError`]: there is no such server, or it does not let perch in, or not at its keys.
 pub async fn survey(redis: &Redis, within: Duration) -> Result<Survey, LinkError> {
     let link = redis.connect(within).await?;
+    link.call(&[], within).await?;
     let looking = async {
         let mut round_trips = Vec::with_capacity(PINGS);
         for _ in 0..PINGS {

@@ -159,6 +159,18 @@ impl Drop for Process {
     }
 }
 
+/// Where a gateway that is starting listens: for apps, and for operators.
+pub async fn doors(process: &Process) -> (SocketAddr, SocketAddr) {
+    assert!(process.err.says("perch listens").await, "{}", process.err.text());
+    let log = process.err.text();
+    let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
+    let line: Value = serde_json::from_str(line).expect("the log is JSON");
+    let address = |name: &str| -> SocketAddr {
+        line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    (address("proxy"), address("admin"))
+}
+
 impl World {
     /// `perch` with these words, this world's folder, environment and settings.
     pub fn command(&self, words: &[&str]) -> Command {
@@ -205,14 +217,7 @@ impl World {
     /// Starts the gateway as a process; the world's apps and operators call it from now on.
     pub async fn serve(&mut self) -> Process {
         let process = Process::spawn(self.command(&["serve"]), None);
-        assert!(process.err.says("perch listens").await, "{}", process.err.text());
-        let log = process.err.text();
-        let line = log.lines().find(|line| line.contains("perch listens")).expect("it was said");
-        let line: Value = serde_json::from_str(line).expect("the log is JSON");
-        let address = |name: &str| -> SocketAddr {
-            line[name].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
-        };
-        (self.proxy, self.admin) = (address("proxy"), address("admin"));
+        (self.proxy, self.admin) = doors(&process).await;
         process
     }
 

@@ -2,7 +2,7 @@
 
 use super::process::{Process, until, within};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Client, Cmd, Value};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, Value};
 use nix::sys::signal::Signal::{self, SIGCONT, SIGKILL, SIGSTOP};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -103,7 +103,9 @@ impl RedisServer {
             Door::Port(port) => format!("redis://127.0.0.1:{port}"),
         };
         let client = Client::open(url).expect("a sound address");
-        let connecting = client.get_multiplexed_async_connection();
+        // What hangs is noticed by whoever waits for it.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
         within("a connection to the server", connecting).await.expect("it listens")
     }
 

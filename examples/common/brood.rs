@@ -1,11 +1,10 @@
-//! The processes a run starts: each is ended by its own id, whatever ends the run.
+//! The processes a program starts: each is ended by its own id, whatever ends the run.
 
 use super::Outcome;
 use nix::sys::signal::{Signal, kill};
-use nix::time::ClockId;
 use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,13 +31,6 @@ impl Brood {
         let pid = child.id();
         state.children.push(child);
         Ok(pid)
-    }
-
-    /// Starts this program in another role. Its standard input stays open as long as this process
-    /// lives, which is how a role notices that it has been left alone.
-    pub(crate) fn start_role(&self, args: &[&str]) -> Outcome<u32> {
-        let own = std::env::current_exe()?;
-        self.start(Command::new(own).args(args).stdin(Stdio::piped()).stdout(Stdio::null()))
     }
 
     /// Ends one and waits until it is gone.
@@ -90,44 +82,7 @@ fn end(mut child: Child) {
     let _ = child.wait();
 }
 
-/// Ends this process when the one that started it is gone.
-pub(crate) fn live_no_longer_than_parent() {
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
-    });
-}
-
 /// A loopback port that was free a moment ago.
 pub(crate) fn free_port() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// The CPU time a process has used so far, in user and in kernel mode, all its threads together. The
-/// same account as `utime + stime` of `/proc/PID/stat`, in nanoseconds instead of hundredths of a second.
-pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid)?))?;
-    Ok(clock.now()?.into())
-}
-
-/// How often a thread of a process has stopped to wait for something: a socket, a lock, a queue.
-pub(crate) fn waits(pid: u32) -> Outcome<u64> {
-    let mut waits = 0;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread that has just ended is no failure.
-        let status = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        waits += line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(waits)
-}
-
-/// What a process holds in memory now and held at most, in bytes (`VmRSS`, `VmHWM`).
-pub(crate) fn resident(pid: u32) -> Outcome<(u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| -> Outcome<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
 }

@@ -1,0 +1,89 @@
+//! Several gateways as processes before one Finch, each with a vault of its own, and quota in one Redis.
+
+use super::redis::RedisServer;
+use super::{App, Process, World, process};
+use nix::sys::signal::Signal::SIGKILL;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+/// One gateway, which may be gone for a while.
+pub struct Member {
+    process: Option<Process>,
+    doors: Arc<Mutex<(SocketAddr, SocketAddr)>>,
+}
+
+/// All of them.
+pub struct Fleet {
+    pub world: World,
+    pub redis: RedisServer,
+    pub members: Vec<Member>,
+}
+
+impl Fleet {
+    /// Starts this many; each knows these connections, one JSON object a line.
+    pub async fn start(world: World, count: usize, connections: &str) -> Self {
+        let redis = RedisServer::start().await;
+        std::fs::write(world.path("connections"), connections).expect("a writable folder");
+        let mut fleet = Self { world, redis, members: Vec::new() };
+        for number in 0..count {
+            let words = ["connections", "import", "--no-verify", "connections"];
+            let imported = fleet.world.run(fleet.command(number, count, &words)).await;
+            assert_eq!(imported.code, Some(0), "{}", imported.err);
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            let doors = Arc::new(Mutex::new((nowhere, nowhere)));
+            fleet.members.push(Member { process: None, doors });
+        }
+        for number in 0..count {
+            fleet.serve(number).await;
+        }
+        fleet
+    }
+
+    /// Starts one, or starts it again.
+    pub async fn serve(&mut self, number: usize) {
+        let process = Process::spawn(self.command(number, self.members.len(), &["serve"]), None);
+        let doors = process::doors(&process).await;
+        let member = &mut self.members[number];
+        *member.doors.lock().expect("nobody panics in here") = doors;
+        member.process = Some(process);
+    }
+
+    /// Kills one; what it says in its log until then comes back.
+    pub async fn kill(&mut self, number: usize) -> String {
+        let process = self.members[number].process.take().expect("it runs");
+        process.end_by(SIGKILL).await.err
+    }
+
+    /// The log of one that runs.
+    pub fn log(&self, number: usize) -> String {
+        self.members[number].process.as_ref().map(|process| process.err.text()).unwrap_or_default()
+    }
+
+    /// Where one is called now; its address is another after each start.
+    pub fn door(&self, number: usize) -> impl Fn() -> SocketAddr + Send + 'static {
+        let doors = Arc::clone(&self.members[number].doors);
+        move || doors.lock().expect("nobody panics in here").0
+    }
+
+    /// Looks until every gateway's limiter is in this mode.
+    pub async fn mode_becomes(&self, mode: &str) {
+        let sample = format!("perch_limiter_mode{{mode=\"{mode}\"}} 1");
+        for member in &self.members {
+            let admin = member.doors.lock().expect("nobody panics in here").1;
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+            let is_so = async || {
+                pace.tick().await;
+                App::at(admin).get("/metrics").await.text().contains(&sample)
+            };
+            process::until(&format!("the limiter's mode becomes {mode}"), is_so).await;
+        }
+    }
+
+    fn command(&self, number: usize, count: usize, words: &[&str]) -> std::process::Command {
+        let mut command = self.world.command(words);
+        command.env("PERCH_VAULT__STORE", format!("sqlite:gateway-{number}.db"));
+        command.env("PERCH_LIMITS__STORE", self.redis.url()).env("PERCH_LIMITS__REPLICAS", count.to_string());
+        command.env("PERCH_LIMITS__MEMBER", format!("gateway-{number}"));
+        command
+    }
+}
