@@ -1,10 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test check bench bench-limits advisories
-=======
-.PHONY: help demo test check bench smoke-limits advisories
->>>>>>> cce27d2e937bc445a864a910641ef4e84d257691
+.PHONY: help demo test check bench bench-limits smoke-limits advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -35,17 +31,15 @@ bench: ## measures what perch adds to a call, optimised build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet --example bench
 
-<<<<<<< HEAD
 bench-limits: ## what the limiter reaches under simulated load, against its goals, optimised build
 	@scripts/setup.sh build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet -- simulate --goals
-=======
+
 smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; twelve minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example rush -- $(RUSH)
->>>>>>> cce27d2e937bc445a864a910641ef4e84d257691
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
