@@ -83,7 +83,8 @@ mod tests {
             Fault::Crash,
             Fault::Hangups,
         ] {
-            let figures = run(&Plan { fault: Some(fault), ..short(LimiterKind::Perch, 10) });
+            let span = Duration::from_secs(1500);
+            let figures = run(&Plan { fault: Some(fault), span, ..short(LimiterKind::Perch, 10) });
             assert_eq!(figures.limited, 0, "{fault:?}");
             assert!(figures.worst_window <= 20, "{fault:?}: {} arrivals", figures.worst_window);
         }
