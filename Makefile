@@ -31,7 +31,7 @@ bench: ## measures what perch adds to a call, optimised build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet --example bench
 
-smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; twelve minutes (RUSH='--help': shorter ones)
+smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; thirteen minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example rush -- $(RUSH)
