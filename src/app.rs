@@ -131,6 +131,7 @@ impl Gateway {
         let quota = match store {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
+                set_journal_aside(&config.vault.store).await?;
                 let redis = Redis::new(url, &namespace, SCRIPT)?;
                 let member =
                     Member { name: member, incarnation: incarnation()?, on_outage: outage(on_outage) };
@@ -248,6 +249,15 @@ async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, Start
         tracing::warn!("{}; nothing is sent for {:?}", doubt.as_str(), rules.span());
     }
     Ok(Quota::remembering(rules, journal, &history))
+}
+
+/// Quota is spent in a shared store: should this gateway ever count by itself again, its journal knows that
+/// it does not know.
+async fn set_journal_aside(store: &Store) -> Result<(), StartError> {
+    let Store::Sqlite(path) = store.clone();
+    let done = tokio::task::spawn_blocking(move || Journal::set_aside(&path)).await;
+    let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
+    Ok(done.map_err(stopping)?.map_err(OpenError::from)?)
 }
 
 /// Opens the vault that a configuration names.

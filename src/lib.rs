@@ -7,6 +7,7 @@ pub mod doors;
 pub mod engine;
 pub mod finch;
 pub mod limit;
+pub mod load;
 pub mod policy;
 pub mod sim;
 pub mod store;

@@ -13,6 +13,7 @@ pub mod output;
 pub mod serve;
 mod signals;
 pub mod sim;
+pub mod simulate;
 
 use crate::config::Environ;
 use crate::vault::process;
@@ -45,6 +46,8 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Run the Finch simulator alone
     Sim(sim::Args),
+    /// Simulate load on the limiter, and on others, in virtual time
+    Simulate(simulate::Args),
     /// Show what perch does: a simulator, a gateway, two customers and a small sync
     Demo(demo::Args),
     /// The connections in the vault
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err),
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => done(sim::run(&args, &mut out)),
+        Command::Simulate(args) => simulate::run(&args, &mut out),
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),

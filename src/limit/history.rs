@@ -12,7 +12,8 @@
 //!    it began, and if somebody is missing then, as much later as a request may be on its way.
 //! 4. A returned lease is taken off what is unclear. When learning has ended and nobody is missing,
 //!    what members had been told to be away is all that stays unclear, for as long as they were told;
-//!    else it stays so until the last lease of the former run has ended and cooled.
+//!    else it stays so until the last lease of the former run has ended and cooled, that of the egress
+//!    IP for as much longer as its window is longer (`ip_later`).
 
 use super::beat::{Beat, Pools};
 use super::{PerProduct, Rules};
@@ -40,6 +41,11 @@ impl Rules {
     /// How long after a beat its lease is of no danger any more, whatever became of the replica.
     pub(super) fn lease_over(&self) -> Duration {
         self.quarantine() + self.lease_life + self.settled()
+    }
+
+    /// How much longer a permit of the egress IP is busy than one of a product.
+    pub(super) fn ip_later(&self) -> Duration {
+        self.ip.window.saturating_sub(self.window)
     }
 
     /// How much of each pool is leased in all.
@@ -78,6 +84,7 @@ pub(super) struct History {
     faces: BTreeMap<String, Face>,
     unclear: Pools,
     unclear_until: Moment,
+    ip_later: Duration,
     reported: (Pools, Moment),
 }
 
@@ -94,6 +101,7 @@ impl History {
             faces: BTreeMap::new(),
             unclear: Pools::none(),
             unclear_until: Moment::ZERO,
+            ip_later: Duration::ZERO,
             reported: (Pools::none(), Moment::ZERO),
         }
     }
@@ -114,6 +122,7 @@ impl History {
             faces: BTreeMap::new(),
             unclear: rules.leasable(),
             unclear_until: now + rules.lease_over(),
+            ip_later: rules.ip_later(),
             reported: away,
         };
     }
@@ -158,7 +167,9 @@ impl History {
             self.close(self.unclear.or_less(&reported), until);
         }
         if (self.is_open || !self.unclear.is_none()) && now >= self.unclear_until {
-            self.close(Pools::none(), now);
+            let until = self.unclear_until + self.ip_later;
+            let still = if self.is_open && now < until { self.unclear.of_ip() } else { Pools::none() };
+            self.close(still, until);
         }
     }
 

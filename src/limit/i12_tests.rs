@@ -109,6 +109,8 @@ struct World {
     is_taken_for_new: bool,
     /// Whether anybody has come to this run at all.
     is_entered: bool,
+    /// At how many instants a lease could be spent.
+    shared: u64,
 }
 
 impl World {
@@ -124,6 +126,7 @@ impl World {
             is_reached: true,
             is_taken_for_new: false,
             is_entered: false,
+            shared: 0,
             rules,
         };
         for at in 0..members {
@@ -282,6 +285,7 @@ impl World {
             let lease = node.replica.lease();
             (believed, ip) = (believed + lease.products[PRODUCT], ip + lease.ip);
             if node.replica.mode(now) == crate::limit::Mode::Sharing {
+                self.shared += 1;
                 node.spends.push_back((now, node.run, lease.products[PRODUCT]));
             }
             while node.spends.front().is_some_and(|&(at, ..)| at + busy <= now) {
@@ -393,11 +397,12 @@ impl Dice {
     }
 }
 
-/// A long run of `members`, with an event every few ticks.
-fn wander(wrong: Wrong, members: usize, seed: u64, ticks: u64) -> Result<(), String> {
+/// A long run of `members`, with an event every few ticks. Says at how many instants a lease could be
+/// spent.
+fn wander(wrong: Wrong, members: usize, seed: u64, ticks: u64) -> Result<u64, String> {
     let (mut dice, mut world) = (Dice(seed), World::settled(members, wrong));
     let events = events(members);
-    let mut path = VecDeque::new();
+    let (mut path, mut shared) = (VecDeque::new(), 0);
     for _ in 0..ticks {
         let mut event = (dice.below(4) == 0).then(|| events[dice.below(events.len())]);
         // Most of the time things go well, or nobody would ever come back; and a store seldom dies.
@@ -414,28 +419,37 @@ fn wander(wrong: Wrong, members: usize, seed: u64, ticks: u64) -> Result<(), Str
         }
         world.step(event).map_err(|what| format!("seed {seed}: {what} after {path:?}"))?;
         if world.is_taken_for_new {
+            shared += world.shared;
             world = World::settled(members, wrong);
         }
     }
-    Ok(())
+    Ok(shared + world.shared)
 }
 
 #[test]
 fn i12_no_schedule_of_two_faults_lets_more_be_spent_than_the_limit() {
-    let seen = explore_all(Wrong::Nothing, 2, 1).unwrap();
-    assert!(seen > 10_000, "{seen} schedules");
+    let seen = explore_all(Wrong::Nothing, 2, 2).unwrap();
+    assert!(seen > 5_000, "{seen} schedules");
 }
 
 #[test]
 fn i12_no_schedule_of_three_faults_lets_more_be_spent_than_the_limit() {
-    let seen = explore_all(Wrong::Nothing, 3, 3).unwrap();
+    let seen = explore_all(Wrong::Nothing, 3, 4).unwrap();
     assert!(seen > 10_000, "{seen} schedules");
+}
+
+#[test]
+#[ignore = "takes minutes: the same at any time"]
+fn i12_no_schedule_of_three_faults_at_any_time_lets_more_be_spent_than_the_limit() {
+    explore_all(Wrong::Nothing, 2, 1).unwrap();
+    explore_all(Wrong::Nothing, 3, 2).unwrap();
 }
 
 #[test]
 fn i12_no_long_random_run_lets_more_be_spent_than_the_limit() {
     for (members, seed) in [(3, 1), (4, 2), (5, 3), (3, 4)] {
-        wander(Wrong::Nothing, members, seed, 25_000).unwrap();
+        let shared = wander(Wrong::Nothing, members, seed, 25_000).unwrap();
+        assert!(shared > 5_000, "{shared} instants");
     }
 }
 
@@ -447,13 +461,7 @@ fn i12_the_oracle_catches_rules_that_are_wrong() {
         Wrong::ContactWithoutAck,
         Wrong::NothingIsUnclear,
     ] {
-        let found = explore_all(wrong, 2, 1).is_err() || wander(wrong, 3, 1, 25_000).is_err();
+        let found = wander(wrong, 3, 1, 25_000).is_err() || explore_all(wrong, 2, 1).is_err();
         assert!(found, "{wrong:?}");
     }
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn i12_no_schedule_of_three_faults_at_any_time_lets_more_be_spent_than_the_limit() {
-    explore_all(Wrong::Nothing, 3, 1).unwrap();
 }

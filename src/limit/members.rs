@@ -22,7 +22,8 @@
 //!    own is kept for as long as a permit is busy. One that is replaced by an older: as in rule 7.
 //!    Otherwise its own is free at once.
 //! 7. *Forgotten*: without a lease, when silent for as long as a permit is busy; with one, when also
-//!    the quarantine and the life of the lease have passed since its last beat.
+//!    the quarantine and the life of the lease have passed since its last beat. What rules 6 and 7 set
+//!    free of the egress IP is kept for as much longer as its window is longer (`ip_later`).
 //! 8. *Target*: `leasable` without what belongs to anybody that is not in good standing (joined and not
 //!    cut off) is shared among those that are, by demand and in the order of their names. Only they
 //!    are answered another lease than they told: the target if less; if more, as much of that as no
@@ -198,15 +199,18 @@ impl Members {
     fn replace(&mut self, beat: &Beat, rules: &Rules, now: Moment) {
         let Some(ended) = self.all.remove(&beat.member) else { return };
         if beat.incarnation < ended.incarnation {
-            self.keep(ended.own, ended.forget_at);
+            self.keep(ended.own, ended.forget_at, rules);
         } else if ended.is_cut_off(now) {
-            self.keep(ended.own, now + rules.settled());
+            self.keep(ended.own, now + rules.settled(), rules);
         }
     }
 
-    fn keep(&mut self, own: Pools, until: Moment) {
-        if !own.is_none() {
-            self.kept.push(Kept { own, until });
+    fn keep(&mut self, own: Pools, until: Moment, rules: &Rules) {
+        let ip = own.of_ip();
+        for (own, until) in [(own.minus(&ip), until), (ip, until + rules.ip_later())] {
+            if !own.is_none() {
+                self.kept.push(Kept { own, until });
+            }
         }
     }
 
@@ -262,7 +266,7 @@ impl Members {
         member.demand = Pools::from_fn(|scope| beat.demand.of(scope).min(DEMAND_MAX));
         member.is_whole_from = now + rules.settled() - beat.uptime;
         if let Some(own) = kept {
-            self.keep(own, now + rules.settled());
+            self.keep(own, now + rules.settled(), rules);
         }
     }
 
@@ -319,7 +323,14 @@ impl Members {
             let safe = if member.own.is_none() { rules.settled() } else { rules.lease_over() };
             member.forget_at = member.heard + safe;
         }
-        self.all.retain(|_, member| now < member.forget_at);
+        let (all, kept) = (&mut self.all, &mut self.kept);
+        all.retain(|_, member| {
+            let is_forgotten = now >= member.forget_at;
+            if is_forgotten && member.own.ip > 0 {
+                kept.push(Kept { own: member.own.of_ip(), until: member.forget_at + rules.ip_later() });
+            }
+            !is_forgotten
+        });
         self.kept.retain(|kept| now < kept.until);
         let is_whole = |member: &Member| member.has_replayed && now >= member.is_whole_from;
         self.history.settle(self.all.values().all(is_whole), now);
@@ -347,7 +358,7 @@ impl Members {
                 continue;
             }
             taken = taken.plus(&member.own);
-            let ip = Pools { ip: member.own.ip, ..Pools::none() };
+            let ip = member.own.of_ip();
             away = away.plus(if is_cut_off { &member.own } else { &ip });
             if is_cut_off {
                 cut = cut.plus(&member.own);

@@ -74,7 +74,9 @@ fn company<const N: usize>() -> (Members, [Peer; N]) {
     let mut members = Members::new();
     let mut peers = std::array::from_fn(|n| Peer::new(["a", "b", "c"][n], n as u64 + 1));
     for secs in [2, 4, 6, 8, 10] {
-        peers.iter_mut().for_each(|peer| drop(peer.talk(&mut members, at(secs))));
+        for peer in &mut peers {
+            peer.talk(&mut members, at(secs));
+        }
     }
     (members, peers)
 }
@@ -159,6 +161,8 @@ fn a_lease_comes_back_when_no_replica_can_be_spending_it_any_more() {
     assert_eq!(away(&mut members, at_millis(10_000 + 738_299)), 10);
     assert_eq!(away(&mut members, at_millis(10_000 + 738_300)), 0);
     assert!(members.all.is_empty());
+    assert_eq!(members.away(&rules(), at_millis(10_000 + 978_299)).ip, 100, "the IP's window is longer");
+    assert_eq!(members.away(&rules(), at_millis(10_000 + 978_300)).ip, 0);
 }
 
 #[test]
@@ -188,6 +192,8 @@ fn a_restart_after_an_outage_frees_it_when_what_was_spent_has_cooled() {
     assert_eq!((again.lease(), away(&mut members, at(200))), (0, 10));
     assert_eq!(away(&mut members, at_millis(266_099)), 10);
     assert_eq!(away(&mut members, at_millis(266_100)), 0);
+    assert_eq!(members.away(&rules(), at_millis(506_099)).ip, 100, "the IP's window is longer");
+    assert_eq!(members.away(&rules(), at_millis(506_100)).ip, 0);
 }
 
 #[test]

@@ -20,6 +20,11 @@ impl Pools {
         }
     }
 
+    /// That of the egress IP alone.
+    pub(super) fn of_ip(&self) -> Self {
+        Self { ip: self.ip, ..Self::none() }
+    }
+
     /// Both together.
     pub(super) fn plus(&self, other: &Self) -> Self {
         Self::from_fn(|scope| self.of(scope).saturating_add(other.of(scope)))

@@ -256,9 +256,9 @@ impl Replica {
         self.demand.wanted(product, now);
     }
 
-    /// The store has granted it, or is about to be asked for it: then what comes of an answer that is
-    /// under way when the store is lost is known too, and any other answer is a [`Self::refunded`].
-    /// To be told again when the permit is extended.
+    /// The store has granted it, asked at `now`. Not to be told while the answer is under way: a replay
+    /// would claim a permit that nobody granted, and the store would take its word for it. To be told
+    /// again when the permit is extended.
     pub fn granted(&mut self, ticket: Ticket, product: Product, priority: Priority, now: Moment) {
         self.ring.granted(ticket, product, priority, false, &self.rules, now);
     }

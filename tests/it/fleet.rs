@@ -23,7 +23,7 @@ const LIMIT: u64 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finch_never_refuses_while_the_store_and_a_gateway_are_killed_and_come_back() {
+async fn i17_finch_never_refuses_while_the_store_and_a_gateway_are_killed_and_come_back() {
     let scenario = format!("{WINDOW}\n[[customer]]\nid = \"whale\"\n[[customer]]\nid = \"acme\"");
     let settings = format!("{WINDOW}\n{SETTINGS}");
     let world = World::with().scenario(&scenario).settings(&settings).without_gateway().await;

@@ -21,6 +21,7 @@ mod redis;
 mod redis_members;
 mod restart;
 mod sdk;
+mod shared;
 mod sim;
 mod startup;
 mod support;

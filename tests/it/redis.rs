@@ -409,8 +409,6 @@ async fn check_online_fails_when_the_store_is_not_to_be_had() {
     let (code, text, _) = check_online(&world).await;
     assert_eq!(code, Some(69));
     assert!(text.contains("no  quota") && text.contains("no connection"), "{text}");
-    let refused = world.perch(&["serve"]).await;
-    assert_eq!(refused.code, Some(69), "{}", refused.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

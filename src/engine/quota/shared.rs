@@ -120,8 +120,6 @@ impl Shared {
             if !replica.must_ask_store(now) {
                 return unknown_place(ask, replica.ask_alone(ask, now));
             }
-            // What becomes of an answer that is under way when the store is lost is known this way.
-            replica.granted(ask.ticket, ask.product, ask.priority, now);
         }
         let read = |reply: &Reply| codec::read_ask(reply, ask.product, &self.rules);
         let Ok((admission, standing)) = self.call(codec::ask(ask), read).await else { return no_answer(ask) };
@@ -129,11 +127,11 @@ impl Shared {
         match admission {
             // Too late to be used: nothing was sent, so it may be asked for again at no cost.
             Admission::Granted { .. } if self.clock.now().since(now) > self.rules.grace => no_answer(ask),
-            Admission::Granted { .. } => admission,
-            Admission::Wait { .. } | Admission::Refused { .. } => {
-                self.replica.lock().refunded(ask.ticket, self.clock.now());
+            Admission::Granted { .. } => {
+                self.replica.lock().granted(ask.ticket, ask.product, ask.priority, now);
                 admission
             }
+            Admission::Wait { .. } | Admission::Refused { .. } => admission,
         }
     }
 

@@ -270,9 +270,14 @@ impl Crowd {
     fn wake(&mut self, ticket: Ticket, now: Moment) {
         let Some(i) = self.callers.iter().position(|caller| caller.ticket == ticket) else { return };
         let habit = self.groups[self.callers[i].group].habit;
-        if !matches!(habit, Habit::Dead | Habit::Late) {
-            self.callers[i].due = Some(now);
-            self.at(now, i, Event::Ask);
+        let late = match habit {
+            Habit::Dead => return,
+            Habit::Late => self.ledger.rules.stale + ms(1 + self.dice.below(500)),
+            _ => Duration::ZERO,
+        };
+        if self.callers[i].due.is_some_and(|due| due > now + late) {
+            self.callers[i].due = Some(now + late);
+            self.at(now + late, i, Event::Ask);
         }
     }
 }

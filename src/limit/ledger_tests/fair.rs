@@ -109,9 +109,15 @@ fn i9_who_gives_up_a_lot_neither_loses_nor_gains() {
 #[test]
 fn i9_who_is_always_late_takes_nothing_from_others() {
     // Where calls are woken at once nobody is late.
-    let (odd, ordinary) = beside_ordinary(Habit::Late, false, true);
-    assert!(odd <= ordinary + 25, "{odd} and {ordinary}");
-    assert!(odd > 0, "and is not starved");
+    let odd = Group { habit: Habit::Late, ..Group::new("odd", 25) };
+    let mut crowd = Crowd::new(rules(), vec![odd, Group::new("ordinary", 25)], false);
+    // It may come one step earlier for each ticket that was late, but only once.
+    for hours in [1, 3] {
+        crowd.run(at(hours * HOUR));
+        let [odd, ordinary] = crowd.counts(at(0))[..] else { panic!("two groups") };
+        assert!(odd <= ordinary + 30 && ordinary <= odd, "{odd} and {ordinary} in {hours} h");
+        assert!((odd + ordinary) as u64 > hours * 1_140, "{odd} and {ordinary} in {hours} h");
+    }
 }
 
 #[test]
@@ -167,11 +173,6 @@ fn i10_interactive_calls_wait_behind_one_batch_grant_and_batch_gets_a_sixth() {
                 let interactive = longest_run(&grants, &groups, Priority::Interactive);
                 let batch = longest_run(&grants, &groups, Priority::Batch);
                 let what = format!("limit {limit}, pacing {pacing}, answers after {answer:?}");
-                if interactive > 5 {
-                    for g in grants.iter().take(60) {
-                        eprintln!("{:?} {} {:b}", g.at, g.group, g.backlogged);
-                    }
-                }
                 assert!(interactive <= 5, "{what}: {interactive} interactive grants in a row");
                 assert!(batch <= 1, "{what}: {batch} batch grants in a row");
             }

@@ -1,7 +1,6 @@
 //! Numbers beyond all measure, many tickets, and what is left when all have gone.
 
 use super::*;
-use std::time::Instant;
 
 #[test]
 fn the_largest_and_the_smallest_numbers_do_no_harm() {
@@ -97,28 +96,6 @@ fn everything_is_forgotten_when_everybody_has_gone() {
     assert_eq!(ledger.desks[Product::Directory].permits.len(), 1);
     assert_eq!(ledger.desks[Product::Directory].batch.len(), 0);
     assert!(ledger.desks[Product::Directory].line.flows() <= 1);
-}
-
-/// Ten thousand tickets in line; a question must not take the longer for it.
-#[test]
-fn ten_thousand_waiting_tickets_cost_a_question_little() {
-    let fill = |waiting: u64| {
-        let mut ledger = spent(Rules { queue_max: 20_000, ..rules() });
-        for number in 0..waiting {
-            let customer = format!("customer-{}", number % 100);
-            ledger.ask(&of(&customer, directory(1_000 + number)), at(1));
-        }
-        ledger
-    };
-    let cost = |ledger: &mut Ledger| {
-        let began = Instant::now();
-        for _ in 0..2_000 {
-            ledger.ask(&of("customer-7", directory(1_007)), at(2));
-        }
-        began.elapsed()
-    };
-    let (few, many) = (cost(&mut fill(100)), cost(&mut fill(10_000)));
-    assert!(many < few * 50, "{few:?} with a hundred, {many:?} with ten thousand");
 }
 
 #[test]

@@ -11,6 +11,7 @@ local NEW, EXPECTED_BACK, IS_BACK = 0, 1, 2
 
 local SETTLED = rule.flight + SPAN
 local LEASE_OVER = rule.silence + rule.call_timeout + SETTLED + rule.lease_life + SETTLED
+local IP_LATER = max(0, rule.ip_window - rule.window)
 
 -- limit/pools.rs: numbers by place, products from 1, the egress IP last.
 local IP_PLACE = rule.products + 1
@@ -26,6 +27,7 @@ local function is_none(pools)
   end
   return true
 end
+local function of_ip(pools) return from_fn(function(place) return place == IP_PLACE and pools[place] or 0 end) end
 local function minus(a, b) return from_fn(function(place) return max(0, a[place] - b[place]) end) end
 local function or_more(a, b) return from_fn(function(place) return max(a[place], b[place]) end) end
 local function or_less(a, b) return from_fn(function(place) return min(a[place], b[place]) end) end
@@ -111,7 +113,10 @@ local function settle(is_everybody_whole)
     end
   end
   if M.open and not M.learning and missing() == 0 then close(or_less(M.unclear, M.reported), M.reported_until) end
-  if (M.open or not is_none(M.unclear)) and now >= M.unclear_until then close(none(), now) end
+  if (M.open or not is_none(M.unclear)) and now >= M.unclear_until then
+    local until_ = M.unclear_until + IP_LATER
+    close(M.open and now < until_ and of_ip(M.unclear) or none(), until_)
+  end
 end
 
 local function first_seen(beat)
@@ -154,9 +159,18 @@ local function retain(list, is_kept)
   return kept
 end
 
+local function keep_one(own, until_)
+  if not is_none(own) then M.kept[#M.kept + 1] = { own = own, until_ = until_ } end
+end
+local function keep(own, until_)
+  keep_one(minus(own, of_ip(own)), until_)
+  keep_one(of_ip(own), until_ + IP_LATER)
+end
+
 local function look()
   M.all = retain(M.all, function(m)
     m.forget_at = m.heard + (is_none(m.own) and SETTLED or LEASE_OVER)
+    if now >= m.forget_at then keep_one(of_ip(m.own), m.forget_at + IP_LATER) end
     return now < m.forget_at
   end)
   M.kept = retain(M.kept, function(kept) return now < kept.until_ end)
@@ -209,7 +223,7 @@ local function peers() return min(NUMBER_MAX, #M.all + unseen()) end
 
 local function begin()
   local before, known = M, peers()
-  M = nobody()
+  M, has_given_up = nobody(), false
   M.run, M.learning, M.open, M.peers = RUN, true, true, known
   M.ends = { now + SPAN, now + SETTLED }
   M.unclear, M.unclear_until = leasable(), now + LEASE_OVER
@@ -226,10 +240,6 @@ local function load_members()
     begin()
     look()
   end
-end
-
-local function keep(own, until_)
-  if not is_none(own) then M.kept[#M.kept + 1] = { own = own, until_ = until_ } end
 end
 
 local function replace(beat)

@@ -439,7 +439,7 @@ fn product_of(ticket: Ticket) -> Product {
 }
 
 fn class_of(ticket: Ticket) -> Priority {
-    if ticket.number % 3 == 0 { Priority::Batch } else { Priority::Interactive }
+    if ticket.number.is_multiple_of(3) { Priority::Batch } else { Priority::Interactive }
 }
 
 /// Small limits and short lives, so that every rule is met soon.

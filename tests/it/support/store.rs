@@ -63,4 +63,9 @@ impl World {
     pub fn sqlite(&self) -> Connection {
         Connection::open(self.dir.path().join("perch.db")).expect("the store's file")
     }
+
+    /// A second hand on the quota's journal.
+    pub fn journal(&self) -> Connection {
+        Connection::open(self.path("perch.db.quota")).expect("the journal's file")
+    }
 }

@@ -1,4 +1,4 @@
-//! Numbers that look like chance and are the same on every machine (SplitMix64, Steele, Lea, Flood 2014).
+//! Numbers that look like chance and are the same on every machine (`SplitMix64`: Steele, Lea, Flood 2014).
 
 pub(crate) struct Chance(u64);
 

@@ -82,6 +82,8 @@ struct Wish {
 pub(super) struct Play {
     pub(super) seed: u64,
     pub(super) rules: Rules,
+    /// Whether many wait for one product.
+    is_crowded: bool,
     chance: Chance,
     ledger: Ledger,
     now: u64,
@@ -99,9 +101,15 @@ pub(super) struct Play {
 impl Play {
     pub(super) fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
-        let rules = rules(&mut chance);
+        let mut rules = rules(&mut chance);
+        let is_crowded = seed.is_multiple_of(4);
+        if is_crowded {
+            (rules.queue_max, rules.queue_per_customer_max) = (10_000, 200);
+            rules.ip.requests = NonZeroU32::new(800).expect("not zero");
+        }
         Self {
             seed,
+            is_crowded,
             ledger: Ledger::new(rules.clone()),
             rules,
             now: BEGIN,
@@ -122,6 +130,10 @@ impl Play {
         self.pass();
         self.ledger.enter(RUN, self.moment());
         match self.chance.from(0, 99) {
+            // In a crowd more ask than can be served, and those who are due come in time.
+            0..28 if self.is_crowded => self.ask_anew(),
+            28..80 if self.is_crowded => self.ask_again(),
+            80..97 if self.is_crowded => self.arrived(),
             0..30 => self.ask_anew(),
             30..58 => self.ask_again(),
             58..76 => self.arrived(),
@@ -144,6 +156,11 @@ impl Play {
             return;
         }
         match self.chance.from(0, 99) {
+            0..45 if self.is_crowded => {}
+            45..97 if self.is_crowded => {
+                let dues = self.waiting.iter().filter_map(|wish| wish.due);
+                self.now = dues.min().unwrap_or(self.now).max(self.now);
+            }
             0..25 => {}
             25..60 => self.now += by(&mut self.chance, 200_000),
             60..80 => self.now += by(&mut self.chance, 3 * MICROS),
@@ -175,7 +192,10 @@ impl Play {
     fn ask_anew(&mut self) -> Step {
         let of = Incarnation(self.chance.from(1, self.replicas));
         let customer = self.chance.from(0, self.customers);
-        let patience = self.chance.of(&[0, 1, 300_000, 15 * MICROS, 60 * MICROS, 600 * MICROS]);
+        let patience = match self.is_crowded {
+            true => self.chance.of(&[60 * MICROS, 600 * MICROS]),
+            false => self.chance.of(&[0, 1, 300_000, 15 * MICROS, 60 * MICROS, 600 * MICROS]),
+        };
         let shown = self.chance.from(0, 30) * 360_360;
         let ask = Ask {
             ticket: Ticket::new(of, self.next),
@@ -314,7 +334,7 @@ impl Play {
     }
 
     fn product(&mut self) -> Product {
-        self.chance.of(&PRODUCTS)
+        if self.is_crowded { PRODUCTS[0] } else { self.chance.of(&PRODUCTS) }
     }
 }
 
