@@ -86,6 +86,8 @@ pub(crate) enum Store {
 /// Something that is done to the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// SIGKILL, and at once there again, empty.
+    RedisRestarts,
     /// SIGKILL.
     RedisDies,
     /// Empty, at the same address.
@@ -156,16 +158,17 @@ impl Options {
         })
     }
 
-    /// Redis dies and returns empty. A gateway dies while Redis is out and spends nobody knows what, and
+    /// Redis forgets everything, at once or after a while. A gateway dies while Redis is out and spends nobody knows what, and
     /// another when all is well again; each returns after a third of a window.
     fn faults(&self, window: Duration, gateways: usize) -> Vec<(Duration, Event)> {
         let outage = self.outage.map_or(window * 2, Duration::from_secs);
-        let redis_dies = window * 5 / 4;
+        let redis_dies = window * 5 / 2;
         let redis_returns = redis_dies + outage;
         let first_dies = redis_dies + outage * 3 / 4;
         let second_dies = redis_returns + window * 5 / 4;
         let last = gateways - 1;
         let mut events = vec![
+            (window * 3 / 2, Event::RedisRestarts),
             (redis_dies, Event::RedisDies),
             (first_dies, Event::GatewayDies(last)),
             (first_dies + window / 3, Event::GatewayReturns(last)),

@@ -76,9 +76,13 @@ impl Site {
     /// Does to the processes what the plan says.
     pub(crate) async fn suffer(&self, event: Event) -> Outcome<()> {
         match (event, &self.redis) {
+            (Event::RedisRestarts, Some(redis)) => {
+                redis.kill();
+                redis.return_empty().await?;
+            }
             (Event::RedisDies, Some(redis)) => redis.kill(),
             (Event::RedisReturns, Some(redis)) => redis.return_empty().await?,
-            (Event::RedisDies | Event::RedisReturns, None) => {}
+            (Event::RedisRestarts | Event::RedisDies | Event::RedisReturns, None) => {}
             (Event::GatewayDies(number), _) => {
                 let pid = self.gateways[number].pid.lock().unwrap_or_else(PoisonError::into_inner).take();
                 pid.into_iter().for_each(|pid| self.brood.end(pid));

@@ -157,7 +157,9 @@ impl Clocked {
         let clock = format!("{}.{:06}", at / 1_000_000, at % 1_000_000);
         let mut command = redis::Cmd::new();
         command.arg("EVAL").arg(&self.script).arg(2).arg(KEY).arg(clock).arg(codec::args(&head, &call));
-        let answer = self.redis.connection().await.send_packed_command(&command).await.expect("an answer");
+        let mut connection = self.redis.connection().await;
+        connection.set_response_timeout(Duration::from_secs(60));
+        let answer = connection.send_packed_command(&command).await.expect("an answer");
         read(&Reply::try_from(answer).expect("a value")).expect("a sound answer")
     }
 

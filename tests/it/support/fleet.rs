@@ -3,6 +3,7 @@
 use super::redis::RedisServer;
 use super::{App, Process, World, process};
 use nix::sys::signal::Signal::SIGKILL;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -20,10 +21,18 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts this many; each knows these connections, one JSON object a line.
-    pub async fn start(world: World, count: usize, connections: &str) -> Self {
+    /// Starts this many; each knows every connection that the simulator has.
+    pub async fn start(world: World, count: usize) -> Self {
         let redis = RedisServer::start().await;
-        std::fs::write(world.path("connections"), connections).expect("a writable folder");
+        let told = world.straight().get("/_sim/connections").await.json();
+        let names = ["customer_id", "connection_id", "access_token", "company_id", "provider_id"];
+        let line = |connection: &Value| -> String {
+            let line: Value = names.iter().map(|name| (*name, connection[*name].clone())).collect();
+            line.to_string()
+        };
+        let connections: Vec<String> =
+            told["connections"].as_array().into_iter().flatten().map(line).collect();
+        std::fs::write(world.path("connections"), connections.join("\n")).expect("a writable folder");
         let mut fleet = Self { world, redis, members: Vec::new() };
         for number in 0..count {
             let words = ["connections", "import", "--no-verify", "connections"];
