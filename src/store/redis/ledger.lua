@@ -138,17 +138,11 @@ local function put_in(ticket, product, class, stamp, is_used)
 end
 
 local function restamp(ticket, product, stamp)
-  call('ZADD', key(product, 'e'), 'XX', stamp, ticket)
-  call('ZADD', key(product, 'b'), 'XX', stamp, ticket)
-  call('ZADD', IP, 'XX', stamp, ticket)
-  call('ZADD', UNUSED, 'XX', stamp, ticket)
+  for _, set_of in ipairs({ key(product, 'e'), key(product, 'b'), IP, UNUSED }) do call('ZADD', set_of, 'XX', stamp, ticket) end
 end
 
 local function take_out(ticket, product)
-  call('ZREM', key(product, 'e'), ticket)
-  call('ZREM', key(product, 'b'), ticket)
-  call('ZREM', IP, ticket)
-  call('ZREM', UNUSED, ticket)
+  for _, set_of in ipairs({ key(product, 'e'), key(product, 'b'), IP, UNUSED }) do call('ZREM', set_of, ticket) end
 end
 
 local function phantom()
