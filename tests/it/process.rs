@@ -8,9 +8,9 @@ use serde_json::json;
 async fn it_starts_answers_its_operators_and_carries_calls() {
     let mut world = World::with().without_gateway().await;
     let perch = world.serve().await;
-    for path in ["/livez", "/readyz"] {
+    for (path, text) in [("/livez", "ok\n"), ("/readyz", "ok\nlimiter: memory\n")] {
         let answer = world.operator().get(path).await;
-        assert_eq!((answer.status, answer.text().as_str()), (200, "ok\n"), "{path}");
+        assert_eq!((answer.status, answer.text().as_str()), (200, text), "{path}");
     }
     world.connect("acme", "gusto").await;
     let company = world.for_customer("acme").get("/employer/company").await;
