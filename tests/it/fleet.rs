@@ -5,7 +5,6 @@ use crate::support::{App, World, process};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
@@ -90,9 +89,6 @@ async fn ask_for_ever(door: impl Fn() -> SocketAddr, customer: &'static str) {
     let mut pace = interval(LOOK_EVERY);
     loop {
         pace.tick().await;
-        if TcpStream::connect(door()).await.is_err() {
-            continue;
-        }
         let app = App::at(door()).with("perch-customer", customer).with("perch-priority", "batch");
         let _ = app.try_call("GET", "/employer/directory", "".into()).await;
     }

@@ -19,6 +19,9 @@ pub struct App {
     heard: Option<Lines>,
 }
 
+/// Why nothing came back.
+pub type NoAnswer = Box<dyn std::error::Error + Send + Sync>;
+
 /// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -82,9 +85,9 @@ impl App {
         self.try_call(method, path, body).await.expect("an answer")
     }
 
-    /// The same, where there may be no answer.
-    pub async fn try_call(&self, method: &str, path: &str, body: Bytes) -> Result<Answer, hyper::Error> {
-        let socket = TcpStream::connect(self.address).await.expect("it listens");
+    /// The same, where there may be nobody, or no answer.
+    pub async fn try_call(&self, method: &str, path: &str, body: Bytes) -> Result<Answer, NoAnswer> {
+        let socket = TcpStream::connect(self.address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         let running = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
