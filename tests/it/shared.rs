@@ -213,6 +213,9 @@ async fn i16_a_clock_that_is_set_an_hour_on_or_back_cools_no_permit() {
         store.beat(2, start + 2 * SECOND, Some(Vec::new())).await;
         store.beat(3, start + 4 * SECOND, Some(Vec::new())).await;
         let spent = start + 70 * SECOND;
+        // A member that is not heard of takes its lease off the limit.
+        store.beat(4, spent - 2 * SECOND, None).await;
+        store.beat(5, spent - SECOND, None).await;
         for number in 0..2 {
             let granted = store.ask(number, spent, spent + SECOND).await;
             assert!(matches!(granted, Some(Admission::Granted { .. })), "{granted:?}");
