@@ -318,7 +318,7 @@ impl Ledger {
     pub fn learn(&mut self, now: Moment) {
         let now = self.advance(now);
         self.learning_until = now + self.rules.span();
-        self.spend_ip_blindly(now);
+        self.spend_ip_blindly(now, now);
     }
 
     /// How long nothing is granted because history is unknown; zero when it is known.
@@ -350,7 +350,7 @@ impl Ledger {
 
     fn learn_from_members(&mut self, now: Moment) {
         if self.members.has_given_up_learning() {
-            self.spend_ip_blindly(now);
+            self.spend_ip_blindly(now - self.rules.span(), now);
         }
         self.learning_until = self.members.learning_until();
     }

@@ -1,10 +1,11 @@
 //! Permits: spending, moving and forgetting them in every bucket that counts them.
 
-use super::{Desk, Egress, Held, Ledger};
+use super::{Desk, Egress, Held, Ledger, micros};
 use crate::limit::bucket::Bucket;
 use crate::limit::line::RUN_MAX;
 use crate::limit::{Admission, Ask, Tag, Ticket};
 use crate::types::{Moment, Priority, Product};
+use std::time::Duration;
 
 impl Ledger {
     /// Drops the stamps that have cooled. Each is dropped once, so this is cheap on average.
@@ -107,11 +108,19 @@ impl Ledger {
         held.stamp = to;
     }
 
-    pub(super) fn spend_ip_blindly(&mut self, now: Moment) {
-        for _ in 0..self.rules.ip.requests.get() / 4 * 3 {
-            let phantom = Ticket { number: self.next_phantom, ..Ticket::default() };
-            self.next_phantom += 1;
-            self.ip.add(now, phantom);
+    /// What left this address up to `since` is not known: three quarters of the IP's limit count as
+    /// spent, evenly over its window, since no more of a burst than that fits through the products'
+    /// limits.
+    pub(super) fn spend_ip_blindly(&mut self, since: Moment, now: Moment) {
+        let (window, span) = (micros(self.rules.ip.window), self.ip_span());
+        let spent = u64::from(self.rules.ip.requests.get() / 4 * 3);
+        for nth in 0..spent {
+            let stamp = since - Duration::from_micros(window.saturating_mul(nth) / spent);
+            if stamp + span > now {
+                let phantom = Ticket { number: self.next_phantom, ..Ticket::default() };
+                self.next_phantom += 1;
+                self.ip.add(stamp, phantom);
+            }
         }
     }
 }

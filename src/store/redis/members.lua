@@ -349,17 +349,21 @@ end
 
 -- limit/ledger.rs
 local function spend_ip_blindly()
-  local left = floor(rule.ip_requests / 4) * 3
-  while left > 0 do
-    local stamps = {}
-    for _ = 1, min(left, 100) do
-      stamps[#stamps + 1] = now
+  local spent, since, stamps = floor(rule.ip_requests / 4) * 3, now - SPAN, {}
+  local function spend()
+    if #stamps > 0 then call('ZADD', IP, unpack(stamps)) end
+    stamps = {}
+  end
+  for nth = 0, spent - 1 do
+    local stamp = since - floor(rule.ip_window * nth / spent)
+    if stamp + IP_SPAN > now then
+      stamps[#stamps + 1] = stamp
       stamps[#stamps + 1] = string.format('%032x', g.phantom)
       g.phantom = g.phantom + 1
     end
-    call('ZADD', IP, unpack(stamps))
-    left = left - 100
+    if #stamps >= 200 then spend() end
   end
+  spend()
   set('phantom', g.phantom)
 end
 
