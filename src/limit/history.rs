@@ -192,6 +192,11 @@ impl History {
         u32::try_from(self.faces.values().filter(|face| which(face)).count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether learning may end before its time: members of an earlier run are expected.
+    pub(super) fn may_end_soon(&self) -> bool {
+        self.is_learning && self.peers > 0
+    }
+
     pub(super) fn is_learning(&self) -> bool {
         self.is_learning
     }

@@ -404,6 +404,11 @@ impl Members {
         self.history.has_given_up()
     }
 
+    /// Whether learning may end before its time.
+    pub(super) fn may_know_soon(&self) -> bool {
+        self.history.may_end_soon()
+    }
+
     /// Nothing is granted before.
     pub(super) fn learning_until(&self) -> Moment {
         self.history.learning_until()

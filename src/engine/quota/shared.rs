@@ -25,8 +25,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How soon another connection is tried after one failed.
 const CONNECT_AGAIN: Duration = Duration::from_millis(300);
 
-/// Calls without an answer, one after another, after which a connection is given up.
-const SILENT_CALLS_MAX: u32 = 3;
+/// How long a connection may leave every call without an answer before it is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Messages that wait to be sent. More are dropped; each costs a permit a few seconds.
 const OUTBOX_MAX: usize = 4096;
@@ -59,8 +59,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Line {
     link: Option<Arc<Link>>,
-    /// Calls on it that had no answer, one after another.
-    silent: u32,
+    /// Since when no call on it had an answer.
+    silent_since: Option<Moment>,
     /// The server's clock at the sending of a call: what it shows later, it shows at most so much later.
     server: Option<(u64, Moment)>,
 }
@@ -247,7 +247,7 @@ impl Shared {
         let answer = link.call(&codec::args(&head, &what), self.rules.call_timeout).await;
         match answer.and_then(|reply| read(&reply)) {
             Ok(Heard::Told(Told { now, what })) => {
-                self.with_line_of(&link, |line| (line.silent, line.server) = (0, Some((now, sent))));
+                self.with_line_of(&link, |line| (line.silent_since, line.server) = (None, Some((now, sent))));
                 Ok(what)
             }
             Ok(Heard::Skewed { .. }) => {
@@ -255,7 +255,7 @@ impl Shared {
                 Err(LinkError::Unwilling("its clock was set ahead"))
             }
             Err(error) => {
-                self.suspect(&link, &error);
+                self.suspect(&link, &error, sent);
                 Err(error)
             }
         }
@@ -269,12 +269,13 @@ impl Shared {
     }
 
     /// What the lack of an answer tells of the connection.
-    fn suspect(&self, link: &Arc<Link>, error: &LinkError) {
+    fn suspect(&self, link: &Arc<Link>, error: &LinkError, sent: Moment) {
         self.with_line_of(link, |line| match error {
             LinkError::BadReply(what) => {
                 tracing::error!(what, "the quota's store answered what it should not");
             }
-            LinkError::TimedOut if line.silent + 1 < SILENT_CALLS_MAX => line.silent += 1,
+            LinkError::TimedOut
+                if self.clock.now().since(*line.silent_since.get_or_insert(sent)) < SILENCE_MAX => {}
             LinkError::TimedOut
             | LinkError::Moved
             | LinkError::Loading

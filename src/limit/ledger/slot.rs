@@ -109,7 +109,8 @@ impl Ledger {
                 let batch_cap = cap - usize::from(reserved_until.is_some());
                 let mut free = desk.batch.nth_free(rank, batch_cap, span, now);
                 if self.rules.pacing && !is_owed {
-                    free = free.max(paced(desk, rank, cap, batch_cap, span, now));
+                    free =
+                        free.max(paced(desk, rank, (cap, batch_cap), span, self.is_first_window(now), now));
                 }
                 let ends = [grows_at, reserved_until.filter(|_| ahead == 0)];
                 let free = ends.into_iter().flatten().fold(free, Moment::min);
@@ -131,8 +132,18 @@ impl Ledger {
         {
             slot.not_before(until.min(now + PROBE_LOOK), Scope::EgressIp, Reason::Hold);
         }
-        slot.not_before(self.learning_until, of_product, Reason::Learning);
+        // Those who wait look again while everything may be known at any moment.
+        let learnt = match self.members.may_know_soon() {
+            true => self.learning_until.min(now + PROBE_LOOK),
+            false => self.learning_until,
+        };
+        slot.not_before(learnt, of_product, Reason::Learning);
         slot
+    }
+
+    /// Whether history was not known a window ago: all permits came free at once, and everybody waits.
+    fn is_first_window(&self, now: Moment) -> bool {
+        self.learning_until > Moment::ZERO && now < self.learning_until + self.rules.span()
     }
 
     /// Sleeping tickets of a replica that would be granted if they asked now.
@@ -162,17 +173,28 @@ impl Ledger {
 /// The earliest moment for a batch call of this rank. Once half of the permits are busy, batch calls
 /// keep a distance: nine tenths of an even spread over the window at least, and while permits are
 /// left, so much that they last until the next one comes back, but at most two even distances. Then
-/// permits come back one by one, and an interactive call meets one soon.
-fn paced(desk: &Desk, rank: usize, cap: usize, batch_cap: usize, span: Duration, now: Moment) -> Moment {
+/// permits come back one by one, and an interactive call meets one soon. In the first window after
+/// history was not known they do so from the first call on.
+fn paced(
+    desk: &Desk,
+    rank: usize,
+    (cap, batch_cap): (usize, usize),
+    span: Duration,
+    is_first_window: bool,
+    now: Moment,
+) -> Moment {
     let busy = desk.permits.len();
-    let (Some(last), true) = (desk.last_batch, busy * 2 >= cap) else { return now };
+    let (Some(last), true) = (desk.last_batch, is_first_window || busy * 2 >= cap) else { return now };
     let Some(next_return) = desk.permits.next_return(span, now) else { return now };
     let even = micros(span) / batch_cap.max(1) as u64;
     let least = even / 10 * 9;
     let free = cap.saturating_sub(busy) as u64;
     let spread = micros(next_return.since(last)) / (free + 1);
     let gap = least.max(spread.min(even.saturating_mul(2)));
+    let at = last + Duration::from_micros(gap.saturating_add(least.saturating_mul(rank as u64)));
+    if is_first_window {
+        return at;
+    }
     // Fewer than half are busy from then on.
-    let ends = desk.permits.nth_free(0, cap.div_ceil(2), span, now);
-    ends.min(last + Duration::from_micros(gap.saturating_add(least.saturating_mul(rank as u64))))
+    at.min(desk.permits.nth_free(0, cap.div_ceil(2), span, now))
 }

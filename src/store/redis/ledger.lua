@@ -62,7 +62,7 @@ end
 
 local g = {}
 do
-  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn', 'away', 'next', 'census' }
+  local names = { 'run', 'turn', 'phantom', 'ip_hold', 'probation', 'probe', 'probe_until', 'learn', 'away', 'next', 'census', 'hope' }
   local values = call('HMGET', G, unpack(names))
   for i, name in ipairs(names) do g[name] = values[i] or nil end
   for _, name in ipairs({ 'turn', 'phantom', 'ip_hold', 'probe_until', 'learn', 'next' }) do g[name] = tonumber(g[name] or 0) end
@@ -259,16 +259,17 @@ end
 local function paced(product, rank, cap, batch_cap, span)
   local d, e = desk(product), key(product, 'e')
   local busy = call('ZCARD', e)
-  if not d.batch or busy * 2 < cap then return now end
+  local is_first_window = g.learn > 0 and now < g.learn + SPAN
+  if not d.batch or (busy * 2 < cap and not is_first_window) then return now end
   local first = tonumber(call('ZRANGE', e, 0, 0, 'WITHSCORES')[2])
   if not first then return now end
   local next_return = min(first, now) + span
   local even = floor(span / max(1, batch_cap))
   local least = floor(even / 10) * 9
   local spread = floor(max(0, next_return - d.batch) / (max(0, cap - busy) + 1))
+  local at = d.batch + max(least, min(spread, 2 * even)) + least * rank
   -- Fewer than half are busy from then on.
-  local ends = nth_free(e, 0, floor((cap + 1) / 2), span)
-  return min(ends, d.batch + max(least, min(spread, 2 * even)) + least * rank)
+  return is_first_window and at or min(at, nth_free(e, 0, floor((cap + 1) / 2), span))
 end
 
 -- Whether the batch call of this rank is served in batch's sixth of the grants.
@@ -308,7 +309,7 @@ local function slot_behind(product, class, ahead, rank)
   if g.probation == '1' and g.probe ~= '' and g.probe_until > now then
     not_before(min(g.probe_until, now + PROBE_LOOK), EGRESS_IP, HOLD)
   end
-  not_before(g.learn, PRODUCT, LEARNING)
+  not_before(g.hope == '1' and min(g.learn, now + PROBE_LOOK) or g.learn, PRODUCT, LEARNING)
   return at, scope, reason
 end
 

@@ -344,6 +344,7 @@ local function save_members()
   set('learn', learning_until())
   set('away', table.concat(withdrawn_now, ' '))
   set('next', M.next)
+  set('hope', M.learning and M.peers > 0 and '1' or '0')
   set('census', #M.all > 0 and not M.learning and '1' or '0')
 end
 
