@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench smoke-limits advisories
+.PHONY: help demo test check bench bench-limits smoke-limits advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -30,6 +30,11 @@ bench: ## measures what perch adds to a call, optimised build
 	@scripts/setup.sh build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet --example bench
+
+bench-limits: ## what the limiter reaches under simulated load, against its goals, optimised build
+	@scripts/setup.sh build
+	cargo build --locked --release --quiet --bin perch
+	cargo run --locked --release --quiet -- simulate --goals
 
 smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; thirteen minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke

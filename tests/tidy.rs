@@ -73,6 +73,10 @@ fn floors_import_downwards_only() {
         ("src/config/raw.rs", "use crate::store::Url;"),
         ("src/sim/x.rs", "use crate::policy::Class;"),
         ("src/sim/x.rs", "use crate::config::Config;"),
+        ("src/load/x.rs", "use crate::policy::Class;"),
+        ("src/load/x.rs", "use crate::finch::Method;"),
+        ("src/engine/x.rs", "use crate::load::Plan;"),
+        ("src/limit/x.rs", "use crate::load::Plan;"),
         ("src/limit/x.rs", "use crate::*;"),
         ("src/limit/x.rs", "#[cfg(test)] mod tests { use crate::engine::Call; }"),
         ("src/limit/x.rs", "let r#type = '\"'; use crate::engine::Call; // \""),
@@ -85,6 +89,8 @@ fn floors_import_downwards_only() {
         ("src/doors/x.rs", "use crate::engine::Call;"),
         ("src/store/x.rs", "use crate::config::Limits;"),
         ("src/cli/demo.rs", "use crate::{sim::World, app::App};"),
+        ("src/load/x.rs", "use crate::{limit::Ledger, types::Moment};"),
+        ("src/cli/simulate.rs", "use crate::load::Plan;"),
         ("src/main.rs", "fn main() { perch::cli::main() }"),
         (
             "src/limit/x.rs",
@@ -121,6 +127,8 @@ fn decisions_know_no_clock_no_socket_and_no_task() {
         ("src/finch/x.rs", "use std::time; fn f(at: time::Instant) {}"),
         ("src/finch/x.rs", "fn f(at: SystemTime) {}"),
         ("src/limit/x.rs", "let t = Instant::now();"),
+        ("src/load/x.rs", "fn f() { std::thread::spawn(g); }"),
+        ("src/load/x.rs", "let t = Instant::now();"),
         ("src/limit/x.rs", "let id = Uuid::now_v7();"),
         ("src/limit/x.rs", "#[cfg(test)] mod tests { fn f() { jiff::Timestamp::now(); } }"),
     ];

@@ -21,8 +21,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = choice(&LimiterKind::ALL, LimiterKind::as_str))]
     pub limiter: Vec<LimiterKind>,
     /// How many replicas share the quota
-    #[arg(long, default_value = "10", value_name = "N")]
-    pub replicas: NonZeroUsize,
+    #[arg(long, default_value = "10", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub replicas: u16,
     /// Finch's limit, requests a minute
     #[arg(long, default_value = "20", value_name = "N")]
     pub limit: NonZeroU32,
@@ -51,8 +51,8 @@ pub struct Args {
     #[arg(long)]
     pub retry_after: bool,
     /// Requests a minute of somebody else with the same application
-    #[arg(long, default_value = "0", value_name = "N")]
-    pub stranger: f64,
+    #[arg(long, default_value = "0", value_name = "N", value_parser = clap::value_parser!(u16).range(0..=6000))]
+    pub stranger: u16,
     /// Finch's limit for the address, requests in five minutes [default: none]
     #[arg(long, value_name = "N")]
     pub ip_limit: Option<u32>,
@@ -116,7 +116,7 @@ impl Args {
         let hours = self.hours.unwrap_or(3).saturating_mul(3600);
         Plan {
             limiter,
-            replicas: self.replicas.get(),
+            replicas: usize::from(self.replicas),
             limit: self.limit,
             span: Duration::from_secs(self.seconds.unwrap_or(hours)),
             seed,
@@ -125,7 +125,7 @@ impl Args {
             counting: self.counting,
             rejected_count: self.rejected_count,
             tells_when: self.retry_after,
-            stranger: self.stranger,
+            stranger: f64::from(self.stranger),
             ip_limit: self.ip_limit,
             is_arrival_bounded: !self.unbounded,
             share: self.share,

@@ -9,12 +9,17 @@
 //! `store/redis/ledger.lua` is the same arithmetic where replicas share a store; a differential test
 //! holds the two together. Therefore: whole microseconds, bounded loops, no order but sorted order.
 
+mod permits;
+mod slot;
+mod standing;
+mod waiting;
+
 use super::beat::{Beat, Pulse, Sent};
 use super::bucket::Bucket;
 use super::foreign::Foreign;
-use super::line::{Flow, Line, RUN_MAX, STEP, Turn};
+use super::line::{Flow, Line, STEP, Turn};
 use super::members::Members;
-use super::{Admission, Ask, PerProduct, Reason, Rules, Scope, Standing, Tag, Ticket};
+use super::{Admission, Ask, PerProduct, Reason, Rules, Scope, Tag, Ticket};
 use crate::types::{Moment, Priority, Product};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -24,14 +29,8 @@ use std::time::Duration;
 /// its own. Whoever drives the ledger wakes it sooner, see [`Ledger::head`].
 const CLAIM_TIME: Duration = Duration::from_millis(250);
 
-/// How long after an interactive call one permit is kept from batch.
-const RESERVE_FOR: Duration = Duration::from_secs(10 * 60);
-
 /// The part of the egress IP's permits that is kept from batch: a twentieth.
 const IP_RESERVE: usize = 20;
-
-/// The most tickets that one question clears away for each cause, so that none takes long.
-const SWEEP_MAX: usize = 8;
 
 /// How soon those who wait for a probe look again.
 const PROBE_LOOK: Duration = Duration::from_secs(1);
@@ -77,13 +76,6 @@ struct Desk {
     interactive_at: Option<Moment>,
 }
 
-impl Desk {
-    /// Until when a permit is kept from batch; `None` when none is.
-    fn reserved_until(&self, now: Moment) -> Option<Moment> {
-        self.interactive_at.map(|at| at + RESERVE_FOR).filter(|until| *until > now)
-    }
-}
-
 /// Whether the egress IP is trusted after a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Egress {
@@ -92,21 +84,6 @@ enum Egress {
     OnProbation {
         probe: Option<(Ticket, Moment)>,
     },
-}
-
-/// When an ask could be served, and what decides it.
-struct Slot {
-    at: Moment,
-    scope: Scope,
-    reason: Reason,
-}
-
-impl Slot {
-    fn not_before(&mut self, at: Moment, scope: Scope, reason: Reason) {
-        if at > self.at {
-            *self = Slot { at, scope, reason };
-        }
-    }
 }
 
 /// All that perch knows about its use of Finch's limits. Its memory is bounded by the limits and
@@ -349,44 +326,6 @@ impl Ledger {
         self.learning_until.since(now.max(self.clock))
     }
 
-    /// Every hold that still lasts, and for how long.
-    pub fn holds(&self, now: Moment) -> impl Iterator<Item = (Scope, Duration)> {
-        let now = now.max(self.clock);
-        let products = Product::ALL.into_iter().map(|p| (Scope::Product(p), self.desks[p].hold));
-        let all = products.chain([(Scope::EgressIp, self.ip_hold)]);
-        all.map(move |(scope, until)| (scope, until.since(now))).filter(|(_, left)| !left.is_zero())
-    }
-
-    /// How the product's limit stands; `None` when it has none.
-    pub fn standing(&self, product: Product, now: Moment) -> Option<Standing> {
-        let now = now.max(self.clock);
-        let desk = &self.desks[product];
-        let limit = self.rules.limits[product]?.get();
-        let lost = desk.foreign.deficit(now).saturating_add(self.members.withdrawn().products[product]);
-        let limit = limit.saturating_sub(lost);
-        Some(self.standing_of(
-            &desk.permits,
-            limit,
-            self.rules.window,
-            self.span(product, now),
-            desk.hold,
-            now,
-        ))
-    }
-
-    /// How the egress IP's limit stands.
-    pub fn ip_standing(&self, now: Moment) -> Standing {
-        let now = now.max(self.clock);
-        let limit = self.rules.ip.requests.get().saturating_sub(self.members.withdrawn().ip);
-        let span = self.rules.ip.window + self.rules.pad;
-        self.standing_of(&self.ip, limit, self.rules.ip.window, span, self.ip_hold, now)
-    }
-
-    /// How many calls wait. One whose deadline has passed counts until somebody asks.
-    pub fn waiting(&self, product: Product, priority: Priority) -> usize {
-        self.desks[product].line.len(priority)
-    }
-
     /// Who is next for the product. Whoever drives the ledger lets this one ask at once when
     /// the one before it was granted or left, and lets every product's ask when a place or a
     /// permit was given back: only then can a ticket be served before the time it was told.
@@ -409,359 +348,12 @@ impl Ledger {
         self.rules.ip.window + self.rules.pad
     }
 
-    /// Drops the stamps that have cooled. Each is dropped once, so this is cheap on average.
-    fn cool(&mut self, product: Product, now: Moment) {
-        let (span, ip_span) = (self.span(product, now), self.ip_span());
-        let desk = &mut self.desks[product];
-        let mut gone = Vec::new();
-        while let Some(ticket) = desk.permits.pop_cooled(span, now) {
-            gone.push(ticket);
-        }
-        while desk.batch.pop_cooled(span, now).is_some() {}
-        while let Some(ticket) = self.ip.pop_cooled(ip_span, now) {
-            gone.push(ticket);
-        }
-        for ticket in gone {
-            if let Some(held) = self.held.get(&ticket)
-                && !self.ip.has(held.stamp, ticket)
-                && !self.desks[held.product].permits.has(held.stamp, ticket)
-            {
-                self.held.remove(&ticket);
-            }
-        }
-    }
-
-    /// Clears away tickets that nobody will claim: past their deadline, not asked for in time, or of
-    /// a replica that is dead. Never the one that asks.
-    fn sweep(&mut self, product: Product, asking: Ticket, now: Moment) {
-        for _ in 0..SWEEP_MAX {
-            match self.deadlines.first() {
-                Some(&(deadline, ticket)) if deadline < now && ticket != asking => self.leave(ticket, false),
-                _ => break,
-            };
-        }
-        for _ in 0..SWEEP_MAX {
-            match self.desks[product].line.due.first() {
-                Some(&(due, ticket)) if due + self.rules.stale < now && ticket != asking => {
-                    self.leave(ticket, false)
-                }
-                _ => break,
-            };
-        }
-        for class in Priority::ALL {
-            for _ in 0..SWEEP_MAX {
-                match self.desks[product].line.head(class) {
-                    Some((_, _, head)) if head.of != asking.of && self.members.is_dead(head.of, now) => {
-                        self.leave(head, false)
-                    }
-                    _ => break,
-                };
-            }
-        }
-    }
-
-    /// How many permits of the product may be busy now.
-    fn cap(&mut self, product: Product, now: Moment) -> usize {
-        let limit = self.rules.limits[product].map_or(0, NonZeroU32::get);
-        let away = self.members.away(&self.rules, now).products[product];
-        count(limit.saturating_sub(self.desks[product].foreign.deficit(now)).saturating_sub(away))
-    }
-
-    /// How many grants come before this place, and when it could be served. Nothing cooled may be
-    /// left in the product's bucket.
-    fn slot(
-        &mut self,
-        product: Product,
-        class: Priority,
-        tag: Tag,
-        turn: Turn,
-        now: Moment,
-    ) -> (usize, Slot) {
-        let ahead = self.ahead(product, class, tag, turn, now);
-        let slot =
-            self.slot_behind(product, class, ahead, self.desks[product].line.rank(class, tag, turn), now);
-        (ahead, slot)
-    }
-
-    fn ahead(&mut self, product: Product, class: Priority, tag: Tag, turn: Turn, now: Moment) -> usize {
-        let line = &self.desks[product].line;
-        let rank = line.rank(class, tag, turn);
-        match class {
-            // One batch call goes first when it is due and there to take it, or will be in a moment.
-            Priority::Interactive if line.is_batch_due() => {
-                let is_there = line.head(Priority::Batch).is_some_and(|(_, _, head)| {
-                    self.tickets.get(&head).is_some_and(|waiting| waiting.due <= now + CLAIM_TIME)
-                });
-                let first = is_there && self.slot_behind(product, Priority::Batch, 0, 0, now).at <= now;
-                rank + usize::from(first)
-            }
-            Priority::Interactive => rank,
-            Priority::Batch => {
-                let until_due = RUN_MAX.saturating_sub(line.run);
-                rank + line.len(Priority::Interactive).min(until_due + RUN_MAX * rank)
-            }
-        }
-    }
-
-    fn slot_behind(
-        &mut self,
-        product: Product,
-        class: Priority,
-        ahead: usize,
-        rank: usize,
-        now: Moment,
-    ) -> Slot {
-        let of_product = Scope::Product(product);
-        let mut slot = Slot { at: now, scope: of_product, reason: Reason::Quota };
-        let is_owed = class == Priority::Batch && self.desks[product].line.is_owed(rank);
-        if self.rules.limits[product].is_some() {
-            let (cap, span) = (self.cap(product, now), self.span(product, now));
-            let desk = &self.desks[product];
-            slot.at = desk.permits.nth_free(ahead, cap, span, now);
-            let grows_at = desk.foreign.grows_at(now).filter(|_| ahead == 0);
-            if let Some(grows_at) = grows_at {
-                slot.at = slot.at.min(grows_at.max(desk.permits.nth_free(0, cap + 1, span, now)));
-            }
-            if class == Priority::Batch {
-                let reserved_until = desk.reserved_until(now).filter(|_| cap > 1);
-                let batch_cap = cap - usize::from(reserved_until.is_some());
-                let mut free = desk.batch.nth_free(rank, batch_cap, span, now);
-                if self.rules.pacing && !is_owed {
-                    free = free.max(paced(desk, rank, cap, batch_cap, span, now));
-                }
-                let ends = [grows_at, reserved_until.filter(|_| ahead == 0)];
-                let free = ends.into_iter().flatten().fold(free, Moment::min);
-                slot.not_before(free, of_product, Reason::Quota);
-            }
-        }
-        let ip_cap =
-            count(self.rules.ip.requests.get().saturating_sub(self.members.away(&self.rules, now).ip));
-        let ip_cap = match class {
-            Priority::Batch if !is_owed => ip_cap - ip_cap / IP_RESERVE,
-            _ => ip_cap,
-        };
-        let ip_free = self.ip.nth_free(0, ip_cap, self.ip_span(), now);
-        slot.not_before(ip_free, Scope::EgressIp, Reason::Quota);
-        slot.not_before(self.desks[product].hold, of_product, Reason::Hold);
-        slot.not_before(self.ip_hold, Scope::EgressIp, Reason::Hold);
-        if let Egress::OnProbation { probe: Some((_, until)) } = self.egress
-            && until > now
-        {
-            slot.not_before(until.min(now + PROBE_LOOK), Scope::EgressIp, Reason::Hold);
-        }
-        slot.not_before(self.learning_until, of_product, Reason::Learning);
-        slot
-    }
-
-    fn lack_of_room(&self, flow: &Flow) -> Option<Reason> {
-        if self.tickets.len() >= self.rules.queue_max {
-            return Some(Reason::QueueFull);
-        }
-        let waiting = self.flows.get(flow).map_or(0, BTreeMap::len);
-        (waiting >= self.rules.queue_per_customer_max).then_some(Reason::CustomerQueueFull)
-    }
-
-    /// The ticket stands in line and asks again at `due`.
-    fn wait(&mut self, ask: &Ask, (tag, turn): (Tag, Turn), step: u64, due: Moment, now: Moment) {
-        let deadline = now + ask.patience;
-        let line = &mut self.desks[ask.product].line;
-        if let Some(waiting) = self.tickets.get_mut(&ask.ticket) {
-            line.due.remove(&(waiting.due, ask.ticket));
-            self.deadlines.remove(&(waiting.deadline, ask.ticket));
-            (waiting.due, waiting.deadline) = (due, deadline);
-        } else {
-            let flow = &ask.customer;
-            line.insert(ask.priority, tag, turn, ask.ticket);
-            line.advance(ask.priority, flow, tag, step);
-            self.flows.entry(flow.clone()).or_default().insert((ask.product, ask.priority, turn), ask.ticket);
-            self.next_turn += 1;
-            let (product, priority, flow) = (ask.product, ask.priority, flow.clone());
-            let waiting = Waiting { product, priority, tag, turn, flow, step, due, deadline };
-            self.tickets.insert(ask.ticket, waiting);
-        }
-        line.due.insert((due, ask.ticket));
-        self.deadlines.insert((deadline, ask.ticket));
-    }
-
-    /// Takes a ticket out; those behind it move up, and when it was not served those of its customer
-    /// get back the step it took, but never pass the place it had. `false` when it did not wait.
-    fn leave(&mut self, ticket: Ticket, is_served: bool) -> bool {
-        let Some(w) = self.tickets.remove(&ticket) else { return false };
-        let line = &mut self.desks[w.product].line;
-        line.remove(w.priority, w.tag, w.turn);
-        line.due.remove(&(w.due, ticket));
-        self.deadlines.remove(&(w.deadline, ticket));
-        let Some(of_flow) = self.flows.get_mut(&w.flow) else { return true };
-        of_flow.remove(&(w.product, w.priority, w.turn));
-        if !is_served {
-            let others = of_flow.range((w.product, w.priority, 0)..=(w.product, w.priority, Turn::MAX));
-            for (&(_, _, turn), &other) in others {
-                let Some(behind) = self.tickets.get_mut(&other).filter(|other| other.tag > w.tag) else {
-                    continue;
-                };
-                line.remove(w.priority, behind.tag, turn);
-                behind.tag = w.tag.max(Tag(behind.tag.0.saturating_sub(w.step)));
-                line.insert(w.priority, behind.tag, turn, other);
-            }
-            line.retreat(w.priority, &w.flow, w.step);
-        }
-        if of_flow.is_empty() {
-            self.flows.remove(&w.flow);
-        }
-        true
-    }
-
-    /// Spends one permit of the product and one of the IP. Both were found free. `step`: what the
-    /// customer moves by, unless it did when the ticket came to stand in line.
-    fn grant(&mut self, ask: &Ask, tag: Tag, step: Option<u64>, now: Moment) {
-        let stamp = now + self.rules.flight();
-        self.put_in(ask.ticket, ask.product, ask.priority, stamp, false);
-        if let Egress::OnProbation { .. } = self.egress {
-            self.egress = Egress::OnProbation { probe: Some((ask.ticket, now + self.rules.answer_max)) };
-        }
-        let desk = &mut self.desks[ask.product];
-        desk.line.granted(ask.priority, tag);
-        if let Some(step) = step {
-            desk.line.advance(ask.priority, &ask.customer, tag, step);
-        }
-        match ask.priority {
-            Priority::Batch => {
-                desk.last_batch = Some(now);
-                desk.line.run = 0;
-            }
-            Priority::Interactive if desk.line.len(Priority::Batch) > 0 => {
-                desk.line.run = RUN_MAX.min(desk.line.run + 1);
-            }
-            Priority::Interactive => desk.line.run = 0,
-        }
-    }
-
-    fn grant_again(&mut self, ask: &Ask, now: Moment) -> Admission {
-        self.restamp(ask.ticket, now + self.rules.flight());
-        let tag = ask.tag.unwrap_or_else(|| self.desks[ask.product].line.virtual_time(ask.priority));
-        Admission::Granted { tag }
-    }
-
-    /// Whether everything that counts the ticket's permit still does. Nothing cooled may be left.
-    fn is_whole(&self, ticket: Ticket) -> bool {
-        self.held.get(&ticket).is_some_and(|held| {
-            let is_metered = self.rules.limits[held.product].is_some();
-            self.ip.has(held.stamp, ticket)
-                && (!is_metered || self.desks[held.product].permits.has(held.stamp, ticket))
-        })
-    }
-
-    fn put_in(&mut self, ticket: Ticket, product: Product, priority: Priority, stamp: Moment, is_used: bool) {
-        let desk = &mut self.desks[product];
-        if self.rules.limits[product].is_some() {
-            desk.permits.add(stamp, ticket);
-            if priority == Priority::Batch {
-                desk.batch.add(stamp, ticket);
-            }
-        }
-        self.ip.add(stamp, ticket);
-        self.held.insert(ticket, Held { product, stamp, is_used });
-    }
-
-    fn take_out(&mut self, ticket: Ticket) {
-        if let Some(held) = self.held.remove(&ticket) {
-            for bucket in buckets(&mut self.desks[held.product], &mut self.ip) {
-                bucket.remove(held.stamp, ticket);
-            }
-        }
-    }
-
-    /// Moves the permit's stamp in every bucket that still counts it.
-    fn restamp(&mut self, ticket: Ticket, to: Moment) {
-        let Some(held) = self.held.get_mut(&ticket) else { return };
-        for bucket in buckets(&mut self.desks[held.product], &mut self.ip) {
-            if bucket.remove(held.stamp, ticket) {
-                bucket.add(to, ticket);
-            }
-        }
-        held.stamp = to;
-    }
-
-    fn spend_ip_blindly(&mut self, now: Moment) {
-        for _ in 0..self.rules.ip.requests.get() / 4 * 3 {
-            let phantom = Ticket { number: self.next_phantom, ..Ticket::default() };
-            self.next_phantom += 1;
-            self.ip.add(now, phantom);
-        }
-    }
-
     fn learn_from_members(&mut self, now: Moment) {
         if self.members.has_given_up_learning() {
             self.spend_ip_blindly(now);
         }
         self.learning_until = self.members.learning_until();
     }
-
-    /// Sleeping tickets of a replica that would be granted if they asked now.
-    fn claimable(&mut self, beat: &Beat, now: Moment) -> Vec<Ticket> {
-        let mut wakes = Vec::new();
-        for product in Product::ALL {
-            for class in Priority::ALL {
-                if self.desks[product].line.len(class) == 0 {
-                    continue;
-                }
-                self.cool(product, now);
-                self.sweep(product, Ticket::new(beat.incarnation, 0), now);
-                let Some((tag, turn, head)) = self.desks[product].line.head(class) else { continue };
-                let is_asleep = self.tickets.get(&head).is_some_and(|waiting| waiting.due > now);
-                if head.of == beat.incarnation && is_asleep {
-                    let (ahead, slot) = self.slot(product, class, tag, turn, now);
-                    if ahead == 0 && slot.at <= now {
-                        wakes.push(head);
-                    }
-                }
-            }
-        }
-        wakes
-    }
-
-    fn standing_of(
-        &self,
-        bucket: &Bucket,
-        limit: u32,
-        window: Duration,
-        span: Duration,
-        hold: Moment,
-        now: Moment,
-    ) -> Standing {
-        let used = u32::try_from(bucket.busy(span, now)).unwrap_or(limit).min(limit);
-        let held_for = hold.max(self.learning_until).since(now);
-        let next_return = bucket.next_return(span, now).map_or(Duration::ZERO, |at| at.since(now));
-        Standing {
-            limit,
-            used,
-            remaining: if held_for.is_zero() { limit - used } else { 0 },
-            window,
-            next_free_in: if held_for.is_zero() { next_return } else { held_for },
-        }
-    }
-}
-
-/// The earliest moment for a batch call of this rank. Once half of the permits are busy, batch calls
-/// keep a distance: nine tenths of an even spread over the window at least, and while permits are
-/// left, so much that they last until the next one comes back, but at most two even distances. Then
-/// permits come back one by one, and an interactive call meets one soon.
-fn paced(desk: &Desk, rank: usize, cap: usize, batch_cap: usize, span: Duration, now: Moment) -> Moment {
-    let busy = desk.permits.len();
-    let (Some(last), true) = (desk.last_batch, busy * 2 >= cap) else { return now };
-    let Some(next_return) = desk.permits.next_return(span, now) else { return now };
-    let even = micros(span) / batch_cap.max(1) as u64;
-    let least = even / 10 * 9;
-    let free = cap.saturating_sub(busy) as u64;
-    let spread = micros(next_return.since(last)) / (free + 1);
-    let gap = least.max(spread.min(even.saturating_mul(2)));
-    // Fewer than half are busy from then on.
-    let ends = desk.permits.nth_free(0, cap.div_ceil(2), span, now);
-    ends.min(last + Duration::from_micros(gap.saturating_add(least.saturating_mul(rank as u64))))
-}
-
-fn buckets<'a>(desk: &'a mut Desk, ip: &'a mut Bucket) -> [&'a mut Bucket; 3] {
-    [&mut desk.permits, &mut desk.batch, ip]
 }
 
 fn count(permits: u32) -> usize {

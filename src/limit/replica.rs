@@ -314,7 +314,11 @@ impl Replica {
             // The first beat is answered at once, or the store is out.
             Mode::Joining if now < self.born + self.rules.silence => wait(ask, look, scope),
             Mode::Joining | Mode::Spent => refuse(look, scope),
-            Mode::Silent { until } => wait(ask, until.since(now), scope),
+            // The store may be back at any time, so nobody is sent away who has patience left.
+            Mode::Silent { until } => match until.since(now).min(look).min(ask.patience) {
+                Duration::ZERO => refuse(until.since(now), scope),
+                after => wait(ask, after, scope),
+            },
             Mode::Sharing => {
                 let is_metered = self.rules.limits[ask.product].is_some();
                 let has_lease = !is_metered || self.lease.products[ask.product] > 0;

@@ -87,9 +87,11 @@ fn rules(plan: &Plan) -> Rules {
     if !plan.is_arrival_bounded {
         rules.arrival_bound = None;
     }
-    if let Some(limit) = plan.ip_limit {
-        rules.ip.requests = NonZeroU32::new(limit / 5 * 4).unwrap_or(NonZeroU32::MIN);
-    }
+    rules.ip.requests = match plan.ip_limit {
+        Some(limit) => NonZeroU32::new(limit / 5 * 4).unwrap_or(NonZeroU32::MIN),
+        // Where the address has no limit, none is in the way of the product's.
+        None => rules.ip.requests.max(plan.limit.saturating_mul(NonZeroU32::MIN.saturating_add(9))),
+    };
     rules
 }
 

@@ -184,7 +184,10 @@ impl Plan {
                 let last = self.replicas.saturating_sub(1);
                 // The whale's is the last one; one is always left.
                 let gone = [last, 1, self.replicas / 2];
-                let gone = gone.into_iter().enumerate().filter(|&(i, r)| r > 0 && !gone[..i].contains(&r));
+                let gone = gone
+                    .into_iter()
+                    .enumerate()
+                    .filter(|&(i, r)| r > 0 && r < self.replicas && !gone[..i].contains(&r));
                 gone.map(|(_, r)| (at, Step::Crash(r))).collect()
             }
         }

@@ -21,9 +21,11 @@ enum Floor {
     Settings,
     /// Beside the house: imports floor 0; the command line alone may import it.
     Simulator,
+    /// Beside the house: imports words and limits; the command line alone may import it. Pure.
+    Load,
 }
 
-const ROOMS: [(&str, Floor); 15] = [
+const ROOMS: [(&str, Floor); 16] = [
     ("types", Floor::Zero),
     ("finch", Floor::Zero),
     ("policy", Floor::One),
@@ -39,6 +41,7 @@ const ROOMS: [(&str, Floor); 15] = [
     ("main", Floor::Above),
     ("config", Floor::Settings),
     ("sim", Floor::Simulator),
+    ("load", Floor::Load),
 ];
 
 fn floor_of(room: &str) -> Option<Floor> {
@@ -61,7 +64,8 @@ fn may_import(from: (&str, Floor), to: (&str, Floor)) -> bool {
         return false;
     }
     match (from.1, to.1) {
-        (_, Floor::Simulator) => from.0 == "cli",
+        (_, Floor::Simulator | Floor::Load) => from.0 == "cli",
+        (Floor::Load, _) => matches!(to.0, "types" | "limit"),
         (Floor::Simulator | Floor::Settings, to) => to == Floor::Zero,
         (from, Floor::Settings) => from >= Floor::Two,
         (from, to) => from >= to,
@@ -87,7 +91,7 @@ pub(crate) fn imports(file: &str, text: &str) -> Vec<String> {
             None => format!(
                 "`{first}::{target}` names no room; import from a room of ROOMS in tests/tidy/floors.rs"
             ),
-            Some(Floor::Simulator) if path.in_test => continue,
+            Some(Floor::Simulator | Floor::Load) if path.in_test => continue,
             Some(other) if may_import((room, floor), (target.as_str(), other)) => continue,
             Some(other) => format!(
                 "`{room}` ({floor:?}) must not import `{target}` ({other:?}): pass the value in, or move what both need down"
@@ -126,9 +130,10 @@ fn impurity(path: &Path) -> Option<String> {
     None
 }
 
-/// What floors 0 and 1 must not contain, their tests included.
+/// What floors 0 and 1 and simulated load must not contain, their tests included.
 pub(crate) fn purity(file: &str, text: &str) -> Vec<String> {
-    if room_of(file).and_then(floor_of).is_none_or(|floor| floor > Floor::One) {
+    let is_pure = |floor| floor <= Floor::One || floor == Floor::Load;
+    if !room_of(file).and_then(floor_of).is_some_and(is_pure) {
         return Vec::new();
     }
     paths(file, &tokens(text))
@@ -136,7 +141,7 @@ pub(crate) fn purity(file: &str, text: &str) -> Vec<String> {
         .filter_map(|path| {
             let why = impurity(path)?;
             Some(format!(
-                "{file}:{}: {why}; floors 0 and 1 take time, chance and data as arguments",
+                "{file}:{}: {why}; floors 0 and 1 and `load` take time, chance and data as arguments",
                 path.line
             ))
         })

@@ -52,7 +52,7 @@ const REMEMBERED: Moment = Moment::at(Duration::from_secs(30 * 24 * 60 * 60));
 #[derive(Debug)]
 enum Book {
     /// In this process.
-    Own(Own),
+    Own(Box<Own>),
     /// In a store, for all replicas together.
     Shared(Arc<Shared>),
 }
@@ -146,7 +146,7 @@ pub struct Snapshot {
 impl Quota {
     /// A quota in this process with nothing spent; the clock starts now.
     pub fn new(rules: Rules) -> Arc<Self> {
-        Arc::new(Self::with(rules.clone(), Book::Own(Own::new(rules)), Incarnation::default()))
+        Arc::new(Self::with(rules.clone(), Book::Own(Box::new(Own::new(rules))), Incarnation::default()))
     }
 
     /// A quota in a store that all replicas share.
@@ -162,7 +162,7 @@ impl Quota {
 
     /// A quota in this process that goes on where earlier runs ended, and tells the next one.
     pub fn remembering(rules: Rules, journal: Journal, history: &History) -> Arc<Self> {
-        let book = Book::Own(Own::remembering(rules.clone(), journal, history, REMEMBERED));
+        let book = Book::Own(Box::new(Own::remembering(rules.clone(), journal, history, REMEMBERED)));
         let quota = Self::with(rules, book, Incarnation(history.run));
         Arc::new(Self { clock: Clock(Instant::now(), REMEMBERED), ..quota })
     }

@@ -116,7 +116,9 @@ impl Shared {
     pub(super) async fn ask(&self, ask: &Ask, now: Moment) -> Admission {
         {
             let mut replica = self.replica.lock();
-            replica.wanted(ask.product, now);
+            if ask.tag.is_none() {
+                replica.wanted(ask.product, now);
+            }
             if !replica.must_ask_store(now) {
                 return unknown_place(ask, replica.ask_alone(ask, now));
             }

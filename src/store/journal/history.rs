@@ -96,6 +96,9 @@ pub(super) struct Judgement {
     pub(super) untold: Option<UnixMillis>,
 }
 
+/// Rows hold whole milliseconds, rounded up: a permit may seem to be granted that much after now.
+const ROUNDING: Duration = Duration::from_millis(1);
+
 /// Judges an account; `None` is that of a brand-new journal, before which nothing was sent. Something
 /// untold matters for `horizon`, twice as long as a permit does: two boots' wall clocks may differ.
 pub(super) fn judge(account: Option<&Account>, epoch: &str, now: Stamp, horizon: Duration) -> Judgement {
@@ -106,7 +109,9 @@ pub(super) fn judge(account: Option<&Account>, epoch: &str, now: Stamp, horizon:
     let (is_measurable, doubt, unmeasured) = match newest {
         None => (then == epoch, Doubt::Untold, None),
         Some(newest) if then != epoch => (false, Doubt::AnotherBoot, Some(newest.wall)),
-        Some(newest) if newest.steady > now.steady => (false, Doubt::ClockWentBack, Some(now.wall)),
+        Some(newest) if newest.steady > now.steady + ROUNDING => {
+            (false, Doubt::ClockWentBack, Some(now.wall))
+        }
         Some(_) => (true, Doubt::Untold, None),
     };
     let last = unmeasured.max(*untold).filter(|last| {
@@ -153,6 +158,7 @@ mod tests {
             (here, None, None, Known, true, None),
             (here, None, Some(stamp(4_999, -1)), Known, true, None),
             (here, None, Some(stamp(5_000, 0)), Known, true, None),
+            (here, None, Some(Stamp { steady: secs(5_000) + ROUNDING, wall: wall(0) }), Known, true, None),
             // The wall clock does not matter inside one boot.
             (here, None, Some(stamp(4_000, 90)), Known, true, None),
             (here, None, Some(stamp(5_001, -9_000)), Unknown(ClockWentBack), false, Some(wall(0))),

@@ -1,3 +1,5 @@
+//! Questions in the script's words, and what its answers mean.
+
 use super::*;
 use crate::limit::beat::Incarnation;
 use crate::types::Priority;

@@ -93,19 +93,18 @@ end
 local function put(product, ...) call('HSET', key(product, 's'), ...) end
 
 -- limit/foreign.rs
+local function clean(d, span) return d.last and floor((now - d.last) / span) or 0 end
 local function deficit(product)
-  local d = desk(product)
-  return d.last and max(0, d.deficit - floor((now - d.last) / CLEAN)) or d.deficit
+  return max(0, desk(product).deficit - clean(desk(product), CLEAN))
 end
 local function extra_pad(product)
-  local d = desk(product)
-  return d.last and max(0, d.pad - PAD_TRUST * floor((now - d.last) / PAD_CLEAN)) or d.pad
+  return max(0, desk(product).pad - PAD_TRUST * clean(desk(product), PAD_CLEAN))
 end
 -- When the limit grows next; nil when it is whole.
 local function grows_at(product)
   local d = desk(product)
   if not d.last or deficit(product) == 0 then return nil end
-  return d.last + CLEAN * (floor((now - d.last) / CLEAN) + 1)
+  return d.last + CLEAN * (clean(d, CLEAN) + 1)
 end
 local function span_of(product) return SPAN + extra_pad(product) end
 
@@ -139,23 +138,16 @@ local function put_in(ticket, product, class, stamp, is_used)
 end
 
 local function restamp(ticket, product, stamp)
-  call('ZADD', key(product, 'e'), 'XX', stamp, ticket)
-  call('ZADD', key(product, 'b'), 'XX', stamp, ticket)
-  call('ZADD', IP, 'XX', stamp, ticket)
-  call('ZADD', UNUSED, 'XX', stamp, ticket)
+  for _, set_of in ipairs({ key(product, 'e'), key(product, 'b'), IP, UNUSED }) do call('ZADD', set_of, 'XX', stamp, ticket) end
 end
 
 local function take_out(ticket, product)
-  call('ZREM', key(product, 'e'), ticket)
-  call('ZREM', key(product, 'b'), ticket)
-  call('ZREM', IP, ticket)
-  call('ZREM', UNUSED, ticket)
+  for _, set_of in ipairs({ key(product, 'e'), key(product, 'b'), IP, UNUSED }) do call('ZREM', set_of, ticket) end
 end
 
 local function phantom()
-  local ticket = string.format('%032x', g.phantom)
   set('phantom', g.phantom + 1)
-  return ticket
+  return string.format('%032x', g.phantom - 1)
 end
 
 -- The stamp of a permit that is spent: of the product's bucket, or of the IP's when that is longer.
@@ -288,8 +280,8 @@ local withdrawn
 local function slot_behind(product, class, ahead, rank)
   withdrawn = withdrawn or away()
   local at, scope, reason = now, PRODUCT, QUOTA
-  local function not_before(other, its_scope, its_reason)
-    if other > at then at, scope, reason = other, its_scope, its_reason end
+  local function not_before(other, of, why)
+    if other > at then at, scope, reason = other, of, why end
   end
   local d, owed = desk(product), class == BATCH and is_owed(product, rank)
   if limit_of(product) > 0 then
@@ -344,10 +336,9 @@ local function grant(ticket, product, class, flow, tag, step)
   if step then advance(product, class, flow, tag, step) end
   d.run = class == INTERACTIVE and length(product, BATCH) > 0 and min(RUN_MAX, d.run + 1) or 0
   put(product, 'v' .. class, d[class], 'run', d.run)
-  if class == BATCH then
-    d.batch = now
-    put(product, 'batch', now)
-  end
+  if class ~= BATCH then return end
+  d.batch = now
+  put(product, 'batch', now)
 end
 
 -- What a caller may tell its client: limit, used, time until it may be used, time until the next permit.
@@ -464,9 +455,7 @@ function ops.arrived(ticket, product, is_429)
   return 'ok', standing(product)
 end
 
-function ops.cancel(ticket)
-  return leave(ticket, false) and 1 or 0
-end
+function ops.cancel(ticket) return leave(ticket, false) and 1 or 0 end
 
 -- ticket product
 function ops.refund(ticket, product)
