@@ -36,7 +36,7 @@ bench-limits: ## what the limiter reaches under simulated load, against its goal
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet -- simulate --goals
 
-smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; thirteen minutes (RUSH='--help': shorter ones)
+smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; eleven minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example rush -- $(RUSH)

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Which runs
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) run: Which,
-    /// How long each run lasts; left out, six windows, or what the faults need
+    /// How long each run lasts; left out, four windows, or what the faults need
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
     /// Finch's window, on both sides
@@ -51,9 +51,8 @@ pub(crate) struct Options {
     /// How many gateways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) gateways: u32,
-    /// perch's limit for the egress IP; Finch's is a quarter more. The shipped 800 is reached here: after a start
-    /// that knows nothing most of it counts as spent, for five windows
-    #[arg(long, default_value_t = 3200, value_parser = clap::value_parser!(u32).range(1..=80_000))]
+    /// perch's limit for the egress IP; Finch's is a quarter more
+    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(1..=80_000))]
     pub(crate) ip_requests: u32,
     /// Where quota is kept; `memory` is for one gateway without faults
     #[arg(long, value_enum, default_value = "redis")]
@@ -134,14 +133,15 @@ impl Options {
             name,
             window,
             length,
-            counted_from: if events.is_empty() { counted_from(window, length) } else { window },
+            // Where the past is not known nothing is sent in the first one.
+            counted_from: window,
             gateways,
             store,
             ip_requests,
             events,
         };
         let asked = self.seconds.map(Duration::from_secs);
-        let steady = plan("steady", Vec::new(), asked.unwrap_or(window * 6));
+        let steady = plan("steady", Vec::new(), asked.unwrap_or(window * 4));
         if self.run != Which::Faults && steady.length < window * 2 {
             return Err("a run shorter than two windows says nothing: the first one does not count".into());
         }
@@ -179,13 +179,6 @@ impl Options {
         events.sort_by_key(|(at, _)| *at);
         events
     }
-}
-
-/// In the first window nothing is sent where the past is not known, in the second a burst goes out, and
-/// in the third what it took comes back at once and is spread again. A run that is too short for that
-/// leaves out the first one only.
-fn counted_from(window: Duration, length: Duration) -> Duration {
-    if length >= window * 5 { window * 3 } else { window }
 }
 
 impl Plan {

@@ -146,8 +146,7 @@ fn method(out: &mut String, found: &[Found], facts: &[String]) {
         "\nReal time and real processes: {} × `perch serve`, each with its own vault, {}, and the simulator as Finch with a \
          window of {} s. {} batch workers of {} customers, the largest with {} on one gateway, hold twice each quota under way all \
          the time; {INTERACTIVE_PER_WINDOW} calls a window are made by people who wait {} s. All of Finch's figures are the \
-         simulator's own count. perch's limit for the egress IP is {} (the default, 800, is reached after a start that knows \
-         nothing: most of it counts as spent for five windows). A gateway that cannot be asked is *gone*.\n",
+         simulator's own count. perch's limit for the egress IP is {}. A gateway that cannot be asked is *gone*.\n",
         plan.gateways,
         match plan.store {
             Store::Redis => "one `redis-server`",

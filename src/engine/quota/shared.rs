@@ -63,6 +63,19 @@ struct Line {
     silent_since: Option<Moment>,
     /// The server's clock at the sending of a call: what it shows later, it shows at most so much later.
     server: Option<(u64, Moment)>,
+    /// Whose clock that is.
+    run: String,
+}
+
+impl Line {
+    /// Another connection, perhaps to the same run of the server: then its clock is held to what it showed.
+    fn join(&mut self, link: Link) {
+        if self.run != link.run_id() {
+            link.run_id().clone_into(&mut self.run);
+            self.server = None;
+        }
+        (self.link, self.silent_since) = (Some(Arc::new(link)), None);
+    }
 }
 
 /// What the store said last of how the limits stand.
@@ -284,7 +297,7 @@ impl Shared {
             | LinkError::Unwilling(_)
             | LinkError::Broken(_) => {
                 tracing::debug!(error = %error, "the connection to the quota's store is given up");
-                *line = Line::default();
+                (line.link, line.silent_since) = (None, None);
                 self.nudge.notify_one();
             }
         });
@@ -353,7 +366,7 @@ impl Shared {
                     Ok(link) => {
                         let server = link.server();
                         tracing::info!(store = %self.redis, version = server.version, "the quota's store is connected");
-                        *self.line.lock() = Line { link: Some(Arc::new(link)), ..Line::default() };
+                        self.line.lock().join(link);
                         trouble = None;
                     }
                     Err(error) => {
