@@ -63,7 +63,7 @@ impl LimiterKind {
     }
 }
 
-/// What goes wrong, at [`Plan::fault_at`].
+/// What goes wrong, at `Plan::fault_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The store is out for so long.

@@ -1,5 +1,5 @@
 //! The verb *admit*: waits until an attempt may be sent. The arithmetic is `limit`'s; here are the
-//! clock and the sleeping, and behind [`Book`] the lock or the wire.
+//! clock and the sleeping, and behind them the lock or the wire.
 //!
 //! A waiter sleeps until the time the ledger told it, or until it is rung because it has become
 //! next in line or something was given back. Nobody polls.
