@@ -6,6 +6,7 @@
 mod play;
 
 use crate::support::redis::RedisServer;
+use crate::support::script::ClockedScript;
 use crate::twin::chance;
 use perch::limit::beat::{Beat, Incarnation, Pools, Pulse, Stance};
 use perch::limit::{PerProduct, Rules, Scope};
@@ -18,41 +19,23 @@ use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How the script reads the server's clock, and how it reads the test's.
-const CLOCK: (&str, &str) = ("redis.call('TIME')", "{ string.match(KEYS[2], '^(%d+)%.(%d+)$') }");
-
 /// How many operations are sent at once.
 const BATCH: usize = 200;
 
-/// A server that knows the script.
-struct Twin {
-    _server: RedisServer,
-    connection: MultiplexedConnection,
-    sha: String,
-}
+/// The script next to the ledger.
+struct Twin(ClockedScript);
 
 impl Twin {
-    async fn start() -> Self {
-        assert_eq!(SCRIPT.matches(CLOCK.0).count(), 1, "the script asks for the time once");
-        let server = RedisServer::start().await;
-        let sha = server.text(&["SCRIPT", "LOAD", &SCRIPT.replace(CLOCK.0, CLOCK.1)]).await;
-        let connection = server.connection().await;
-        Self { _server: server, connection, sha }
-    }
-
     /// Sends these steps of one play and compares.
     async fn follow(&mut self, play: &Play, steps: &[Step]) {
         let mut pipeline = Pipeline::with_capacity(steps.len());
         let rules = codec::rules(&play.rules);
         for step in steps {
-            let clock = format!("{}.{:06}", step.now / 1_000_000, step.now % 1_000_000);
             let head = codec::head(&step.run, 0, &rules);
-            let mut call = Cmd::new();
-            call.arg("EVALSHA").arg(&self.sha).arg(2).arg(format!("perch:{{{}}}", play.seed)).arg(clock);
-            call.arg(codec::args(&head, &step.call));
-            pipeline.add_command(call);
+            let args = codec::args(&head, &step.call);
+            pipeline.add_command(self.0.command(play.seed, step.now, &args));
         }
-        let answers = self.connection.send_packed_commands(&pipeline, 0, steps.len()).await;
+        let answers = self.0.connection.send_packed_commands(&pipeline, 0, steps.len()).await;
         let answers: Vec<Value> = answers.expect("the server answers");
         for (at, (step, answer)) in steps.iter().zip(answers).enumerate() {
             let heard = match Reply::try_from(answer) {
@@ -73,7 +56,7 @@ impl Twin {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i7_the_script_knows_its_members_as_the_ledger_in_memory_does() {
-    let mut twin = Twin::start().await;
+    let mut twin = Twin(ClockedScript::start().await);
     let mut met = Met::default();
     // In the last one the server restarts at the moment when learning would have been given up.
     for seed in (0..24).chain([5070]) {

@@ -3,11 +3,12 @@
 
 use crate::identity::assert_refused;
 use crate::support::redis::{RedisCluster, RedisServer};
+use crate::support::script::ClockedScript;
 use crate::support::{World, process};
 use perch::limit::beat::{Beat, Incarnation, Pools, Sent, Stance};
 use perch::limit::{Admission, Ask, PerProduct, Rules, Ticket};
 use perch::store::redis::Reply;
-use perch::store::redis::codec::{self, Call, Heard, SCRIPT};
+use perch::store::redis::codec::{self, Call, Heard};
 use perch::types::{Priority, Product};
 use serde_json::json;
 use std::num::NonZeroU32;
@@ -128,23 +129,16 @@ async fn i6_every_attempt_has_a_permit_of_its_own() {
     assert_eq!(redis.text(&["ZCARD", &format!("{KEY}:{place}:e")]).await, "5");
 }
 
-/// The script under a clock that the test sets.
+/// The script under a clock that the test sets, and the rules that it is called with.
 struct Clocked {
-    redis: RedisServer,
-    script: String,
+    script: ClockedScript,
     rules: Rules,
 }
 
 impl Clocked {
     async fn start() -> Self {
-        let clock = ("redis.call('TIME')", "{ string.match(KEYS[2], '^(%d+)%.(%d+)$') }");
-        assert_eq!(SCRIPT.matches(clock.0).count(), 1, "the script asks for the time once");
         let limits = PerProduct::from_fn(|p| NonZeroU32::new(2).filter(|_| p == Product::Directory));
-        Self {
-            redis: RedisServer::start().await,
-            script: SCRIPT.replace(clock.0, clock.1),
-            rules: Rules::with_limits(limits),
-        }
+        Self { script: ClockedScript::start().await, rules: Rules::with_limits(limits) }
     }
 
     async fn call<T>(
@@ -155,12 +149,8 @@ impl Clocked {
         read: impl Fn(&Reply) -> Result<Heard<T>, perch::store::redis::LinkError>,
     ) -> Heard<T> {
         let head = codec::head("run", expected, &codec::rules(&self.rules));
-        let clock = format!("{}.{:06}", at / 1_000_000, at % 1_000_000);
-        let mut command = redis::Cmd::new();
-        command.arg("EVAL").arg(&self.script).arg(2).arg(KEY).arg(clock).arg(codec::args(&head, &call));
-        let mut connection = self.redis.connection().await;
-        connection.set_response_timeout(Duration::from_secs(60));
-        let answer = connection.send_packed_command(&command).await.expect("an answer");
+        let command = self.script.command("test", at, &codec::args(&head, &call));
+        let answer = self.script.connection.clone().send_packed_command(&command).await.expect("an answer");
         read(&Reply::try_from(answer).expect("a value")).expect("a sound answer")
     }
 

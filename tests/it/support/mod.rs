@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod script;
 pub mod socket;
 pub mod store;
 pub mod tls;

@@ -1,40 +1,30 @@
 //! The shared ledger's script against the ledger in memory: the same operations at the same times, and every answer
-//! has to be the same. The script's clock is replaced by the test's, so a whole day of traffic takes seconds.
+//! has to be the same.
 
 pub(crate) mod chance;
 mod play;
 
-use crate::support::redis::RedisServer;
+use crate::support::script::ClockedScript;
 use perch::limit::{Admission, Reason};
 use perch::store::redis::Reply;
-use perch::store::redis::codec::{self, SCRIPT};
+use perch::store::redis::codec;
 use play::{Answer, Play, RUN, Step};
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline};
+use redis::Pipeline;
 use std::collections::BTreeMap;
-
-/// How the script reads the server's clock, and how it reads the test's.
-const CLOCK: (&str, &str) = ("redis.call('TIME')", "{ string.match(KEYS[2], '^(%d+)%.(%d+)$') }");
 
 /// How many operations of one play are sent at once.
 const BATCH: usize = 500;
 
-/// The script as the test runs it, known to a server.
+/// The script next to the ledger.
 struct Twin {
-    _server: RedisServer,
-    connection: MultiplexedConnection,
-    sha: String,
+    script: ClockedScript,
     /// How often each kind of answer was given.
     seen: BTreeMap<String, usize>,
 }
 
 impl Twin {
     async fn start() -> Self {
-        assert_eq!(SCRIPT.matches(CLOCK.0).count(), 1, "the script asks for the time once");
-        let server = RedisServer::start().await;
-        let sha = server.text(&["SCRIPT", "LOAD", &SCRIPT.replace(CLOCK.0, CLOCK.1)]).await;
-        let connection = server.connection().await;
-        Self { _server: server, connection, sha, seen: BTreeMap::new() }
+        Self { script: ClockedScript::start().await, seen: BTreeMap::new() }
     }
 
     /// Sends these steps of one play and compares.
@@ -42,13 +32,10 @@ impl Twin {
         let head = codec::head(RUN, 0, &codec::rules(&play.rules));
         let mut pipeline = Pipeline::with_capacity(steps.len());
         for step in steps {
-            let mut call = Cmd::new();
-            let clock = format!("{}.{:06}", step.now / 1_000_000, step.now % 1_000_000);
-            call.arg("EVALSHA").arg(&self.sha).arg(2).arg(format!("perch:{{{}}}", play.seed)).arg(clock);
-            call.arg(codec::args(&head, &step.call));
-            pipeline.add_command(call);
+            let args = codec::args(&head, &step.call);
+            pipeline.add_command(self.script.command(play.seed, step.now, &args));
         }
-        let answers = self.connection.send_packed_commands(&pipeline, 0, steps.len()).await;
+        let answers = self.script.connection.send_packed_commands(&pipeline, 0, steps.len()).await;
         for (at, (step, answer)) in steps.iter().zip(answers.expect("the server answers")).enumerate() {
             let heard = Reply::try_from(answer).and_then(|reply| step.read(&reply, &play.rules));
             let expected = Ok((step.clock, step.expected.clone()));
