@@ -133,7 +133,7 @@ async fn i14_a_429_is_not_shown_to_an_app_whose_patience_allows_another_attempt(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocked_address_stops_everything() {
+async fn i15_a_blocked_address_stops_everything() {
     let world = World::with().scenario(SCENARIO).start().await;
     world.import().await;
     world.fault(json!({ "operation": "get_company", "preset": "ip_limit", "times": 1 })).await;

@@ -82,16 +82,17 @@ async fn i13_a_flushed_store_grants_nothing_that_was_spent_already() {
     let redis = RedisServer::start().await;
     let world = world(&redis.url()).await;
     is_in_mode(&world, "redis").await;
-    for round in 0..6 {
+    for _ in 0..6 {
         for _ in 0..10 {
             let answer = world.for_customer("a").get(DIRECTORY).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
         redis.ask(&["FLUSHALL"]).await;
-        assert!(round < 6);
     }
     let report = world.report().await;
-    assert_eq!(report["products"]["directory"]["within"], true, "{report:#}");
+    // Twenty a second: three times what may be sent at once, had each flush been believed.
+    let directory = &report["products"]["directory"];
+    assert_eq!((&directory["arrivals"], &directory["within"]), (&json!(60), &json!(true)), "{report:#}");
     assert_eq!(report["rate_limited"], json!({}));
 }
 
@@ -230,7 +231,9 @@ async fn i16_a_clock_that_is_set_an_hour_on_or_back_cools_no_permit() {
                 "{after} s after the clock was set, {ahead}: {answer:?}"
             );
         }
-        let answer = store.ask(6, shown + 68 * SECOND, 0).await;
-        assert!(answer.is_some(), "the clock is believed again, as it is");
+        // The first has not come back at its time, so the second is next.
+        let answer = store.ask(4, shown + 68 * SECOND, 0).await;
+        let is_granted = matches!(answer, Some(Admission::Granted { .. }));
+        assert!(is_granted, "a window later the clock is believed as it is, {ahead}: {answer:?}");
     }
 }

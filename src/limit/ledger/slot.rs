@@ -52,22 +52,13 @@ impl Ledger {
         turn: Turn,
         now: Moment,
     ) -> (usize, Slot) {
-        let ahead = self.ahead(product, class, tag, turn, now);
-        let slot =
-            self.slot_behind(product, class, ahead, self.desks[product].line.rank(class, tag, turn), now);
-        (ahead, slot)
+        let rank = self.desks[product].line.rank(class, tag, turn);
+        let ahead = self.ahead(product, class, rank, now);
+        (ahead, self.slot_behind(product, class, ahead, rank, now))
     }
 
-    pub(super) fn ahead(
-        &mut self,
-        product: Product,
-        class: Priority,
-        tag: Tag,
-        turn: Turn,
-        now: Moment,
-    ) -> usize {
+    fn ahead(&mut self, product: Product, class: Priority, rank: usize, now: Moment) -> usize {
         let line = &self.desks[product].line;
-        let rank = line.rank(class, tag, turn);
         match class {
             // One batch call goes first when it is due and there to take it, or will be in a moment.
             Priority::Interactive if line.is_batch_due() => {
