@@ -2,9 +2,12 @@
 //! hold one verb each.
 
 mod attempt;
+mod bad;
 mod call;
+mod carry;
 mod drain;
 mod exchange;
+mod good;
 pub mod quota;
 mod relay;
 mod reply;
@@ -14,7 +17,7 @@ pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Effect, Endpoint, Method, find};
+use crate::finch::endpoints::{Endpoint, Method, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::route::route;
@@ -22,22 +25,11 @@ use crate::policy::{Class, Refusal, resend};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
-use crate::upstream::{Finch, SendError};
+use crate::upstream::Finch;
 use crate::vault::Vault;
 use call::Ended;
 use quota::Quota;
 use std::sync::Arc;
-
-/// The most attempts of one call that Finch refuses for a product's limit.
-const ATTEMPTS_MAX: u32 = 5;
-
-/// What the last attempt found, for the case that no further one is admitted.
-enum Found {
-    /// No answer.
-    Nothing(SendError),
-    /// A 429 for the product's limit.
-    Limit(Box<(call::Identity, reply::Heard)>),
-}
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -108,60 +100,7 @@ impl Engine {
         // Who is refused anyway does not wait first. No token is held while a call waits.
         self.resolve(call, endpoint, &caller, line).await?;
         self.check_body(call, endpoint, &caller, line)?;
-        let mut found: Option<Found> = None;
-        let mut tag = None;
-        loop {
-            let permit = match (self.admit(endpoint, &caller, tag, client, line).await, found.take()) {
-                (Ok(permit), before) => {
-                    found = before;
-                    permit
-                }
-                // No quota for another attempt: the answer is what the last one found.
-                (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
-                    return Err(attempt::unanswered(error).into());
-                }
-                (Err(Ended::Refused(_)), Some(Found::Limit(told))) => {
-                    let (identity, heard) = *told;
-                    return Ok(self.reply(endpoint, &caller, &identity, heard, line).await?);
-                }
-                (Err(ended), _) => return Err(ended),
-            };
-            tag = permit.tag();
-            // The connection as it is now: while the call waited it may have been disconnected, given to
-            // somebody else, or repaired with another token.
-            let ready = match self.resolve(call, endpoint, &caller, line).await {
-                Ok(identity) => self.inject(call, endpoint, &identity).map(|attempt| (identity, attempt)),
-                Err(refusal) => Err(refusal),
-            };
-            let (identity, attempt) = match ready {
-                Ok(ready) => ready,
-                Err(refusal) => {
-                    permit.refund();
-                    return Err(refusal.into());
-                }
-            };
-            let secrets = self.secrets(&attempt);
-            match self.attempt(&attempt, &secrets, permit, line).await {
-                Ok(answer) => {
-                    let heard = self.hear(answer, secrets, line).await?;
-                    // perch keeps Finch's limits, so this is somebody else's doing: the app need not know
-                    // while its patience lasts.
-                    if self.is_product_limit(endpoint, &heard) && line.attempts < ATTEMPTS_MAX {
-                        found = Some(Found::Limit(Box::new((identity, heard))));
-                        continue;
-                    }
-                    return Ok(self.reply(endpoint, &caller, &identity, heard, line).await?);
-                }
-                // A kept connection that Finch had closed: the one failure that says nothing about
-                // Finch. A new attempt, a new admission, once.
-                Err(error @ SendError::Broken { stale: true, .. })
-                    if endpoint.effect == Effect::Reads && found.is_none() =>
-                {
-                    found = Some(Found::Nothing(error));
-                }
-                Err(error) => return Err(attempt::unanswered(error).into()),
-            }
-        }
+        self.carry_out(call, endpoint, &caller, client, line).await
     }
 
     /// Finch asks to be told before write access goes live, so an operator says so first.

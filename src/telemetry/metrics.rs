@@ -1,6 +1,14 @@
 //! Every metric perch has. The doc of a field is its meaning; labels are closed sets, and no customer,
 //! connection or path is ever a label.
 
+mod answers;
+mod failures;
+mod merges;
+
+pub use answers::Answers;
+pub use failures::Failures;
+pub use merges::Merges;
+
 use super::access::AccessLine;
 use crate::types::{Priority, Product};
 use prometheus::core::Collector;
@@ -28,6 +36,12 @@ pub struct Metrics {
     connections: IntGaugeVec,
     limiter_mode: IntGaugeVec,
     vault_errors: IntCounterVec,
+    /// What was found in good answers.
+    pub answers: Answers,
+    /// What failed, and what was done about it.
+    pub failures: Failures,
+    /// Calls that needed no exchange of their own.
+    pub merges: Merges,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -112,6 +126,9 @@ impl Metrics {
                 "Failures of the vault by kind",
                 &["kind"],
             )?,
+            answers: Answers::register(r)?,
+            failures: Failures::register(r)?,
+            merges: Merges::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",
