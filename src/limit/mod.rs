@@ -15,6 +15,7 @@ mod history;
 mod ledger;
 mod line;
 mod members;
+pub mod notice;
 pub mod patience;
 mod per_product;
 mod pools;
@@ -25,6 +26,7 @@ mod shares;
 
 pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
 pub use ledger::Ledger;
+pub use notice::{Ailment, Notice, Subject};
 pub use per_product::PerProduct;
 pub use replica::{Mode, OnOutage, Replica};
 pub use rules::{IpRule, Rules};
