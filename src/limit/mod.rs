@@ -12,6 +12,7 @@ mod bucket;
 mod foreign;
 pub mod headers;
 mod history;
+pub mod holds;
 mod ledger;
 mod line;
 mod members;

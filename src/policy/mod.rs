@@ -10,7 +10,9 @@ pub mod redact;
 pub mod refusal;
 pub mod resend;
 pub mod resolve;
+pub mod retry;
 pub mod route;
+pub mod shield;
 pub mod wire;
 
 pub use caller::Selector;
