@@ -124,6 +124,8 @@ impl Problem {
                 action: self.class.action(),
                 scope: self.scope,
                 choices: &self.choices,
+                since: None,
+                reauth_url: None,
                 evidence,
             },
         );
@@ -163,13 +165,17 @@ struct Member<'a> {
     scope: Option<&'static str>,
     #[serde(skip_serializing_if = "<[Choice]>::is_empty")]
     choices: &'a [Choice],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reauth_url: Option<&'a str>,
     #[serde(flatten)]
     evidence: Evidence<'a>,
 }
 
 /// What perch adds to an error of Finch's own.
 #[derive(Debug, Clone, Copy)]
-pub struct Relayed {
+pub struct Relayed<'a> {
     /// Its class.
     pub class: Class,
     /// Its status, for bodies that are not JSON.
@@ -180,9 +186,13 @@ pub struct Relayed {
     pub wait: Option<Duration>,
     /// Which limit was reached.
     pub scope: Option<&'static str>,
+    /// Since when perch knows it, when nothing was sent for this call.
+    pub since: Option<UnixMillis>,
+    /// Where the customer renews the login.
+    pub reauth_url: Option<&'a str>,
 }
 
-impl Relayed {
+impl Relayed<'_> {
     /// Finch's body with the member `perch` appended; a body that is no JSON object becomes the
     /// `message` of one.
     pub fn to_body(self, finch: &[u8], evidence: Evidence<'_>) -> Vec<u8> {
@@ -203,6 +213,8 @@ impl Relayed {
                 action: self.class.action(),
                 scope: self.scope,
                 choices: &[],
+                since: self.since,
+                reauth_url: self.reauth_url,
                 evidence,
             },
         );
@@ -225,6 +237,11 @@ mod tests {
             attempts: 0,
             now: UnixMillis(1_700_000_000_000),
         }
+    }
+
+    fn relayed(class: Class, status: u16) -> Relayed<'static> {
+        let (wait, scope, since, reauth_url) = (None, None, None, None);
+        Relayed { class, status, resend: Resend::No, wait, scope, since, reauth_url }
     }
 
     #[test]
@@ -251,8 +268,7 @@ mod tests {
         let id = RequestId::new("r2").expect("an id");
         let finch =
             br#"{"code":500.0,"status":500,"name":"server_error","perch":"mine","extra":{"a":[1e3]}}"#;
-        let relayed =
-            Relayed { class: Class::FinchError, status: 500, resend: Resend::No, wait: None, scope: None };
+        let relayed = relayed(Class::FinchError, 500);
         let text = String::from_utf8(relayed.to_body(finch, evidence(&id))).expect("text");
         assert!(
             text.starts_with(
@@ -266,8 +282,7 @@ mod tests {
     #[test]
     fn a_body_that_is_no_object_becomes_one() {
         let id = RequestId::new("r3").expect("an id");
-        let relayed =
-            Relayed { class: Class::Disconnected, status: 401, resend: Resend::No, wait: None, scope: None };
+        let relayed = relayed(Class::Disconnected, 401);
         for finch in [&b"Unauthorized"[..], b"", b"\xff\xfe", b"[1]"] {
             let body: serde_json::Value =
                 serde_json::from_slice(&relayed.to_body(finch, evidence(&id))).expect("JSON");

@@ -61,6 +61,12 @@ pub enum Refusal {
     Disconnected(ConnectionId),
     /// Quota would come too late.
     Limited { product: Product, scope: &'static str, wait: Duration },
+    /// Finch refuses the whole application: its invoices are not paid.
+    ApplicationBlocked { wait: Duration },
+    /// The provider throttles this connection.
+    ProviderLimited { wait: Duration },
+    /// The connection's forced refresh of this hour is spent.
+    RefreshQuotaSpent { wait: Duration },
     /// Too many are waiting already.
     QueueFull { product: Product },
     /// What would be sent could not be counted.
@@ -204,6 +210,36 @@ impl Refusal {
             )
             .waiting(*wait)
             .scoped(scope),
+            R::ApplicationBlocked { wait } => Problem::new(
+                402,
+                "perch_application_blocked",
+                Class::ApplicationBlocked,
+                "Finch refuses every call of this application until its invoices are paid (402); nothing was sent. perch \
+                 tries one call when retry_at has come"
+                    .to_owned(),
+            )
+            .waiting(*wait)
+            .resend(Resend::No)
+            .scoped("application"),
+            R::ProviderLimited { wait } => Problem::new(
+                429,
+                "perch_provider_limited",
+                Class::RateLimited,
+                "the provider throttles this connection, and that lasts beyond this call's patience; nothing was sent. Other \
+                 connections are not concerned"
+                    .to_owned(),
+            )
+            .waiting(*wait)
+            .scoped("provider"),
+            R::RefreshQuotaSpent { wait } => Problem::new(
+                429,
+                "perch_refresh_quota_spent",
+                Class::RateLimited,
+                "this connection's forced refresh of the hour is spent; nothing was sent. Its data comes by itself once a day"
+                    .to_owned(),
+            )
+            .waiting(*wait)
+            .scoped("refresh_quota"),
             R::QueueFull { product } => Problem::new(
                 429,
                 "perch_queue_full",

@@ -5,9 +5,10 @@
 //! fourth time the call itself goes, for what `/introspect` says and what data calls find may differ.
 //! Entities of one connection fail apart (Finch reauthentication guide).
 
+use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::limit::notice::Ailment;
 use crate::policy::Class;
-use crate::types::{ConnectionId, EntityId, Moment, UnixMillis};
+use crate::types::{ConnectionId, EntityId, Moment, Product, UnixMillis};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -158,6 +159,14 @@ pub struct Shield {
     interval: Duration,
     cases: HashMap<Login, Case>,
     runs: HashMap<Login, Run>,
+    /// Connections that Finch called well with this version of their token, whatever the vault remembers.
+    well: HashMap<Login, Well>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Well {
+    version: u64,
+    since: Moment,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +179,7 @@ struct Run {
 impl Shield {
     /// Nothing is known yet; the first probe of a case comes after `interval`.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, cases: HashMap::new(), runs: HashMap::new() }
+        Self { interval, cases: HashMap::new(), runs: HashMap::new(), well: HashMap::new() }
     }
 
     /// Whether nothing is known against anybody.
@@ -206,34 +215,59 @@ impl Shield {
         (version <= case.version).then_some(*case)
     }
 
-    /// Finch said that a login does not work. Answers whether that is news. `is_sure` is what Finch said just
-    /// now; what the vault remembers is looked into at the first call.
+    /// The vault remembers that Finch wanted this connection's login renewed. That is looked into at the first
+    /// call, unless Finch has called it well since.
+    pub fn remembered(&mut self, connection: &ConnectionId, version: u64, at: (Moment, UnixMillis)) {
+        let whole = Login { connection: connection.clone(), entity: None };
+        let is_well = self.well.get(&whole).is_some_and(|well| well.version >= version);
+        if !is_well && !self.cases.contains_key(&whole) {
+            self.open(whole, (Ailment::Reauthentication, version), at, at.0);
+        }
+    }
+
+    /// Finch said just now that a login does not work. Answers whether that is news.
     pub fn fell_ill(
         &mut self,
         login: Login,
         (ailment, version): (Ailment, u64),
-        is_sure: bool,
         (now, wall): (Moment, UnixMillis),
     ) -> bool {
         self.runs.remove(&login);
+        self.well.remove(&login);
         if let Some(case) = self.cases.get_mut(&login)
             && case.ailment == ailment
         {
             case.version = case.version.max(version);
-            if is_sure && case.next_probe <= now {
-                case.next_probe = now + self.interval;
-            }
+            case.next_probe = case.next_probe.max(now + self.interval);
             return false;
         }
-        bound(&mut self.cases, CASES_MAX, |case| case.opened);
-        let next_probe = if is_sure { now + self.interval } else { now };
-        let case = Case { ailment, since: wall, version, opened: now, next_probe, probes: 0 };
-        self.cases.insert(login, case);
+        self.open(login, (ailment, version), (now, wall), now + self.interval);
         true
     }
 
-    /// A call of this login was served, or Finch said that it is well. Answers whether a case was closed.
-    pub fn recovered(&mut self, login: &Login) -> bool {
+    fn open(
+        &mut self,
+        login: Login,
+        (ailment, version): (Ailment, u64),
+        (now, since): (Moment, UnixMillis),
+        next_probe: Moment,
+    ) {
+        bound(&mut self.cases, &login, |case| case.opened);
+        self.cases.insert(login, Case { ailment, since, version, opened: now, next_probe, probes: 0 });
+    }
+
+    /// A call of this login was served with this version of its token, or Finch said that it is well. Answers
+    /// whether a case was closed.
+    pub fn recovered(&mut self, login: &Login, version: u64, now: Moment) -> bool {
+        if login.entity.is_none() {
+            bound(&mut self.well, login, |well| well.since);
+            self.well.insert(login.clone(), Well { version, since: now });
+        }
+        self.forget(login)
+    }
+
+    /// What was known against a login is not known any more. Answers whether that was something.
+    pub fn forget(&mut self, login: &Login) -> bool {
         self.runs.remove(login);
         match self.covering(login) {
             Some(key) => self.cases.remove(&key).is_some(),
@@ -252,9 +286,7 @@ impl Shield {
     /// Finch answered a call of this login with a 500. `true`: so many in a row that it is worth asking
     /// `/introspect` once.
     pub fn failed(&mut self, login: &Login, now: Moment) -> bool {
-        if !self.runs.contains_key(login) {
-            bound(&mut self.runs, CASES_MAX, |run| run.last);
-        }
+        bound(&mut self.runs, login, |run| run.last);
         let run = self.runs.entry(login.clone()).or_insert(Run {
             length: 0,
             last: now,
@@ -293,12 +325,52 @@ impl Shield {
 }
 
 /// Makes room for one more by forgetting the oldest.
-fn bound<V>(map: &mut HashMap<Login, V>, max: usize, age: impl Fn(&V) -> Moment) {
-    if map.len() >= max
+fn bound<V>(map: &mut HashMap<Login, V>, login: &Login, age: impl Fn(&V) -> Moment) {
+    if map.len() >= CASES_MAX
+        && !map.contains_key(login)
         && let Some(oldest) = map.iter().min_by_key(|(_, v)| age(v)).map(|(login, _)| login.clone())
     {
         map.remove(&oldest);
     }
+}
+
+/// Whether a call needs the employer's login, so that a dead one decides about it (Finch Connect guide). What
+/// mends, ends or asks about a connection does not.
+pub fn needs_login(endpoint: &Endpoint) -> bool {
+    match endpoint.product {
+        Product::Company
+        | Product::Directory
+        | Product::Individual
+        | Product::Employment
+        | Product::Payment
+        | Product::PayStatement
+        | Product::PayGroups
+        | Product::PayStatementItem
+        | Product::Documents
+        | Product::Benefits
+        | Product::Forward => true,
+        // What became of a job can be read whatever the login does now.
+        Product::Jobs => endpoint.operation == Operation::CreateAutomatedJob,
+        Product::Connect
+        | Product::Auth
+        | Product::Providers
+        | Product::Introspect
+        | Product::Disconnect
+        | Product::Sandbox => false,
+    }
+}
+
+/// Whether a call may find out by itself whether a login works: one that changes nothing.
+pub fn may_probe(endpoint: &Endpoint) -> bool {
+    endpoint.effect == Effect::Reads
+}
+
+/// The legal entity that a query names (`entity_ids[]`, at most one), as the SDKs write it or plain.
+pub fn entity_in(query: &str) -> Option<EntityId> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(name, value)| {
+        let name = name.to_ascii_lowercase().replace("%5b", "[").replace("%5d", "]");
+        matches!(name.as_str(), "entity_ids[]" | "entity_ids").then(|| EntityId::new(value).ok()).flatten()
+    })
 }
 
 #[cfg(test)]
@@ -319,7 +391,7 @@ mod tests {
     }
 
     fn ill(shield: &mut Shield, login: &Login, version: u64, at: u32) -> bool {
-        shield.fell_ill(login.clone(), (Ailment::Reauthentication, version), true, minutes(at))
+        shield.fell_ill(login.clone(), (Ailment::Reauthentication, version), minutes(at))
     }
 
     #[test]
@@ -352,7 +424,7 @@ mod tests {
             matches!(shield.advise(&a, 1, false, minutes(9_000).0), Advice::Ask(_)),
             "a write is no probe"
         );
-        assert!(shield.recovered(&a));
+        assert!(shield.recovered(&a, 1, minutes(9_000).0));
         assert_eq!(shield.advise(&a, 1, true, minutes(9_001).0), Advice::Send);
     }
 
@@ -376,7 +448,7 @@ mod tests {
         ill(&mut shield, &whole, 1, 0);
         assert!(shield.case(&two, 1).is_some());
         assert!(shield.case(&login("b", None), 1).is_none());
-        assert!(shield.recovered(&two), "one entity that works shows that the connection does");
+        assert!(shield.recovered(&two, 1, minutes(0).0), "one entity that works shows that the connection does");
         assert!(shield.case(&whole, 1).is_none() && shield.case(&one, 1).is_some());
         assert!(shield.renewed(&one.connection));
         assert!(shield.is_empty());
@@ -386,9 +458,16 @@ mod tests {
     fn what_the_vault_remembers_is_looked_into_at_once() {
         let mut shield = Shield::new(5 * MINUTE);
         let a = login("a", None);
-        shield.fell_ill(a.clone(), (Ailment::Reauthentication, 1), false, minutes(0));
+        shield.remembered(&a.connection, 1, minutes(0));
         assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Ask(_)));
+        shield.remembered(&a.connection, 1, minutes(0));
         assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Answer(_)), "once");
+        // Finch says that it is well, and the vault cannot be told.
+        shield.recovered(&a, 1, minutes(1).0);
+        shield.remembered(&a.connection, 1, minutes(2));
+        assert_eq!(shield.advise(&a, 1, true, minutes(2).0), Advice::Send);
+        ill(&mut shield, &a, 1, 3);
+        assert!(matches!(shield.advise(&a, 1, true, minutes(3).0), Advice::Answer(_)));
     }
 
     #[test]
@@ -397,7 +476,7 @@ mod tests {
         let a = login("a", None);
         let asked: Vec<u32> = (0..25).filter(|n| shield.failed(&a, minutes(*n).0)).collect();
         assert_eq!(asked, [2, 12, 22]);
-        shield.recovered(&a);
+        shield.recovered(&a, 1, minutes(29).0);
         assert!(!shield.failed(&a, minutes(30).0), "a good answer ends the run");
         assert!(!shield.failed(&login("b", None), minutes(30).0));
     }
@@ -422,6 +501,17 @@ mod tests {
         assert_eq!(Health::of_words(Some("reauth"), ["connected"]), Health::Ill(Reauthentication));
         assert_eq!(Health::of_words(Some("connected"), ["new", "connected"]), Health::Well);
         assert_eq!(Health::of_words(None, ["connected"]), Health::Unknown);
+    }
+
+    #[test]
+    fn an_entity_is_read_as_the_sdks_write_it() {
+        let named = |query: &str| entity_in(query).map(|id| id.to_string());
+        assert_eq!(named("a=b&entity_ids%5B%5D=e-1").as_deref(), Some("e-1"));
+        assert_eq!(named("entity_ids[]=e-1&limit=2").as_deref(), Some("e-1"));
+        assert_eq!(named("Entity_ids%5b%5d=e-1").as_deref(), Some("e-1"));
+        assert_eq!(named("entity_ids=e-1").as_deref(), Some("e-1"));
+        assert_eq!(named("entity=e-1&x"), None);
+        assert_eq!(named("entity_ids[]="), None);
     }
 
     #[test]

@@ -29,6 +29,29 @@ pub struct Introspection {
     pub entities: Option<Vec<EntityRef>>,
     /// How the connection is.
     pub connection_status: Option<StatusRef>,
+    /// Its ways in, each with a status of its own.
+    pub authentication_methods: Option<Vec<MethodRef>>,
+}
+
+impl Introspection {
+    /// The word for the connection as a whole.
+    pub fn status(&self) -> Option<&str> {
+        self.connection_status.as_ref().map(|s| s.status.as_str())
+    }
+
+    /// The words for its ways in.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        let each = self.authentication_methods.iter().flatten();
+        each.filter_map(|method| method.connection_status.as_ref()).map(|s| s.status.as_str())
+    }
+}
+
+/// One way in: a login, a token, an assistant.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct MethodRef {
+    /// How it is.
+    pub connection_status: Option<StatusRef>,
 }
 
 /// One legal entity.
@@ -36,6 +59,9 @@ pub struct Introspection {
 pub struct EntityRef {
     /// Its id.
     pub id: String,
+    /// How it is: the words of a connection, and `disconnected`.
+    #[serde(default)]
+    pub status: Option<String>,
 }
 
 /// How a connection is.

@@ -26,6 +26,15 @@ impl Vault {
         self.connection_at(id, self.now()).await
     }
 
+    /// The same, read from the store whatever is cached: another process may have stored a newer token.
+    ///
+    /// # Errors
+    /// As [`Vault::connection`].
+    pub async fn read_anew(&self, id: &ConnectionId) -> Result<Arc<Entry>, VaultError> {
+        self.shared.connections.invalidate(id);
+        self.connection(id).await
+    }
+
     async fn connection_at(&self, id: &ConnectionId, now: Moment) -> Result<Arc<Entry>, VaultError> {
         let found = self.shared.connections.get(id, now, || self.load(id.clone())).await?;
         match found {

@@ -112,6 +112,26 @@ impl Vault {
         }
     }
 
+    /// Notes that Finch serves this version's token again. A connection that is anything else than waiting for its
+    /// login to be renewed stays as it is.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
+    pub async fn note_recovery(
+        &self,
+        id: &ConnectionId,
+        version: u64,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        self.update(id, now, move |_, row| {
+            if row.facts.status == Status::NeedsReauth && row.facts.version == version {
+                row.facts.status = Status::Active;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Gives a connection to a customer: one without a customer, or one that is held, which this
     /// decides unless it is of another environment.
     ///

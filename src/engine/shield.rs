@@ -1,0 +1,347 @@
+//! The shield at work: dead logins are answered for, asked about, and noticed.
+
+use super::Engine;
+use super::call::{self, Answer, AnswerBody, Call, Identity};
+use super::outlook::ILL_SPAN;
+use super::reply::{advise, own};
+use crate::finch::endpoints::{Endpoint, Operation};
+use crate::limit::{Ailment, Notice};
+use crate::policy::problem::Relayed;
+use crate::policy::resend::Resend;
+use crate::policy::shield::{Advice, Case, Health, Login, entity_in, may_probe, needs_login};
+use crate::policy::{Class, Refusal};
+use crate::telemetry::AccessLine;
+use crate::telemetry::clock::unix_now;
+use crate::types::json::RawObject;
+use crate::types::{ConnectionId, EntityId};
+use crate::upstream::{IntrospectError, Introspection};
+use crate::vault::{Entry, Status};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a question of the shield's waits for its admission.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the shield says to a call.
+pub(super) enum Shielded {
+    /// It goes on.
+    Clear,
+    /// It goes on to find out: what is known of its login does not stop it.
+    Probe,
+    /// This is its answer; nothing was sent.
+    Answer(Answer),
+}
+
+/// Whose login a call needs, when it needs one that perch looks after.
+pub(super) fn login_of(call: &Call, endpoint: &Endpoint, identity: &Identity) -> Option<(Login, Arc<Entry>)> {
+    let Identity::Connection(entry) = identity else { return None };
+    if !needs_login(endpoint) {
+        return None;
+    }
+    let facts = &entry.facts;
+    // A connection with one entity is that entity.
+    let entity = match facts.entity_ids.len() {
+        1 => None,
+        _ => call.query.as_deref().and_then(entity_in),
+    };
+    Some((Login { connection: facts.connection_id.clone(), entity }, Arc::clone(entry)))
+}
+
+impl Engine {
+    /// Asks the shield about a call before it waits for quota.
+    pub(super) async fn shielded(
+        &self,
+        call: &Call,
+        endpoint: &'static Endpoint,
+        identity: &Identity,
+        line: &mut AccessLine,
+    ) -> Shielded {
+        let Some(probe) = self.settings.outlook.probe else { return Shielded::Clear };
+        let Some((login, entry)) = login_of(call, endpoint, identity) else { return Shielded::Clear };
+        let (version, now) = (entry.facts.version, self.quota.now());
+        let advice = {
+            let mut shield = self.outlook.shield.lock();
+            if entry.facts.status == Status::NeedsReauth {
+                shield.remembered(&login.connection, version, (now, unix_now()));
+            }
+            shield.advise(&login, version, may_probe(endpoint), now)
+        };
+        let (case, is_call) = match advice {
+            Advice::Send => return Shielded::Clear,
+            Advice::Answer(case) => return Shielded::Answer(self.answer_for(&login, case, line).await),
+            Advice::Ask(case) => (case, false),
+            Advice::Try(case) => (case, true),
+        };
+        let name = format!("probe {} {}", login.connection, login.entity.as_ref().map_or("", EntityId::as_str));
+        if !self.quota.claim(&name, probe / 2).await {
+            return Shielded::Answer(self.answer_for(&login, case, line).await);
+        }
+        if is_call {
+            return Shielded::Probe;
+        }
+        match self.health_of(&login, &entry, line).await {
+            Health::Well => {
+                self.recovered(&login, &entry).await;
+                Shielded::Clear
+            }
+            Health::Ill(ailment) => {
+                self.fell_ill(&login, &entry, ailment).await;
+                let case = self.outlook.shield.lock().case(&login, version).unwrap_or(case);
+                Shielded::Answer(self.answer_for(&login, case, line).await)
+            }
+            // Finch did not tell: a read finds out by itself.
+            Health::Unknown if may_probe(endpoint) => Shielded::Probe,
+            Health::Unknown => Shielded::Answer(self.answer_for(&login, case, line).await),
+        }
+    }
+
+    /// The same after the call has waited: others may have found out meanwhile.
+    pub(super) async fn shielded_late(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        identity: &Identity,
+        line: &mut AccessLine,
+    ) -> Option<Answer> {
+        self.settings.outlook.probe?;
+        let (login, entry) = login_of(call, endpoint, identity)?;
+        let case = self.outlook.shield.lock().case(&login, entry.facts.version)?;
+        Some(self.answer_for(&login, case, line).await)
+    }
+
+    /// What Finch says of a login's health now.
+    async fn health_of(&self, login: &Login, entry: &Entry, line: &mut AccessLine) -> Health {
+        let Some(token) = &entry.token else { return Health::Unknown };
+        let told = self.ask_finch(token, ASK_PATIENCE, line).await;
+        let health = match &told {
+            Some(Ok(told)) => health_in(told, login.entity.as_ref()),
+            Some(Err(IntrospectError::Refused(401))) => Health::Ill(Ailment::Disconnected),
+            Some(Err(_)) | None => Health::Unknown,
+        };
+        self.telemetry.metrics.failures.probe(health);
+        health
+    }
+
+    /// After so many 500s in a row, whether the login is dead. The class that the answer then gets.
+    pub(super) async fn hidden_ailment(
+        &self,
+        login: &Login,
+        entry: &Entry,
+        line: &mut AccessLine,
+    ) -> Option<Class> {
+        let probe = self.settings.outlook.probe?;
+        if !self.outlook.shield.lock().failed(login, self.quota.now()) {
+            return None;
+        }
+        if !self.quota.claim(&format!("doubt {}", login.connection), probe).await {
+            return None;
+        }
+        match self.health_of(login, entry, line).await {
+            Health::Ill(ailment) => {
+                self.fell_ill(login, entry, ailment).await;
+                Some(ailment.class())
+            }
+            Health::Well | Health::Unknown => None,
+        }
+    }
+
+    /// What an answer of Finch's tells about its connection.
+    pub(super) async fn note_connection(
+        &self,
+        (call, endpoint): (&Call, &Endpoint),
+        identity: &Identity,
+        class: Class,
+        body: &[u8],
+    ) {
+        let Identity::Connection(entry) = identity else { return };
+        let id = &entry.facts.connection_id;
+        if let Some((login, entry)) = login_of(call, endpoint, identity) {
+            match Ailment::of_class(class) {
+                Some(ailment) => self.fell_ill(&login, &entry, ailment).await,
+                None if class == Class::Ok => {
+                    let is_concern = entry.facts.status == Status::NeedsReauth
+                        || self.outlook.shield.lock().concerns(&login);
+                    if is_concern {
+                        self.recovered(&login, &entry).await;
+                    }
+                }
+                None => {}
+            }
+            return;
+        }
+        match endpoint.operation {
+            Operation::Disconnect if class == Class::Ok => {
+                if let Err(error) = self.vault.mark_disconnected(id, unix_now()).await {
+                    tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
+                }
+            }
+            Operation::Introspect => self.note_introspection(entry, class, body).await,
+            _ => {}
+        }
+    }
+
+    /// An app asked `/introspect` itself: perch listens.
+    async fn note_introspection(&self, entry: &Arc<Entry>, class: Class, body: &[u8]) {
+        let whole = Login { connection: entry.facts.connection_id.clone(), entity: None };
+        if let Some(ailment) = Ailment::of_class(class) {
+            return self.fell_ill(&whole, entry, ailment).await;
+        }
+        let Ok(told) = serde_json::from_slice::<Introspection>(body) else { return };
+        let entities: Vec<(EntityId, Health)> = told
+            .entities
+            .iter()
+            .flatten()
+            .filter_map(|e| Some((EntityId::new(&e.id).ok()?, Health::of_word(e.status.as_deref()?))))
+            .collect();
+        let several = entities.len() > 1;
+        let own = match several {
+            true => Health::of_words(told.status(), told.methods()),
+            false => health_in(&told, None),
+        };
+        // The word for the whole is about those entities that have none of their own.
+        let is_mixed = several && entities.iter().any(|(_, health)| *health == Health::Well);
+        match own {
+            Health::Ill(ailment) if !is_mixed => self.fell_ill(&whole, entry, ailment).await,
+            Health::Well => self.recovered(&whole, entry).await,
+            Health::Ill(_) | Health::Unknown => {}
+        }
+        for (id, health) in entities.into_iter().filter(|_| several) {
+            let login = Login { connection: whole.connection.clone(), entity: Some(id) };
+            match health {
+                Health::Ill(ailment) => self.fell_ill(&login, entry, ailment).await,
+                Health::Well => self.recovered(&login, entry).await,
+                Health::Unknown => {}
+            }
+        }
+    }
+
+    /// Finch said that a login does not work.
+    async fn fell_ill(&self, login: &Login, entry: &Entry, ailment: Ailment) {
+        let facts = &entry.facts;
+        let id = &login.connection;
+        let is_new = self.outlook.shield.lock().fell_ill(
+            login.clone(),
+            (ailment, facts.version),
+            (self.quota.now(), unix_now()),
+        );
+        if is_new {
+            tracing::warn!(
+                connection.id = %id, entity.id = login.entity.as_ref().map(EntityId::as_str), class = ailment.class().as_str(),
+                "the login of connection {id} does not work; its calls are answered here until Finch says that it does"
+            );
+            let (connection, entity) = (id.clone(), login.entity.clone());
+            self.quota.post(Notice::Ill { connection, entity, ailment, version: facts.version }, ILL_SPAN);
+        }
+        // The vault knows connections, not entities.
+        if ailment == Ailment::Reauthentication && login.entity.is_none() && facts.status != Status::NeedsReauth {
+            let noted = self.vault.note_reauthentication(id, facts.version, unix_now()).await;
+            if let Err(error) = noted {
+                tracing::warn!(error = %error, connection.id = %id, "could not note the status of connection {id}");
+            }
+        }
+    }
+
+    /// Finch said, or showed, that a login works.
+    async fn recovered(&self, login: &Login, entry: &Entry) {
+        let id = &login.connection;
+        if self.outlook.shield.lock().recovered(login, entry.facts.version, self.quota.now()) {
+            tracing::info!(connection.id = %id, "the login of connection {id} works again");
+            let (connection, entity) = (id.clone(), login.entity.clone());
+            self.quota.post(Notice::Well { connection, entity }, ILL_SPAN);
+        }
+        if entry.facts.status == Status::NeedsReauth && login.entity.is_none() {
+            let noted = self.vault.note_recovery(id, entry.facts.version, unix_now()).await;
+            if let Err(error) = noted {
+                tracing::warn!(error = %error, connection.id = %id, "could not note the status of connection {id}");
+            }
+        }
+    }
+
+    /// A connection has a new token.
+    pub(super) async fn renewed(&self, connection: &ConnectionId) {
+        self.outlook.shield.lock().renewed(connection);
+        self.forget_link(connection).await;
+        self.quota.post(Notice::Well { connection: connection.clone(), entity: None }, ILL_SPAN);
+    }
+
+    pub(super) fn hear_ill(
+        &self,
+        connection: ConnectionId,
+        entity: Option<EntityId>,
+        found: (Ailment, u64),
+    ) {
+        let (login, now) = (Login { connection, entity }, (self.quota.now(), unix_now()));
+        self.outlook.shield.lock().fell_ill(login, found, now);
+    }
+
+    pub(super) fn hear_well(&self, connection: &ConnectionId, entity: Option<EntityId>) {
+        let mut shield = self.outlook.shield.lock();
+        match entity {
+            None => shield.renewed(connection),
+            entity => shield.forget(&Login { connection: connection.clone(), entity }),
+        };
+    }
+
+    /// The answer that perch gives in Finch's stead, in Finch's words, with what the customer needs.
+    async fn answer_for(&self, login: &Login, case: Case, line: &mut AccessLine) -> Answer {
+        let class = case.ailment.class();
+        line.class = class;
+        line.refusal = Some("perch_shielded");
+        self.telemetry.metrics.failures.shielded(class);
+        let url = match case.ailment {
+            Ailment::Reauthentication => self.reauth_url(&login.connection).await,
+            Ailment::AccountSetup | Ailment::Disconnected => None,
+        };
+        let (name, finch_code, message) = case.ailment.words();
+        let mut words = RawObject::default();
+        words.set("code", &401);
+        words.set("name", &name);
+        if let Some(code) = finch_code {
+            words.set("finch_code", &code);
+        }
+        words.set("message", &message);
+        let relayed = Relayed {
+            class,
+            status: 401,
+            resend: Resend::No,
+            wait: None,
+            scope: None,
+            since: Some(case.since),
+            reauth_url: url.as_deref(),
+        };
+        let body = relayed.to_body(&words.to_bytes(), call::evidence(line, unix_now()));
+        let mut answer = own(401, Vec::new());
+        answer.headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        answer.body = AnswerBody::Whole(Bytes::from(body));
+        advise(&mut answer.headers, Resend::No);
+        self.sign(&mut answer, line);
+        answer
+    }
+
+    /// A 401 that says the token is no good: perhaps another replica has stored a newer one. If so, the
+    /// call goes once more with it.
+    pub(super) async fn has_newer_token(&self, identity: &Identity) -> Result<bool, Refusal> {
+        let Identity::Connection(entry) = identity else { return Ok(false) };
+        let id = &entry.facts.connection_id;
+        match super::resolve::in_time(self.vault.read_anew(id)).await {
+            Ok(now) => Ok(now.facts.version > entry.facts.version && now.token.is_some()),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// What `/introspect` says of one login.
+fn health_in(told: &Introspection, entity: Option<&EntityId>) -> Health {
+    let entities = || told.entities.iter().flatten();
+    match entity {
+        Some(id) => {
+            let own = entities().find(|e| e.id == id.as_str()).and_then(|e| e.status.as_deref());
+            Health::of_words(own.or(told.status()), [])
+        }
+        None => Health::of_words(
+            told.status(),
+            told.methods().chain(entities().filter_map(|e| e.status.as_deref())),
+        ),
+    }
+}
