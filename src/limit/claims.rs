@@ -59,13 +59,11 @@ mod tests {
     #[test]
     fn no_more_names_are_kept_than_there_is_room_for() {
         let mut claims = Claims::default();
-        for n in 0..3 * NAMES_MAX {
+        let named = NAMES_MAX + 100;
+        for n in 0..named {
             assert!(claims.claim(&n.to_string(), SPAN + Duration::from_secs(n as u64), at(0)));
             assert!(claims.0.len() <= NAMES_MAX);
         }
-        assert!(
-            !claims.claim(&(3 * NAMES_MAX - 1).to_string(), SPAN, at(0)),
-            "the one that ends last is kept"
-        );
+        assert!(!claims.claim(&(named - 1).to_string(), SPAN, at(0)), "the one that ends last is kept");
     }
 }

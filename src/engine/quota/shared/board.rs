@@ -1,7 +1,7 @@
 //! The board on which replicas pin what the others should know: what is told goes there in order, one after the other,
 //! and what others told is fetched from there.
 
-use super::Shared;
+use super::{ASK_AGAIN, Shared};
 use crate::limit::Notice;
 use crate::limit::beat::Incarnation;
 use crate::store::redis::codec::{notices, read_flag};
@@ -67,7 +67,7 @@ impl Shared {
     async fn fetch(&self, heard: &mpsc::Sender<(Notice, Duration)>) {
         let mut cursor = 0;
         loop {
-            match self.call(notices::news(self.board.from, cursor), notices::read_news).await {
+            let pause = match self.call(notices::news(self.board.from, cursor), notices::read_news).await {
                 Ok(news) => {
                     for told in news.told {
                         if heard.send(told).await.is_err() {
@@ -78,11 +78,12 @@ impl Shared {
                     if news.has_more {
                         continue;
                     }
+                    NEWS_EVERY
                 }
-                // It is asked again below, on another connection if need be.
-                Err(_) => {}
-            }
-            tokio::time::sleep(NEWS_EVERY).await;
+                // At a start there is no connection yet.
+                Err(_) => ASK_AGAIN,
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -2,8 +2,8 @@
 //! while and in order.
 
 use super::{Call, Heard, bad, heard, micros, word};
-use crate::limit::beat::Incarnation;
 use crate::limit::Notice;
+use crate::limit::beat::Incarnation;
 use crate::store::redis::{LinkError, Reply};
 use std::time::Duration;
 
