@@ -9,6 +9,7 @@
 mod admission;
 pub mod beat;
 mod bucket;
+mod claims;
 mod foreign;
 pub mod headers;
 mod history;
@@ -26,6 +27,7 @@ mod rules;
 mod shares;
 
 pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
+pub use claims::Claims;
 pub use ledger::Ledger;
 pub use notice::{Ailment, Notice, Subject};
 pub use per_product::PerProduct;

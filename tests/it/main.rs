@@ -15,6 +15,7 @@ mod identity;
 mod import;
 mod ledger;
 mod limited;
+mod notices;
 mod path;
 mod process;
 mod redis;

@@ -19,7 +19,7 @@ const ECHO: &str = "return {KEYS[1], redis.call('EXISTS', KEYS[1]), ARGV}";
 /// Far longer than anything takes; what must not answer is given less.
 const LONG: Duration = Duration::from_secs(30);
 
-fn url(text: &str) -> RedisUrl {
+pub(crate) fn url(text: &str) -> RedisUrl {
     with_settings(text, "")
 }
 

@@ -4,16 +4,18 @@
 //! A waiter sleeps until the time the ledger told it, or until it is rung because it has become
 //! next in line or something was given back. Nobody polls.
 
+mod notices;
 mod own;
 mod shared;
 mod waiters;
 
 use crate::limit::beat::Incarnation;
-use crate::limit::{Admission, Ask, OnOutage, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
+use crate::limit::{Admission, Ask, Claims, OnOutage, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
 use crate::store::journal::{History, Journal};
 use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
 use own::Own;
+use parking_lot::Mutex;
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +32,7 @@ pub struct Quota {
     book: Book,
     waiters: Arc<Waiters>,
     incarnation: Incarnation,
+    claims: Mutex<Claims>,
     next_ticket: AtomicU64,
     asks: AtomicU64,
     is_closed: AtomicBool,
@@ -190,6 +193,7 @@ impl Quota {
             book,
             waiters: Arc::default(),
             incarnation,
+            claims: Mutex::default(),
             next_ticket: AtomicU64::new(1),
             asks: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),

@@ -5,12 +5,15 @@
 //! be answered (arrivals, tickets given up) goes through an outbox; should it be lost, a permit stays
 //! busy for a few seconds longer.
 
+mod board;
+
 use super::waiters::Waiters;
 use super::{Clock, Mode};
 use crate::limit::{self, Admission, Ask, PerProduct, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
 use crate::store::redis::codec::{self, Call, Heard, Standings, Told};
 use crate::store::redis::{Link, LinkError, Redis, Reply};
 use crate::types::{Moment, Priority, Product};
+use board::Board;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +53,7 @@ pub(super) struct Shared {
     line: Mutex<Line>,
     seen: Mutex<Seen>,
     outbox: mpsc::Sender<Note>,
+    board: Board,
     /// Rung when the heart has something to do before its time.
     nudge: Notify,
     mode: watch::Sender<Mode>,
@@ -104,6 +108,7 @@ impl Shared {
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let (outbox, notes) = mpsc::channel(OUTBOX_MAX);
+        let (board, posts) = Board::new(replica.incarnation(), stop.clone());
         let shared = Arc::new(Self {
             redis,
             clock,
@@ -113,10 +118,12 @@ impl Shared {
             line: Mutex::default(),
             seen: Mutex::new(Seen::nothing()),
             outbox,
+            board,
             nudge: Notify::new(),
             mode: watch::Sender::new(Mode::Degraded),
         });
         tokio::spawn(shared.clone().post(notes));
+        tokio::spawn(shared.clone().pin(posts));
         tokio::spawn(shared.clone().live(waiters, stop));
         shared
     }

@@ -5,6 +5,8 @@
 //! is one argument, its numbers between blanks; a pool's place is its product's, the last is the
 //! egress IP's. What cannot be an answer of the script is a [`LinkError::BadReply`].
 
+pub mod notices;
+
 use super::reply::{LinkError, Reply};
 use crate::limit::beat::{Beat, Pools, Pulse, Sent, Stance};
 use crate::limit::{Admission, Ask, PerProduct, Reason, Rules, Scope, Standing, Tag, Ticket};
@@ -15,7 +17,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The one script that is called for everything.
-pub const SCRIPT: &str = concat!(include_str!("ledger.lua"), include_str!("members.lua"));
+pub const SCRIPT: &str = concat!(
+    include_str!("ledger.lua"),
+    include_str!("members.lua"),
+    include_str!("notices.lua"),
+    include_str!("tail.lua")
+);
 
 /// A span that is longer counts as this, so that no sum leaves the whole numbers of a double.
 const SPAN_MAX: u64 = 1 << 52;

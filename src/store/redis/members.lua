@@ -1,5 +1,5 @@
 -- The members of the shared ledger: limit/members.rs with history.rs, shares.rs and pools.rs. The
--- second half of the script, after ledger.lua, whose names it uses. All that is known of members is
+-- second part of the script, after ledger.lua, whose names it uses. All that is known of members is
 -- one value under MEMBERS, which only a beat, another run of the server and the passing of `next`
 -- make necessary; what every question needs of it is kept in G.
 
@@ -463,9 +463,3 @@ function ops.beat(member, run, number, acked, stance, uptime, their_peers, away_
   return 1, table.concat(granted, ' '), peers(), table.concat(M.cut, ' '), max(0, M.cut_until - now),
     m.has_replayed and 0 or 1, M.learning and max(0, learning_until() - now) or 0, claimable(run), standings()
 end
-
-enter()
-local answer = { ops[OP](unpack(ARGV, 5)) }
-call('HSET', G, unpack(changed))
-table.insert(answer, 1, now)
-return answer
