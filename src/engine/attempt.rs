@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Engine {
@@ -25,7 +26,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
-        tag: Option<Tag>,
+        (tag, patience): (Option<Tag>, Duration),
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
@@ -34,7 +35,7 @@ impl Engine {
             product: endpoint.product,
             customer: line.customer.clone(),
             priority: caller.priority,
-            patience: caller.patience.saturating_sub(line.wait),
+            patience,
             tag,
         };
         let admitted = tokio::select! {
@@ -86,8 +87,8 @@ impl Engine {
                 Some(format!("Bearer {}", token.expose()))
             }
             Identity::Application => {
-                let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
-                Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
+                headers.insert(AUTHORIZATION, self.basic()?);
+                None
             }
             Identity::InBody => {
                 body = self.with_credentials(&call.body)?;
@@ -96,15 +97,18 @@ impl Engine {
             Identity::Nobody => None,
         };
         if let Some(authorization) = authorization {
-            // A token that is no header value could not have come from Finch.
-            let mut value = HeaderValue::try_from(authorization).map_err(|_| Refusal::Fault)?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, secret_value(authorization)?);
         }
         if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         Ok(Attempt { method: endpoint.method.as_str(), target, headers, body })
+    }
+
+    /// How the application shows who it is.
+    pub(super) fn basic(&self) -> Result<HeaderValue, Refusal> {
+        let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
+        secret_value(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
     }
 
     /// The body of a code exchange with perch's credentials in place of whatever the app put there.
@@ -161,6 +165,13 @@ impl Engine {
         }
         sent
     }
+}
+
+/// A token that is no header value could not have come from Finch.
+fn secret_value(text: String) -> Result<HeaderValue, Refusal> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| Refusal::Fault)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Keeps Finch's id of an attempt: what its support asks for first.

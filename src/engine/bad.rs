@@ -1,18 +1,19 @@
 //! An error of Finch's: its class, what it holds up for others, and what is added to it.
 
 use super::Engine;
-use super::call::{self, Answer, AnswerBody, Identity, Verdict};
+use super::call::{self, Answer, AnswerBody, Call, Identity, Verdict};
+use super::outlook::is_forced_refresh;
 use super::reply::{Heard, advise, code};
-use crate::finch::endpoints::{Endpoint, Operation};
+use super::shield::login_of;
+use crate::finch::endpoints::Endpoint;
 use crate::finch::error::FinchError;
-use crate::limit::{Scope, headers as limits};
+use crate::limit::{Scope, Subject, headers as limits};
 use crate::policy::class::LimitedBy;
 use crate::policy::problem::Relayed;
 use crate::policy::{Class, class, resend};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::Product;
-use crate::vault::Status;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
@@ -37,9 +38,10 @@ impl Engine {
     }
 
     /// Makes the app's answer out of an error of Finch's.
-    pub(super) fn bad(
+    pub(super) async fn bad(
         &self,
-        endpoint: &Endpoint,
+        (call, endpoint): (&Call, &Endpoint),
+        identity: &Identity,
         (status, mut headers, body): (u16, HeaderMap, Vec<u8>),
         retry_after: Option<Duration>,
         line: &mut AccessLine,
@@ -49,10 +51,32 @@ impl Engine {
         let error = FinchError::read(&body);
         line.class = class::of_answer(endpoint, status, &error);
         line.finch_code = error.finch_code.clone().map(|c| c.chars().take(64).collect());
-        let verdict = self.verdict(endpoint, &error, line.class, retry_after);
+        if status == 500
+            && line.class == Class::FinchError
+            && let Some((login, entry)) = login_of(call, endpoint, identity)
+            && let Some(class) = self.hidden_ailment(&login, &entry, line).await
+        {
+            // The answer stays Finch's; what it means is known better now.
+            line.class = class;
+        }
+        let verdict = self.verdict((call, endpoint), identity, (status, &error), retry_after, line.class);
+        self.note_connection((call, endpoint), identity, line.class, &[]).await;
         let resend = resend::of_outcome(Some(endpoint), verdict.class, status, verdict.wait);
-        let relayed =
-            Relayed { class: verdict.class, status, resend, wait: verdict.wait, scope: verdict.scope };
+        let url = match identity {
+            Identity::Connection(entry) if line.class == Class::ReauthenticationRequired => {
+                self.reauth_url(&entry.facts.connection_id).await
+            }
+            _ => None,
+        };
+        let relayed = Relayed {
+            class: verdict.class,
+            status,
+            resend,
+            wait: verdict.wait,
+            scope: verdict.scope,
+            since: None,
+            reauth_url: url.as_deref(),
+        };
         let body = relayed.to_body(&body, call::evidence(line, unix_now()));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         advise(&mut headers, resend);
@@ -62,56 +86,64 @@ impl Engine {
     /// What an error means for those who come after: a limit holds its whole scope.
     fn verdict(
         &self,
-        endpoint: &Endpoint,
-        error: &FinchError,
-        class: Class,
+        (call, endpoint): (&Call, &Endpoint),
+        identity: &Identity,
+        (status, error): (u16, &FinchError),
         retry_after: Option<Duration>,
+        class: Class,
     ) -> Verdict {
+        if status == 402 {
+            let wait = self.refused_for(Subject::Application, retry_after);
+            return Verdict { class, wait: Some(wait), scope: Some("application") };
+        }
         if class != Class::RateLimited {
             return Verdict { class, wait: None, scope: None };
         }
         let by = LimitedBy::of(error);
-        let (holds, wait): (&[Scope], _) = match by {
+        let connection = match identity {
+            Identity::Connection(entry) => Some(entry.facts.connection_id.clone()),
+            _ => None,
+        };
+        let wait = match by {
             // The ledger was told when the answer was heard.
             LimitedBy::Product => {
                 let rest = self.quota.standing(endpoint.product).map(|standing| standing.next_free_in);
-                (&[], Some(rest.unwrap_or(Duration::from_secs(5))))
+                Some(rest.unwrap_or(Duration::from_secs(5)))
             }
-            LimitedBy::Ip => (&[Scope::EgressIp], Some(retry_after.unwrap_or_default().max(IP_PENALTY))),
+            LimitedBy::Ip => {
+                let span = retry_after.unwrap_or_default().max(IP_PENALTY);
+                self.quota.hold(Scope::EgressIp, span);
+                Some(span)
+            }
             LimitedBy::Auth => {
-                (&[Scope::Product(Product::Connect), Scope::Product(Product::Auth)], Some(IP_PENALTY))
+                for product in [Product::Connect, Product::Auth] {
+                    self.quota.hold(Scope::Product(product), IP_PENALTY);
+                }
+                Some(IP_PENALTY)
             }
-            LimitedBy::Provider => (&[], Some(Duration::from_secs(60))),
-            LimitedBy::RefreshQuota => (&[], None),
+            LimitedBy::Provider => match connection {
+                Some(id) => Some(self.refused_for(Subject::Connection(id), retry_after)),
+                None => retry_after,
+            },
+            LimitedBy::RefreshQuota => {
+                let told = error.retry_in(unix_now());
+                match connection.filter(|_| is_forced_refresh(call, endpoint)) {
+                    Some(id) => Some(self.refused_for(Subject::RefreshQuota(id), told)),
+                    None => told,
+                }
+            }
         };
-        if !matches!(by, LimitedBy::RefreshQuota | LimitedBy::Product) {
-            self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
-            warn_of_429(endpoint.product, by, error.finch_code.as_deref());
-        }
-        if let Some(wait) = wait {
-            for scope in holds {
-                self.quota.hold(*scope, wait);
+        match by {
+            // Neither is a limit that perch could have kept, nor one of others behind this address.
+            LimitedBy::RefreshQuota | LimitedBy::Product => {}
+            LimitedBy::Ip | LimitedBy::Auth | LimitedBy::Provider => {
+                self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
+                if by != LimitedBy::Provider {
+                    warn_of_429(endpoint.product, by, error.finch_code.as_deref());
+                }
             }
         }
         Verdict { class, wait, scope: Some(by.as_str()) }
-    }
-
-    /// What an answer tells about the connection itself.
-    pub(super) async fn note_connection(&self, endpoint: &Endpoint, identity: &Identity, class: Class) {
-        let Identity::Connection(entry) = identity else { return };
-        let id = &entry.facts.connection_id;
-        let noted = match class {
-            Class::ReauthenticationRequired if entry.facts.status != Status::NeedsReauth => {
-                self.vault.note_reauthentication(id, entry.facts.version, unix_now()).await
-            }
-            Class::Ok if endpoint.operation == Operation::Disconnect => {
-                self.vault.mark_disconnected(id, unix_now()).await
-            }
-            _ => return,
-        };
-        if let Err(error) = noted {
-            tracing::warn!(error = %error, connection.id = %id, "could not note the status of connection {id}");
-        }
     }
 }
 

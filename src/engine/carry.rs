@@ -2,86 +2,224 @@
 
 use super::Engine;
 use super::attempt;
-use super::call::{self, Answer, Call, Caller, Client, Ended};
-use super::reply;
-use crate::finch::endpoints::{Effect, Endpoint};
+use super::call::{Answer, Call, Caller, Client, Ended, Identity};
+use super::reply::Heard;
+use super::shield::Shielded;
+use crate::finch::endpoints::Endpoint;
+use crate::limit::headers::read_retry_after;
+use crate::policy::Refusal;
+use crate::policy::retry::{Facts, Failure, Verdict, verdict};
 use crate::telemetry::AccessLine;
 use crate::upstream::SendError;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// The most attempts of one call that Finch refuses for a product's limit.
-const ATTEMPTS_MAX: u32 = 5;
+const LIMITED_MAX: u32 = 5;
 
 /// What the last attempt found, for the case that no further one is admitted.
 enum Found {
     /// No answer.
     Nothing(SendError),
-    /// A 429 for the product's limit.
-    Limit(Box<(call::Identity, reply::Heard)>),
+    /// An answer that is worth another attempt.
+    Heard(Box<(Identity, Heard)>),
+}
+
+/// How often a call was sent again, and why.
+#[derive(Debug, Default)]
+struct Again {
+    /// After a failure: these count against the budget.
+    retries: u32,
+    /// After a 429 for the product's limit.
+    limited: u32,
+    /// Whether the vault was asked for a newer token.
+    has_reread: bool,
 }
 
 impl Engine {
-    /// Sends a call until an attempt settles it, or none is admitted any more.
+    /// Sends a call until an attempt settles it, or none is admitted any more. `identity` is whom it was found
+    /// to be for before it waits.
     pub(super) async fn carry_out(
         &self,
         call: &Call,
         endpoint: &'static Endpoint,
         caller: &Caller,
-        client: &mut Client,
-        line: &mut AccessLine,
+        mut identity: Identity,
+        (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Answer, Ended> {
-        let mut found: Option<Found> = None;
+        let began = Instant::now();
+        self.outlook.budget.lock().earn();
+        let (mut found, mut again): (Option<Found>, Again) = (None, Again::default());
         let mut tag = None;
         loop {
-            let permit = match (self.admit(endpoint, caller, tag, client, line).await, found.take()) {
+            // What is known to fail costs no quota.
+            let is_probe = match self.shielded(call, endpoint, &identity, line).await {
+                Shielded::Clear => false,
+                Shielded::Probe => true,
+                Shielded::Answer(answer) => return Ok(answer),
+            };
+            // The first attempt may wait as long as the call may; a further one begins inside the same time.
+            let left = match &found {
+                None => caller.patience.saturating_sub(line.wait),
+                Some(_) => caller.patience.saturating_sub(began.elapsed()),
+            };
+            let held = self.pass_holds(call, endpoint, &identity, left, (&mut *client, &mut *line)).await;
+            let admitted = match held {
+                Ok(()) => self.admit(endpoint, caller, (tag, left), client, line).await,
+                Err(ended) => Err(ended),
+            };
+            let permit = match (admitted, found.take()) {
                 (Ok(permit), before) => {
                     found = before;
                     permit
                 }
-                // No quota for another attempt: the answer is what the last one found.
+                // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
                     return Err(attempt::unanswered(error).into());
                 }
-                (Err(Ended::Refused(_)), Some(Found::Limit(told))) => {
+                (Err(Ended::Refused(_)), Some(Found::Heard(told))) => {
                     let (identity, heard) = *told;
-                    return Ok(self.reply(endpoint, caller, &identity, heard, line).await?);
+                    return Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?);
                 }
                 (Err(ended), _) => return Err(ended),
             };
             tag = permit.tag();
             // The connection as it is now: while the call waited it may have been disconnected, given to
-            // somebody else, or repaired with another token.
+            // somebody else, repaired with another token, or found dead by others.
             let ready = match self.resolve(call, endpoint, caller, line).await {
-                Ok(identity) => self.inject(call, endpoint, &identity).map(|attempt| (identity, attempt)),
+                Ok(now) => self.inject(call, endpoint, &now).map(|attempt| (now, attempt)),
                 Err(refusal) => Err(refusal),
             };
-            let (identity, attempt) = match ready {
-                Ok(ready) => ready,
+            let attempt = match ready {
+                Ok((now, attempt)) => {
+                    identity = now;
+                    attempt
+                }
                 Err(refusal) => {
                     permit.refund();
                     return Err(refusal.into());
                 }
             };
+            if !is_probe && let Some(answer) = self.shielded_late(call, endpoint, &identity, line).await {
+                permit.refund();
+                return Ok(answer);
+            }
             let secrets = self.secrets(&attempt);
-            match self.attempt(&attempt, &secrets, permit, line).await {
-                Ok(answer) => {
-                    let heard = self.hear(answer, secrets, line).await?;
-                    // perch keeps Finch's limits, so this is somebody else's doing: the app need not know
-                    // while its patience lasts.
-                    if self.is_product_limit(endpoint, &heard) && line.attempts < ATTEMPTS_MAX {
-                        found = Some(Found::Limit(Box::new((identity, heard))));
-                        continue;
+            let (failure, now_found) = match self.attempt(&attempt, &secrets, permit, line).await {
+                Ok(answer) => match self.hear(answer, secrets, line).await {
+                    Ok(heard) => {
+                        // perch keeps Finch's limits, so this is somebody else's doing: the app need not
+                        // know while its patience lasts.
+                        if self.is_product_limit(endpoint, &heard) && again.limited + 1 < LIMITED_MAX {
+                            again.limited += 1;
+                            found = Some(Found::Heard(Box::new((identity.clone(), heard))));
+                            continue;
+                        }
+                        // The token is no good any more. Another perch may have stored a better one.
+                        if heard.status == 401
+                            && !std::mem::replace(&mut again.has_reread, true)
+                            && self.has_newer_token(&identity).await
+                        {
+                            found = Some(Found::Heard(Box::new((identity.clone(), heard))));
+                            continue;
+                        }
+                        (Failure::Status(heard.status), Found::Heard(Box::new((identity.clone(), heard))))
                     }
-                    return Ok(self.reply(endpoint, caller, &identity, heard, line).await?);
+                    Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => {
+                        (Failure::Cut, Found::Nothing(as_sent(&refusal)))
+                    }
+                    Err(refusal) => return Err(refusal.into()),
+                },
+                Err(error) => match failure_of(&error) {
+                    Some(failure) => (failure, Found::Nothing(error)),
+                    None => return Err(attempt::unanswered(error).into()),
+                },
+            };
+            let left = caller.patience.saturating_sub(began.elapsed());
+            match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
+                Some(pause) => {
+                    found = Some(now_found);
+                    let left_early = tokio::select! {
+                        () = sleep(pause) => false,
+                        () = client.gone() => true,
+                    };
+                    if left_early {
+                        return Err(Ended::Abandoned);
+                    }
                 }
-                // A kept connection that Finch had closed: the one failure that says nothing about
-                // Finch. A new attempt, a new admission, once.
-                Err(error @ SendError::Broken { stale: true, .. })
-                    if endpoint.effect == Effect::Reads && found.is_none() =>
-                {
-                    found = Some(Found::Nothing(error));
+                None => {
+                    return match now_found {
+                        Found::Nothing(error) => Err(attempt::unanswered(error).into()),
+                        Found::Heard(told) => {
+                            let (identity, heard) = *told;
+                            Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
+                        }
+                    };
                 }
-                Err(error) => return Err(attempt::unanswered(error).into()),
             }
         }
     }
+
+    /// Whether a call is sent again after this failure, and after which pause.
+    fn may_go_again(
+        &self,
+        endpoint: &Endpoint,
+        failure: Failure,
+        found: &Found,
+        left: Duration,
+        again: &mut Again,
+    ) -> Option<Duration> {
+        let retry_after = match found {
+            Found::Heard(told) => read_retry_after(&told.1.headers),
+            Found::Nothing(_) => None,
+        };
+        let facts = Facts {
+            effect: endpoint.effect,
+            failure,
+            retries: again.retries,
+            attempts_max: self.settings.outlook.attempts_max,
+            left,
+            retry_after,
+            jitter: jitter(),
+        };
+        let Verdict::Again { after } = verdict(&facts) else { return None };
+        if self.drain.is_closing() {
+            return None;
+        }
+        if !self.may_retry() {
+            self.telemetry.metrics.failures.over_budget();
+            return None;
+        }
+        again.retries += 1;
+        self.telemetry.metrics.failures.retried(failure);
+        Some(after)
+    }
+
+    /// Takes one retry out of the budget; `false` when it is spent.
+    pub(super) fn may_retry(&self) -> bool {
+        self.outlook.budget.lock().spend()
+    }
+}
+
+/// How an attempt without an answer failed; `None` when Finch did answer, though nothing that is of use.
+const fn failure_of(error: &SendError) -> Option<Failure> {
+    match error {
+        SendError::Unreachable(_) => Some(Failure::NotSent),
+        SendError::Broken { stale: true, .. } => Some(Failure::Stale),
+        SendError::Broken { stale: false, .. } | SendError::TimedOut => Some(Failure::Cut),
+        SendError::BadAnswer(_) => None,
+    }
+}
+
+/// An answer that broke off, as a failure to be told when nothing better comes.
+fn as_sent(refusal: &Refusal) -> SendError {
+    match refusal {
+        Refusal::Broken(why) => SendError::Broken { why, stale: false },
+        _ => SendError::TimedOut,
+    }
+}
+
+/// A number from 0 to below 1. Without the system's chance, the middle.
+fn jitter() -> f64 {
+    getrandom::u32().map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
 }

@@ -36,6 +36,12 @@ impl Drain {
         *self.closing.borrow()
     }
 
+    /// Waits until perch is stopping.
+    pub async fn closing(&self) {
+        // The sender lives in `self`, so the channel cannot close.
+        let _ = self.closing.subscribe().wait_for(|is_closing| *is_closing).await;
+    }
+
     /// How many calls are not answered yet.
     pub fn running(&self) -> usize {
         *self.running.borrow()

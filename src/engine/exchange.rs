@@ -150,6 +150,8 @@ impl Engine {
                 });
             }
         }
+        // Whatever was known against the old token.
+        self.renewed(&connection).await;
         object.set("access_token", &reference(&connection));
         line.class = Class::Ok;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
@@ -225,11 +227,23 @@ impl Engine {
     }
 
     async fn ask_whose(&self, token: &AccessToken, line: &mut AccessLine) -> Option<Introspection> {
+        let asked = self.ask_finch(token, INTROSPECT_PATIENCE, line).await?;
+        line.attempts += 1;
+        asked.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+    }
+
+    /// Asks Finch about a token; `None` when there was no admission for it in time.
+    pub(super) async fn ask_finch(
+        &self,
+        token: &AccessToken,
+        patience: Duration,
+        line: &mut AccessLine,
+    ) -> Option<Result<Introspection, IntrospectError>> {
         let ask = AskFacts {
             product: Product::Introspect,
             customer: None,
             priority: Priority::Interactive,
-            patience: INTROSPECT_PATIENCE,
+            patience,
             tag: None,
         };
         let began = Instant::now();
@@ -239,7 +253,7 @@ impl Engine {
         let began = Instant::now();
         let told = self.introspect(token, permit, line).await;
         line.finch += began.elapsed();
-        told.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+        Some(told)
     }
 
     async fn introspect(
@@ -259,7 +273,6 @@ impl Engine {
                 return Err(IntrospectError::Unanswered(error));
             }
         };
-        line.attempts += 1;
         let mut has_arrived = false;
         let asked = introspect(connected, token, |answer| {
             has_arrived = true;

@@ -8,13 +8,17 @@ mod carry;
 mod drain;
 mod exchange;
 mod good;
+mod link;
+mod outlook;
 pub mod quota;
 mod relay;
 mod reply;
 mod resolve;
+mod shield;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
+pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
 use crate::finch::endpoints::{Endpoint, Method, find};
@@ -48,6 +52,10 @@ pub struct Settings {
     pub pass_through: bool,
     /// The largest answer that is held and looked into.
     pub inspect_bytes_max: usize,
+    /// Where a customer who has renewed a login is sent, in the redirect flow.
+    pub redirect_uri: Option<String>,
+    /// Retries and the shield of dead logins.
+    pub outlook: OutlookRules,
 }
 
 /// Carries calls to Finch and back.
@@ -58,6 +66,8 @@ pub struct Engine {
     pub vault: Arc<Vault>,
     /// What may be sent.
     pub quota: Arc<Quota>,
+    /// What is known beyond quota of who can be called.
+    pub outlook: Outlook,
     /// The way to Finch.
     pub finch: Finch,
     /// What is told of it.
@@ -98,9 +108,9 @@ impl Engine {
         line.customer.clone_from(&caller.selector.customer);
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
-        self.resolve(call, endpoint, &caller, line).await?;
+        let identity = self.resolve(call, endpoint, &caller, line).await?;
         self.check_body(call, endpoint, &caller, line)?;
-        self.carry_out(call, endpoint, &caller, client, line).await
+        self.carry_out(call, endpoint, &caller, identity, (client, line)).await
     }
 
     /// Finch asks to be told before write access goes live, so an operator says so first.

@@ -2,15 +2,16 @@
 
 use super::Engine;
 use super::attempt::brings_token;
-use super::call::{Answer, AnswerBody, Caller, Identity};
+use super::call::{Answer, AnswerBody, Call, Caller, Identity};
 use crate::finch::endpoints::Endpoint;
+use crate::finch::error::FinchError;
 use crate::finch::headers::{
     PERCH_ATTEMPTS, PERCH_CLASS, PERCH_REQUEST_ID, PERCH_WAIT_MS, RATE_LIMIT, RATE_LIMIT_POLICY, SHOULD_RETRY,
 };
 use crate::limit::headers as limits;
 use crate::policy::redact::Secrets;
 use crate::policy::resend::Resend;
-use crate::policy::{Refusal, headers};
+use crate::policy::{Refusal, class, headers};
 use crate::telemetry::AccessLine;
 use crate::types::Product;
 use crate::upstream::{self, Body, ReadError};
@@ -64,6 +65,7 @@ impl Engine {
     /// Makes the app's answer out of Finch's.
     pub(super) async fn reply(
         &self,
+        call: &Call,
         endpoint: &Endpoint,
         caller: &Caller,
         identity: &Identity,
@@ -78,11 +80,15 @@ impl Engine {
         }
         let retry_after = limits::read_retry_after(&headers);
         let headers = headers::to_app(&headers, !body.is_empty());
+        if is_good {
+            let class = class::of_answer(endpoint, status, &FinchError::default());
+            self.served(identity);
+            self.note_connection((call, endpoint), identity, class, &body).await;
+        }
         let mut out = match is_good {
             true => self.good(endpoint, status, headers, body, rest, line),
-            false => self.bad(endpoint, (status, headers, body), retry_after, line),
+            false => self.bad((call, endpoint), identity, (status, headers, body), retry_after, line).await,
         };
-        self.note_connection(endpoint, identity, line.class).await;
         self.sign(&mut out, line);
         Ok(out)
     }

@@ -9,7 +9,7 @@ use crate::limit::{Ailment, Notice};
 use crate::policy::problem::Relayed;
 use crate::policy::resend::Resend;
 use crate::policy::shield::{Advice, Case, Health, Login, entity_in, may_probe, needs_login};
-use crate::policy::{Class, Refusal};
+use crate::policy::Class;
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::json::RawObject;
@@ -319,15 +319,12 @@ impl Engine {
         answer
     }
 
-    /// A 401 that says the token is no good: perhaps another replica has stored a newer one. If so, the
-    /// call goes once more with it.
-    pub(super) async fn has_newer_token(&self, identity: &Identity) -> Result<bool, Refusal> {
-        let Identity::Connection(entry) = identity else { return Ok(false) };
-        let id = &entry.facts.connection_id;
-        match super::resolve::in_time(self.vault.read_anew(id)).await {
-            Ok(now) => Ok(now.facts.version > entry.facts.version && now.token.is_some()),
-            Err(_) => Ok(false),
-        }
+    /// Whether the vault has a newer token than the one that a call was sent with: another process may have
+    /// stored it.
+    pub(super) async fn has_newer_token(&self, identity: &Identity) -> bool {
+        let Identity::Connection(entry) = identity else { return false };
+        let now = super::resolve::in_time(self.vault.read_anew(&entry.facts.connection_id)).await;
+        now.is_ok_and(|now| now.facts.version > entry.facts.version && now.token.is_some())
     }
 }
 
