@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn words_are_plain_and_bounded() {
-        let odd = FinchError::read(r#"{"finch_code":" LOCKED\n_out\u0000é ","name":"Client Connection Closed"}"#.as_bytes());
+        let odd = FinchError::read(
+            r#"{"finch_code":" LOCKED\n_out\u0000é ","name":"Client Connection Closed"}"#.as_bytes(),
+        );
         assert_eq!(odd.finch_code.as_deref(), Some("locked?_out??"));
         assert_eq!(odd.known_name(), Some(Name::ClientConnectionClosed));
         let long = FinchError::read(format!(r#"{{"finch_code":"{}"}}"#, "x".repeat(9_000)).as_bytes());
