@@ -47,10 +47,11 @@ impl Engine {
         // An encoded error was not asked for; it is not inflated, whatever it says.
         let body = if headers.remove(CONTENT_ENCODING).is_some() { Vec::new() } else { body };
         let error = FinchError::read(&body);
+        self.telemetry.finch_error(&error);
         line.class = class::of_answer(endpoint, status, &error);
-        line.finch_code = error.finch_code.clone().map(|c| c.chars().take(64).collect());
+        line.finch_code.clone_from(&error.finch_code);
         let verdict = self.verdict(endpoint, &error, line.class, retry_after);
-        let resend = resend::of_outcome(Some(endpoint), verdict.class, status, verdict.wait);
+        let resend = resend::of_outcome(Some(endpoint), verdict.class, verdict.wait);
         let relayed =
             Relayed { class: verdict.class, status, resend, wait: verdict.wait, scope: verdict.scope };
         let body = relayed.to_body(&body, call::evidence(line, unix_now()));

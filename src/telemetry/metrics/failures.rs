@@ -1,6 +1,7 @@
 //! What failed, and what was done about it.
 
 use super::{MetricsError, counters};
+use crate::finch::catalogue::Known;
 use prometheus::{IntCounterVec, Registry};
 
 /// Failures of Finch's, of providers and of the network.
@@ -13,13 +14,16 @@ pub struct Failures {
 
 impl Failures {
     pub(super) fn register(r: &Registry) -> Result<Self, MetricsError> {
-        Ok(Self {
+        let failures = Self {
             errors: counters(
                 r,
                 "perch_finch_errors_total",
                 "Errors of Finch's by its code",
                 &["finch_code"],
             )?,
-        })
+        };
+        // What should stay 0 must be there to be looked at.
+        failures.errors.with_label_values(&[Known::Unknown.as_str()]).inc_by(0);
+        Ok(failures)
     }
 }
