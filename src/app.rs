@@ -5,10 +5,10 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
 use crate::engine::quota::{Member, Quota};
-use crate::engine::{Drain, Engine, Settings};
+use crate::engine::{Drain, Engine, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
-use crate::limit::{self, IpRule, PerProduct, Rules};
+use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
@@ -23,7 +23,7 @@ use pingora::server::configuration::ServerConf;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// How often the vault looks whether another process changed the store: how long a disconnect on the
@@ -138,8 +138,15 @@ impl Gateway {
                 Quota::shared(redis, rules, member, stopping.clone())
             }
         };
+        let outlook = OutlookRules {
+            attempts_max: config.retry.attempts,
+            retry_percent: config.retry.budget,
+            probe: config.shield.probe,
+        };
+        let news = quota.news();
         let engine = Arc::new(Engine {
             quota,
+            outlook: Outlook::new(&outlook),
             settings: Settings {
                 client_id: config.finch.client_id,
                 client_secret: config.finch.client_secret,
@@ -148,6 +155,8 @@ impl Gateway {
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
                 inspect_bytes_max: config.listen.inspect_bytes_max,
+                redirect_uri: config.finch.redirect_uri,
+                outlook,
             },
             vault,
             finch,
@@ -169,7 +178,8 @@ impl Gateway {
         let doors = vec![
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
-            tokio::spawn(watch_vault(Arc::clone(&engine), stopping)),
+            tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(hear_news(Arc::clone(&engine), news, stopping)),
         ];
         tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
         Ok(Self {
@@ -313,6 +323,23 @@ pub fn rules(config: &Config) -> Rules {
         ..rules
     };
     rules
+}
+
+/// Takes what other replicas found out, until there is nothing more to hear.
+async fn hear_news(
+    engine: Arc<Engine>,
+    mut news: mpsc::Receiver<(Notice, Duration)>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            notice = news.recv() => match notice {
+                Some((notice, left)) => engine.hear_notice(notice, left),
+                None => return,
+            },
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
 }
 
 async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {

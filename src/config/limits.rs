@@ -6,7 +6,7 @@ use super::redis_url::{is_redis, redis_url};
 use super::reference::{is_reference, reference, resolve};
 use super::sections::{ca_file, scheme, secret};
 use super::sound::*;
-use super::value::{Setting, duration, duration_or_zero, flag, kind, whole, word};
+use super::value::{Setting, duration, duration_or_zero, flag, kind, percent, whole, word};
 use crate::types::{ApplicationId, CustomerId, Product, StorePassword};
 use sha2::{Digest, Sha256};
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ pub(super) fn limits(r: &mut Reader<'_>, application: Option<&ApplicationId>) ->
     let arrival_bound = r.get("limits.arrival_bound", arrival_bound);
     let on_outage =
         r.get("limits.on_outage", |s| word(s, &[("share", OnOutage::Share), ("refuse", OnOutage::Refuse)]));
-    let share = r.get("limits.share", share);
+    let share = r.get("limits.share", |s| percent(s, 10, 90));
     let member = member(r);
     let namespace = r.get_unless_empty("limits.namespace", |s| {
         name(s, NAMESPACE_BYTES_MAX, &['-', '_', '.']).map(str::to_owned)
@@ -132,27 +132,6 @@ pub(super) fn mask(setting: &mut Setting) {
     };
     if text.contains('@') {
         setting.value = toml::Value::String(shown);
-    }
-}
-
-/// `"50%"` or the fraction `0.5`, as percent.
-fn share(s: &Setting) -> Check<u32> {
-    const FORM: &str = "it must be between \"10%\" and \"90%\"";
-    let percent = match &s.value {
-        toml::Value::String(text) => text.strip_suffix('%').and_then(|n| n.parse::<u32>().ok()),
-        // Rounded to whole percents; what is no number of them is no share either.
-        toml::Value::Float(part) => {
-            (1..=100).find(|percent| (f64::from(*percent) - part * 100.0).abs() < 0.5)
-        }
-        toml::Value::Integer(n) => {
-            let hint = format!("write {}", s.written(&format!("{n}%")));
-            return Err(Complaint::new(format!("is {n}, a number of what is not said; {FORM}")).hint(hint));
-        }
-        other => return Err(Complaint::new(format!("is {}; {FORM}", kind(other)))),
-    };
-    match percent {
-        Some(percent @ 10..=90) => Ok(percent),
-        _ => Err(Complaint::new(format!("is {}; {FORM}", shown(&s.value.to_string())))),
     }
 }
 

@@ -7,7 +7,7 @@ use super::problem::{Check, Complaint, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
-use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, whole, word};
+use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, WebhookSecret};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -29,6 +29,12 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let apps = apps(r);
     let rollout = rollout(r);
     let merge = merge(r);
+    let attempts = r.get("retry.attempts", |s| whole(s, 1, 10));
+    let budget = r.get("retry.budget", |s| percent(s, 0, 100));
+    let probe = r.get("shield.probe", |s| match s.text() {
+        Ok("off") => Ok(None),
+        _ => duration(s).map(Some),
+    });
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -41,6 +47,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         apps: apps?,
         rollout: rollout?,
         merge: merge?,
+        retry: Retry { attempts: attempts?, budget: budget? },
+        shield: Shield { probe: probe? },
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })
@@ -58,6 +66,7 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     };
     let webhook_secret = secret(r, "finch.webhook_secret");
     let ca_file = r.get_unless_empty("finch.ca_file", ca_file);
+    let redirect_uri = r.get_unless_empty("finch.redirect_uri", redirect_uri);
     let timeout = r.get("finch.timeout", duration);
     let connect_timeout = r.get("finch.connect_timeout", duration);
     Some(Finch {
@@ -67,9 +76,24 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
         client_secret: ClientSecret::new(client_secret?),
         webhook_secret: webhook_secret?.map(WebhookSecret::new),
         ca_file: ca_file?,
+        redirect_uri: redirect_uri?,
         timeout: timeout?,
         connect_timeout: connect_timeout?,
     })
+}
+
+/// Finch takes https, and http to this machine ("Finch Connect guide").
+fn redirect_uri(s: &Setting) -> Check<String> {
+    let text = s.text()?;
+    let is_local = ["http://localhost", "http://127.0.0.1", "http://[::1]"].iter().any(|base| {
+        text.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']))
+    });
+    let is_plain = text.len() <= 2_048 && text.bytes().all(|b| b.is_ascii_graphic());
+    match is_plain && (is_local || text.starts_with("https://")) {
+        true => Ok(text.to_owned()),
+        false => Err(Complaint::new(format!("is \"{}\", which Finch does not redirect to", shown(text)))
+            .hint("write the https:// address that is registered in Finch's dashboard")),
+    }
 }
 
 fn client_id(r: &mut Reader<'_>) -> Option<ApplicationId> {

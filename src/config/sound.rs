@@ -31,6 +31,10 @@ pub struct Config {
     pub rollout: Rollout,
     /// Which calls are merged.
     pub merge: Merge,
+    /// What is sent again.
+    pub retry: Retry,
+    /// What is answered for dead logins.
+    pub shield: Shield,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -52,6 +56,8 @@ pub struct Finch {
     pub webhook_secret: Option<WebhookSecret>,
     /// A PEM file with one more trust anchor; none. It existed at load.
     pub ca_file: Option<PathBuf>,
+    /// Where a customer lands who has renewed a login; none.
+    pub redirect_uri: Option<String>,
     /// The longest wait for one answer; 370 s.
     pub timeout: Duration,
     /// The longest wait for a connection, TLS included; 10 s.
@@ -277,6 +283,22 @@ pub struct Merge {
     pub resend_memory: Duration,
     /// Single-id calls are gathered while they wait; no.
     pub batch: bool,
+}
+
+/// What is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The most attempts of one call, the first included; 3.
+    pub attempts: u32,
+    /// How many calls of a hundred may be sent again; 20.
+    pub budget: u32,
+}
+
+/// What is answered for dead logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shield {
+    /// How long after its discovery one is first asked about; 5 min. `None`: its calls are sent.
+    pub probe: Option<Duration>,
 }
 
 /// How perch stops.

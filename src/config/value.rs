@@ -223,6 +223,25 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// `"50%"` or the fraction `0.5`, as percent.
+pub(super) fn percent(s: &Setting, min: u32, max: u32) -> Check<u32> {
+    let form = format!("it must be between \"{min}%\" and \"{max}%\"");
+    let percent = match &s.value {
+        Value::String(text) => text.strip_suffix('%').and_then(|n| n.parse::<u32>().ok()),
+        // Rounded to whole percents; what is no number of them is no share either.
+        Value::Float(part) => (0..=100).find(|percent| (f64::from(*percent) - part * 100.0).abs() < 0.5),
+        Value::Integer(n) => {
+            let hint = format!("write {}", s.written(&format!("{n}%")));
+            return Err(Complaint::new(format!("is {n}, a number of what is not said; {form}")).hint(hint));
+        }
+        other => return Err(Complaint::new(format!("is {}; {form}", kind(other)))),
+    };
+    match percent {
+        Some(percent) if (min..=max).contains(&percent) => Ok(percent),
+        _ => Err(Complaint::new(format!("is {}; {form}", shown(&s.value.to_string())))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

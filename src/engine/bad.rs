@@ -49,8 +49,9 @@ impl Engine {
         // An encoded error was not asked for; it is not inflated, whatever it says.
         let body = if headers.remove(CONTENT_ENCODING).is_some() { Vec::new() } else { body };
         let error = FinchError::read(&body);
+        self.telemetry.finch_error(&error);
         line.class = class::of_answer(endpoint, status, &error);
-        line.finch_code = error.finch_code.clone().map(|c| c.chars().take(64).collect());
+        line.finch_code.clone_from(&error.finch_code);
         if status == 500
             && line.class == Class::FinchError
             && let Some((login, entry)) = login_of(call, endpoint, identity)
@@ -61,7 +62,7 @@ impl Engine {
         }
         let verdict = self.verdict((call, endpoint), identity, (status, &error), retry_after, line.class);
         self.note_connection((call, endpoint), identity, line.class, &[]).await;
-        let resend = resend::of_outcome(Some(endpoint), verdict.class, status, verdict.wait);
+        let resend = resend::of_outcome(Some(endpoint), verdict.class, verdict.wait);
         let url = match identity {
             Identity::Connection(entry) if line.class == Class::ReauthenticationRequired => {
                 self.reauth_url(&entry.facts.connection_id).await

@@ -69,10 +69,7 @@ impl Engine {
                 Err(ended) => Err(ended),
             };
             let permit = match (admitted, found.take()) {
-                (Ok(permit), before) => {
-                    found = before;
-                    permit
-                }
+                (Ok(permit), _) => permit,
                 // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
                     return Err(attempt::unanswered(error).into());

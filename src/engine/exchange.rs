@@ -229,7 +229,9 @@ impl Engine {
     async fn ask_whose(&self, token: &AccessToken, line: &mut AccessLine) -> Option<Introspection> {
         let asked = self.ask_finch(token, INTROSPECT_PATIENCE, line).await?;
         line.attempts += 1;
-        asked.inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection")).ok()
+        asked
+            .inspect_err(|error| tracing::warn!(error = %error, "could not introspect a new connection"))
+            .ok()
     }
 
     /// Asks Finch about a token; `None` when there was no admission for it in time.

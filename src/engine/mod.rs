@@ -126,7 +126,7 @@ impl Engine {
         let mut problem = refusal.problem();
         if refusal.is_after_sending() {
             let endpoint = Method::parse(line.method).and_then(|method| find(method, line.path));
-            problem.resend = resend::of_outcome(endpoint, problem.class, problem.status, None);
+            problem.resend = resend::of_outcome(endpoint, problem.class, None);
         }
         line.class = problem.class;
         line.refusal = Some(problem.finch_code);

@@ -139,7 +139,11 @@ impl Engine {
     /// Finch, or the provider, refused this subject: everybody of it waits. Answers how long.
     pub(super) fn refused_for(&self, subject: Subject, told: Option<Duration>) -> Duration {
         let span = self.outlook.holds.lock().refused(subject.clone(), told, self.quota.now());
-        tracing::warn!(scope = scope_of(&subject), seconds = span.as_secs(), "Finch refuses a scope; its calls wait");
+        tracing::warn!(
+            scope = scope_of(&subject),
+            seconds = span.as_secs(),
+            "Finch refuses a scope; its calls wait"
+        );
         self.quota.post(Notice::Hold { subject, span }, span);
         span
     }

@@ -122,7 +122,7 @@ pub(super) fn own(status: u16, body: Vec<u8>) -> Answer {
 /// What the client should do, in the words its SDK obeys.
 pub(super) fn advise(headers: &mut HeaderMap, resend: Resend) {
     match resend {
-        Resend::No => put(headers, SHOULD_RETRY, "false"),
+        Resend::No | Resend::Later => put(headers, SHOULD_RETRY, "false"),
         Resend::Yes => put(headers, SHOULD_RETRY, "true"),
         Resend::After(seconds) => put(headers, RETRY_AFTER.as_str(), &seconds.to_string()),
         Resend::AsYouLike => {}

@@ -6,10 +6,10 @@ use super::outlook::ILL_SPAN;
 use super::reply::{advise, own};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::limit::{Ailment, Notice};
+use crate::policy::Class;
 use crate::policy::problem::Relayed;
 use crate::policy::resend::Resend;
 use crate::policy::shield::{Advice, Case, Health, Login, entity_in, may_probe, needs_login};
-use crate::policy::Class;
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::json::RawObject;
@@ -73,7 +73,8 @@ impl Engine {
             Advice::Ask(case) => (case, false),
             Advice::Try(case) => (case, true),
         };
-        let name = format!("probe {} {}", login.connection, login.entity.as_ref().map_or("", EntityId::as_str));
+        let name =
+            format!("probe {} {}", login.connection, login.entity.as_ref().map_or("", EntityId::as_str));
         if !self.quota.claim(&name, probe / 2).await {
             return Shielded::Answer(self.answer_for(&login, case, line).await);
         }
@@ -234,7 +235,10 @@ impl Engine {
             self.quota.post(Notice::Ill { connection, entity, ailment, version: facts.version }, ILL_SPAN);
         }
         // The vault knows connections, not entities.
-        if ailment == Ailment::Reauthentication && login.entity.is_none() && facts.status != Status::NeedsReauth {
+        if ailment == Ailment::Reauthentication
+            && login.entity.is_none()
+            && facts.status != Status::NeedsReauth
+        {
             let noted = self.vault.note_reauthentication(id, facts.version, unix_now()).await;
             if let Err(error) = noted {
                 tracing::warn!(error = %error, connection.id = %id, "could not note the status of connection {id}");
@@ -265,12 +269,7 @@ impl Engine {
         self.quota.post(Notice::Well { connection: connection.clone(), entity: None }, ILL_SPAN);
     }
 
-    pub(super) fn hear_ill(
-        &self,
-        connection: ConnectionId,
-        entity: Option<EntityId>,
-        found: (Ailment, u64),
-    ) {
+    pub(super) fn hear_ill(&self, connection: ConnectionId, entity: Option<EntityId>, found: (Ailment, u64)) {
         let (login, now) = (Login { connection, entity }, (self.quota.now(), unix_now()));
         self.outlook.shield.lock().fell_ill(login, found, now);
     }

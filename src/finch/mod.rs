@@ -1,5 +1,6 @@
 //! FLOOR 0: what Finch is. Endpoints, header names, error bodies. Facts only, no decisions.
 
+pub mod catalogue;
 pub mod endpoints;
 pub mod error;
 pub mod headers;

@@ -366,7 +366,7 @@ mod tests {
             wait: Duration::from_secs(secs),
         };
         assert_eq!(limited(9).problem().resend, Resend::After(9));
-        assert_eq!(limited(3600).problem().resend, Resend::No);
+        assert_eq!(limited(3600).problem().resend, Resend::Later);
         assert_eq!(limited(3600).problem().wait, Some(Duration::from_secs(3600)));
     }
 }

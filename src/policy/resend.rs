@@ -1,8 +1,9 @@
 //! Whether the app's client should send a failed call again by itself.
 //!
 //! The official SDKs repeat 408, 409, 429 and every 5xx twice within two seconds, writes included,
-//! unless `x-should-retry` says otherwise (measured). Quota is too small for that, and a
-//! write may have been carried out.
+//! unless `x-should-retry` says otherwise (measured). Quota is too small for that, a write may have been carried
+//! out, and perch has by then sent a read again as often as that can help: three tries of the SDK's would each be
+//! several at Finch.
 
 use super::class::Class;
 use crate::finch::endpoints::{Effect, Endpoint};
@@ -12,8 +13,10 @@ use std::time::Duration;
 /// What the answer says about sending again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resend {
-    /// `x-should-retry: false`.
+    /// `x-should-retry: false`: the same call will fail again, or must not be made twice.
     No,
+    /// `x-should-retry: false` as well, though later it may succeed: not a matter for a client's loop.
+    Later,
     /// `x-should-retry: true`.
     Yes,
     /// `Retry-After`, one to sixty seconds.
@@ -26,7 +29,7 @@ impl Resend {
     /// For a wait of this length: longer than a minute is not a matter for a client's loop, since
     /// Python ignores it and Node sleeps through it.
     pub fn after(wait: Duration) -> Self {
-        retry_after(wait).map_or(Resend::No, Resend::After)
+        retry_after(wait).map_or(Resend::Later, Resend::After)
     }
 
     /// Whether sending the same call again can help at all, now or later.
@@ -36,18 +39,18 @@ impl Resend {
 }
 
 /// For an answer of Finch's, or the lack of one, after a call was sent.
-pub fn of_outcome(endpoint: Option<&Endpoint>, class: Class, status: u16, wait: Option<Duration>) -> Resend {
+pub fn of_outcome(endpoint: Option<&Endpoint>, class: Class, wait: Option<Duration>) -> Resend {
     let may_have_happened = endpoint.is_none_or(|e| e.effect == Effect::Writes);
     match class {
         Class::Ok | Class::Partial | Class::NotReady => Resend::AsYouLike,
-        Class::RateLimited => wait.map_or(Resend::No, Resend::after),
-        Class::ProviderError | Class::FinchUnreachable if !may_have_happened => Resend::AsYouLike,
-        // Finch asks for hours, not seconds.
-        Class::FinchError if status == 503 && !may_have_happened => Resend::AsYouLike,
-        Class::FinchError
-        | Class::ProviderError
-        | Class::FinchUnreachable
-        | Class::ReauthenticationRequired
+        // What Finch refused for a limit it has not carried out, a write neither.
+        Class::RateLimited => wait.map_or(Resend::Later, Resend::after),
+        // Finch asks for hours after its own faults, and a provider needs more than the seconds of a client's loop.
+        Class::FinchError | Class::ProviderError | Class::FinchUnreachable => match may_have_happened {
+            true => Resend::No,
+            false => Resend::Later,
+        },
+        Class::ReauthenticationRequired
         | Class::AccountSetupRequired
         | Class::Disconnected
         | Class::PermissionDenied
@@ -67,22 +70,36 @@ mod tests {
     use crate::finch::endpoints::{Method, find};
 
     #[test]
-    fn a_write_that_may_have_happened_is_never_asked_for_again() {
+    fn every_class_has_its_verdict_for_a_read_a_write_and_a_call_unknown() {
         let read = find(Method::Get, "/employer/company");
+        let batch = find(Method::Post, "/employer/individual");
         let write = find(Method::Post, "/employer/benefits");
-        for (endpoint, class, status, resend) in [
-            (read, Class::ProviderError, 502, Resend::AsYouLike),
-            (write, Class::ProviderError, 502, Resend::No),
-            (read, Class::FinchUnreachable, 408, Resend::AsYouLike),
-            (write, Class::FinchUnreachable, 408, Resend::No),
-            (read, Class::FinchError, 500, Resend::No),
-            (read, Class::FinchError, 503, Resend::AsYouLike),
-            (read, Class::NotSupported, 501, Resend::No),
-            (read, Class::RateLimited, 429, Resend::No),
-            (None, Class::FinchUnreachable, 502, Resend::No),
-        ] {
-            assert_eq!(of_outcome(endpoint, class, status, None), resend, "{class:?} {status}");
+        assert!(read.is_some() && batch.is_some() && write.is_some());
+        for class in Class::ALL {
+            let (reads, writes) = match class {
+                Class::Ok | Class::Partial | Class::NotReady => (Resend::AsYouLike, Resend::AsYouLike),
+                Class::RateLimited => (Resend::Later, Resend::Later),
+                Class::FinchError | Class::ProviderError | Class::FinchUnreachable => {
+                    (Resend::Later, Resend::No)
+                }
+                _ => (Resend::No, Resend::No),
+            };
+            let told = [read, batch, write, None].map(|endpoint| of_outcome(endpoint, class, None));
+            assert_eq!(told, [reads, reads, writes, writes], "{class:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_says_when() {
+        let write = find(Method::Post, "/employer/benefits");
+        let told = |secs| of_outcome(write, Class::RateLimited, Some(Duration::from_secs(secs)));
+        assert_eq!((told(9), told(3_600)), (Resend::After(9), Resend::Later));
+    }
+
+    #[test]
+    fn only_what_may_succeed_is_worth_another_call() {
+        let worth = [Resend::Later, Resend::Yes, Resend::After(1), Resend::AsYouLike];
+        assert!(worth.into_iter().all(Resend::is_retryable) && !Resend::No.is_retryable());
     }
 
     #[test]
@@ -90,7 +107,7 @@ mod tests {
         assert_eq!(Resend::after(Duration::ZERO), Resend::After(1));
         assert_eq!(Resend::after(Duration::from_millis(1001)), Resend::After(2));
         assert_eq!(Resend::after(Duration::from_secs(60)), Resend::After(60));
-        assert_eq!(Resend::after(Duration::from_millis(60_001)), Resend::No);
-        assert_eq!(Resend::after(Duration::MAX), Resend::No);
+        assert_eq!(Resend::after(Duration::from_millis(60_001)), Resend::Later);
+        assert_eq!(Resend::after(Duration::MAX), Resend::Later);
     }
 }

@@ -448,7 +448,10 @@ mod tests {
         ill(&mut shield, &whole, 1, 0);
         assert!(shield.case(&two, 1).is_some());
         assert!(shield.case(&login("b", None), 1).is_none());
-        assert!(shield.recovered(&two, 1, minutes(0).0), "one entity that works shows that the connection does");
+        assert!(
+            shield.recovered(&two, 1, minutes(0).0),
+            "one entity that works shows that the connection does"
+        );
         assert!(shield.case(&whole, 1).is_none() && shield.case(&one, 1).is_some());
         assert!(shield.renewed(&one.connection));
         assert!(shield.is_empty());

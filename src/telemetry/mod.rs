@@ -4,11 +4,15 @@ pub mod access;
 pub mod clock;
 pub mod log;
 pub mod metrics;
+mod strange;
 
 pub use access::{AccessLine, AccessLog};
 pub use metrics::Metrics;
 
+use crate::finch::catalogue::Known;
+use crate::finch::error::FinchError;
 use std::sync::Arc;
+use strange::Strange;
 
 /// Where every finished call is told to.
 #[derive(Debug)]
@@ -16,12 +20,13 @@ pub struct Telemetry {
     /// The counters behind `/metrics`.
     pub metrics: Metrics,
     access: AccessLog,
+    strange: Strange,
 }
 
 impl Telemetry {
     /// Joins the two.
     pub fn new(metrics: Metrics, access: AccessLog) -> Arc<Self> {
-        Arc::new(Self { metrics, access })
+        Arc::new(Self { metrics, access, strange: Strange::default() })
     }
 
     /// Tells a finished call once, to both.
@@ -29,6 +34,15 @@ impl Telemetry {
         self.metrics.call(line);
         if !self.access.write(line) {
             self.metrics.access_lines_dropped.inc();
+        }
+    }
+
+    /// Tells an error of Finch's once, and the first time that Finch says something it is not known to say.
+    pub fn finch_error(&self, error: &FinchError) {
+        let known = Known::of(error);
+        self.metrics.failures.errors.with_label_values(&[known.as_str()]).inc();
+        if known == Known::Unknown {
+            self.strange.tell(error);
         }
     }
 

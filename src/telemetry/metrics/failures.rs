@@ -1,6 +1,7 @@
 //! What failed, and what was done about it.
 
 use super::{MetricsError, counters};
+use crate::finch::catalogue::Known;
 use crate::limit::Ailment;
 use crate::policy::Class;
 use crate::policy::retry::Failure;
@@ -25,7 +26,12 @@ const OVER_BUDGET: &str = "over_budget";
 impl Failures {
     pub(super) fn register(r: &Registry) -> Result<Self, MetricsError> {
         let failures = Self {
-            errors: counters(r, "perch_finch_errors_total", "Errors of Finch's by its code", &["finch_code"])?,
+            errors: counters(
+                r,
+                "perch_finch_errors_total",
+                "Errors of Finch's by its code",
+                &["finch_code"],
+            )?,
             retries: counters(
                 r,
                 "perch_retries_total",
@@ -51,6 +57,8 @@ impl Failures {
                 &["outcome"],
             )?,
         };
+        // What should stay 0 must be there to be looked at.
+        failures.errors.with_label_values(&[Known::Unknown.as_str()]).inc_by(0);
         for why in WHY.into_iter().chain([OVER_BUDGET]) {
             failures.retries.with_label_values(&[why]).inc_by(0);
         }
