@@ -56,7 +56,12 @@ impl AdminDoor {
                     text(500, "the metrics cannot be written; see the log")
                 }
             },
-            _ => text(404, "there is /livez, /readyz and /metrics"),
+            // What cannot be called now, and until when.
+            "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
+                Ok(body) => (200, "application/json", body),
+                Err(_) => text(500, "the holds cannot be written"),
+            },
+            _ => text(404, "there is /livez, /readyz, /metrics and /api/holds"),
         }
     }
 
@@ -73,6 +78,7 @@ impl AdminDoor {
         let metrics = &self.engine.telemetry.metrics;
         let quota = self.engine.quota.snapshot();
         let mut holds = BTreeMap::from([("product", 0), ("ip", 0)]);
+        holds.extend(self.engine.holds_by_scope());
         for (scope, _) in &quota.holds {
             *holds.entry(scope.as_str()).or_default() += 1;
         }
@@ -87,6 +93,7 @@ impl AdminDoor {
             holds: holds.into_iter().collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {
             metrics.set_connections(&bounded(&stats.connections));

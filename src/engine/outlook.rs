@@ -6,12 +6,13 @@ use super::call::{Call, Client, Ended, Identity};
 use super::link::Links;
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::limit::holds::{Gate, Holds};
-use crate::limit::{Notice, Subject};
-use crate::policy::Refusal;
+use crate::limit::{Ailment, Notice, Scope, Subject};
 use crate::policy::retry::Budget;
 use crate::policy::shield::Shield;
+use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
+use crate::types::UnixMillis;
 use crate::types::json::RawObject;
 use parking_lot::Mutex;
 use std::time::Duration;
@@ -70,10 +71,10 @@ pub struct Standstill {
     pub class: &'static str,
     /// Since when, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<crate::types::UnixMillis>,
+    pub since: Option<UnixMillis>,
     /// Until when; a dead login has no end of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<crate::types::UnixMillis>,
+    pub until: Option<UnixMillis>,
 }
 
 /// The word for a subject in metrics, logs and error bodies.
@@ -182,7 +183,7 @@ impl Engine {
             product: None,
             connection_id: None,
             entity_id: None,
-            class: crate::policy::Class::RateLimited.as_str(),
+            class: Class::RateLimited.as_str(),
             since: None,
             until: None,
         };
@@ -194,8 +195,8 @@ impl Engine {
             .map(|(scope, left)| Standstill {
                 scope: scope.as_str(),
                 product: match scope {
-                    crate::limit::Scope::Product(product) => Some(product.as_str()),
-                    crate::limit::Scope::EgressIp => None,
+                    Scope::Product(product) => Some(product.as_str()),
+                    Scope::EgressIp => None,
                 },
                 until: Some(wall.plus(*left)),
                 ..nothing.clone()
@@ -220,6 +221,15 @@ impl Engine {
             ..nothing.clone()
         }));
         all
+    }
+
+    /// How many logins are known to be dead, by what their calls are answered with.
+    pub fn sick_by_class(&self) -> [(&'static str, u64); Ailment::ALL.len()] {
+        let shield = self.outlook.shield.lock();
+        Ailment::ALL.map(|ailment| {
+            let count = shield.cases().filter(|(_, case)| case.ailment == ailment).count();
+            (ailment.class().as_str(), count as u64)
+        })
     }
 
     /// How many of the holds beyond the ledger's there are, by scope.

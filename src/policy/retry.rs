@@ -64,7 +64,8 @@ pub fn verdict(facts: &Facts) -> Verdict {
         return Verdict::Settle;
     }
     let after = pause(facts.failure, facts.retries, facts.jitter).max(facts.retry_after.unwrap_or_default());
-    match after < facts.left {
+    // A connection that was closed before costs no time, so no patience either.
+    match facts.failure == Failure::Stale || after < facts.left {
         true => Verdict::Again { after },
         false => Verdict::Settle,
     }
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_closed_kept_connection_costs_no_pause() {
-        let facts = Facts { jitter: 1.0, ..facts(Effect::Reads, Failure::Stale, 0) };
+        let facts = Facts { jitter: 1.0, left: Duration::ZERO, ..facts(Effect::Reads, Failure::Stale, 0) };
         assert_eq!(verdict(&facts), Verdict::Again { after: Duration::ZERO });
     }
 

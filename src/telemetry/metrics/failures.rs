@@ -1,12 +1,12 @@
 //! What failed, and what was done about it.
 
-use super::{MetricsError, counters};
+use super::{MetricsError, counters, gauges, whole};
 use crate::finch::catalogue::Known;
 use crate::limit::Ailment;
 use crate::policy::Class;
 use crate::policy::retry::Failure;
 use crate::policy::shield::Health;
-use prometheus::{IntCounterVec, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 /// Failures of Finch's, of providers and of the network.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Failures {
     shielded: IntCounterVec,
     probes: IntCounterVec,
     links: IntCounterVec,
+    sick: IntGaugeVec,
 }
 
 /// The label of retries that the budget did not allow.
@@ -56,6 +57,12 @@ impl Failures {
                 "Links made for customers to renew a login",
                 &["outcome"],
             )?,
+            sick: gauges(
+                r,
+                "perch_dead_logins",
+                "Logins whose calls are answered without Finch",
+                &["class"],
+            )?,
         };
         // What should stay 0 must be there to be looked at.
         failures.errors.with_label_values(&[Known::Unknown.as_str()]).inc_by(0);
@@ -81,6 +88,13 @@ impl Failures {
     /// A call was answered in Finch's stead.
     pub fn shielded(&self, class: Class) {
         self.shielded.with_label_values(&[class.as_str()]).inc();
+    }
+
+    /// How many logins are known to be dead now.
+    pub fn set_sick(&self, counts: &[(&'static str, u64)]) {
+        for (class, count) in counts {
+            self.sick.with_label_values(&[class]).set(whole(*count));
+        }
     }
 
     /// `/introspect` was asked about a login.
