@@ -83,7 +83,7 @@ impl Engine {
                 (&[Scope::Product(Product::Connect), Scope::Product(Product::Auth)], Some(IP_PENALTY))
             }
             LimitedBy::Provider => (&[], Some(Duration::from_secs(60))),
-            LimitedBy::RefreshQuota => (&[], None),
+            LimitedBy::RefreshQuota => (&[], error.retry_in(unix_now())),
         };
         if !matches!(by, LimitedBy::RefreshQuota | LimitedBy::Product) {
             self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
