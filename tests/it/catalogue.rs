@@ -198,14 +198,14 @@ fn judge(row: &Row, told: Told, of_finch: &Answer, answer: &Answer) -> Vec<Strin
 }
 
 async fn every_row(which: usize) {
-    let (method, path, operation) =
-        [("GET", COMPANY, "GetCompany"), ("POST", BENEFITS, "CreateBenefit")][which];
+    let (method, path, operation, body) =
+        [("GET", COMPANY, "GetCompany", ""), ("POST", BENEFITS, "CreateBenefit", "{}")][which];
     let (mut wrong, mut rows_tried) = (Vec::new(), 0);
     for row in rows() {
         let world = world(&row).await;
         let of_finch = words(&world).await;
         let before = asked(&world, operation).await;
-        let answer = world.for_customer("acme").call(method, path, "{}".into()).await;
+        let answer = world.for_customer("acme").call(method, path, body.into()).await;
         let asked = asked(&world, operation).await - before;
         let mut found = judge(&row, row.told[which], &of_finch, &answer);
         if answer.header("perch-attempts") != asked.to_string() {
@@ -230,4 +230,38 @@ async fn every_error_of_finch_is_told_to_a_read_in_one_vocabulary() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_error_of_finch_is_told_to_a_write_which_is_sent_once() {
     every_row(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_are_counted_by_codes_of_the_catalogue_alone() {
+    let mut all = World::with().settings("limits.products.company = 1000");
+    let mut scenario = "[limits.products]\ncompany = 0\n".to_owned();
+    let faults = [
+        json!({ "preset": "locked_out" }),
+        json!({ "preset": "invalid_token" }),
+        json!({ "preset": "unknown_code" }),
+        json!({ "status": 400, "body": { "name": "brand_new_name" } }),
+        json!({ "status": 400, "body": { "finch_code": "evil\"} 1\nperch_fake 1" } }),
+        json!({ "status": 400, "body": { "finch_code": " NOT_supported_by_provider\t" } }),
+        json!({ "status": 400, "body": "plain" }),
+    ];
+    for at in 0..faults.len() {
+        scenario.push_str(&format!("[[customer]]\nid = \"c{at}\"\ntoken = \"c{at}\"\n"));
+        all = all.connection(&format!("c{at}"), &format!("{TOKEN_MARKER}-c{at}"));
+    }
+    let world = all.scenario(&scenario).start().await;
+    assert_eq!(world.metric("perch_finch_errors_total{finch_code=\"unknown_code\"}").await, 0.0);
+    for (at, mut fault) in faults.into_iter().enumerate() {
+        fault["customer"] = json!(format!("c{at}"));
+        world.fault(fault).await;
+        let answer = world.for_customer(&format!("c{at}")).get(COMPANY).await;
+        assert_eq!(answer.json()["perch"]["origin"], "finch", "{}", answer.text());
+    }
+    let mut counted = world.metrics().await;
+    counted.retain(|sample, _| sample.starts_with("perch_finch_errors_total"));
+    let expected =
+        [("locked_out", 1.0), ("none", 2.0), ("not_supported_by_provider", 1.0), ("unknown_code", 3.0)];
+    let expected =
+        expected.map(|(code, count)| (format!("perch_finch_errors_total{{finch_code=\"{code}\"}}"), count));
+    assert_eq!(counted, expected.into_iter().collect());
 }
