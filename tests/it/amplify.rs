@@ -91,6 +91,7 @@ async fn asked(world: &World, cases: &[Case]) -> Vec<u64> {
     cases.iter().map(count).collect()
 }
 
+#[expect(clippy::print_stdout, reason = "the table is for whoever runs it with --no-capture")]
 async fn an_sdk_does_not_amplify_an_error(sdk: Sdk) {
     let cases = cases();
     let finch = world(&cases).await;
