@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::call::{self, Answer, AnswerBody, Call, Identity, Verdict};
+use super::carry::LIMITED_MAX;
 use super::outlook::is_forced_refresh;
 use super::reply::{Heard, advise, code};
 use super::shield::login_of;
@@ -10,7 +11,8 @@ use crate::finch::error::FinchError;
 use crate::limit::{Scope, Subject, headers as limits};
 use crate::policy::class::LimitedBy;
 use crate::policy::problem::Relayed;
-use crate::policy::{Class, class, resend};
+use crate::policy::resend::{self, Resend};
+use crate::policy::{Class, class};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::Product;
@@ -49,7 +51,6 @@ impl Engine {
         // An encoded error was not asked for; it is not inflated, whatever it says.
         let body = if headers.remove(CONTENT_ENCODING).is_some() { Vec::new() } else { body };
         let error = FinchError::read(&body);
-        self.telemetry.finch_error(&error);
         line.class = class::of_answer(endpoint, status, &error);
         line.finch_code.clone_from(&error.finch_code);
         if status == 500
@@ -62,7 +63,12 @@ impl Engine {
         }
         let verdict = self.verdict((call, endpoint), identity, (status, &error), retry_after, line.class);
         self.note_connection((call, endpoint), identity, line.class, &[]).await;
-        let resend = resend::of_outcome(Some(endpoint), verdict.class, verdict.wait);
+        let resend = match verdict.scope == Some(LimitedBy::Product.as_str()) && line.attempts >= LIMITED_MAX
+        {
+            // perch has come back as often as that can help.
+            true => Resend::Later,
+            false => resend::of_outcome(Some(endpoint), verdict.class, verdict.wait),
+        };
         let url = match identity {
             Identity::Connection(entry) if line.class == Class::ReauthenticationRequired => {
                 self.reauth_url(&entry.facts.connection_id).await

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The most attempts of one call that Finch refuses for a product's limit.
-const LIMITED_MAX: u32 = 5;
+pub(super) const LIMITED_MAX: u32 = 5;
 
 /// What the last attempt found, for the case that no further one is admitted.
 enum Found {

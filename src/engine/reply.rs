@@ -58,6 +58,9 @@ impl Engine {
         if secrets.take_out_of_body(&mut body) {
             self.telemetry.redacted();
         }
+        if !is_good {
+            self.telemetry.finch_error(&FinchError::read(&body));
+        }
         let rest = rest.map(|rest| (rest, secrets));
         Ok(Heard { status, headers: answer.headers, body, rest })
     }

@@ -2,7 +2,9 @@
 
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
+mod amplify;
 mod canary;
+mod catalogue;
 mod commands;
 mod crash;
 mod deadlines;

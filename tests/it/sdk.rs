@@ -31,15 +31,15 @@ const SCENARIO: &str = r#"
 "#;
 
 /// One of the official SDKs.
-#[derive(Clone, Copy)]
-enum Sdk {
+#[derive(Debug, Clone, Copy)]
+pub enum Sdk {
     Python,
     Node,
 }
 
 impl Sdk {
     /// Runs the driver against an address.
-    async fn drive(self, address: SocketAddr, plan: Value) -> Value {
+    pub async fn drive(self, address: SocketAddr, plan: Value) -> Value {
         tokio::task::spawn_blocking(move || self.run(address, &plan)).await.expect("the driver ran")
     }
 

@@ -207,6 +207,15 @@ async function reauthenticate(broken) {
   if (token !== undefined) await readCompany(client(token), broken.id, "repaired");
 }
 
+/** One call, whatever comes of it: how the SDK takes an error, and how often it tries by itself. */
+async function probe({ customer, access_token, call }) {
+  const finch = client(access_token);
+  if (call === "company") return readCompany(finch, customer, "probe");
+  if (call === "directory") return step(customer, "probe", () => finch.hris.directory.list(), readDirectory);
+  if (call === "benefit") return step(customer, "probe", () => finch.hris.benefits.create(), (b) => rows([b], [b.benefit_id]));
+  throw new Error(`${call} is no call of a probe`);
+}
+
 for (const customer of plan.customers) {
   const token = plan.connect ? await connect(customer) : customer.access_token;
   if (token !== undefined) await sync(customer.id, token);
@@ -215,6 +224,7 @@ for (const customer of plan.customers) {
   }
 }
 if (plan.reauth !== undefined) await reauthenticate(plan.reauth);
+for (const each of plan.probe ?? []) await probe(each);
 
 const sdk = { language: "node", sdk: version, runtime: process.versions.node };
 process.stdout.write(`${JSON.stringify({ steps, volatile: { ...sdk, tokens } }, null, 1)}\n`);

@@ -198,6 +198,21 @@ def reauthenticate(report, plan, broken):
         read_company(report, report.client(token, plan), broken["id"], "repaired")
 
 
+def probe(report, plan, each):
+    """One call, whatever comes of it: how the SDK takes an error, and how often it tries by itself."""
+    client = report.client(each["access_token"], plan)
+    match each["call"]:
+        case "company":
+            read_company(report, client, each["customer"], "probe")
+        case "directory":
+            report.step(each["customer"], "probe", client.hris.directory.with_raw_response.list, read_directory)
+        case "benefit":
+            create = client.hris.benefits.with_raw_response.create
+            report.step(each["customer"], "probe", create, lambda b: rows([b], [b.benefit_id]))
+        case other:
+            raise ValueError(f"{other} is no call of a probe")
+
+
 def main():
     source = open(sys.argv[1], encoding="utf-8") if len(sys.argv) > 1 else sys.stdin
     with source:
@@ -220,6 +235,8 @@ def main():
             read_company(report, report.client(customer["access_token"], plan), customer["id"], "by-plan-token")
     if "reauth" in plan:
         reauthenticate(report, plan, plan["reauth"])
+    for each in plan.get("probe", []):
+        probe(report, plan, each)
 
     sdk = {"language": "python", "sdk": finch.__version__, "runtime": platform.python_version()}
     json.dump({"steps": report.steps, "volatile": {**sdk, "tokens": report.tokens}}, sys.stdout, indent=1)
