@@ -100,8 +100,8 @@ impl Engine {
         class: Class,
     ) -> Verdict {
         if status == 402 {
-            let wait = self.refused_for(Subject::Application, retry_after);
-            return Verdict { class, wait: Some(wait), scope: Some("application") };
+            self.refused_for(Subject::Application, retry_after);
+            return Verdict { class, wait: None, scope: None };
         }
         if class != Class::RateLimited {
             return Verdict { class, wait: None, scope: None };

@@ -30,14 +30,12 @@ fn failures() -> Vec<Value> {
         "bad_request",
         "invalid_request",
         "invalid_request401",
-        "payment_required",
         "permissions",
         "insufficient_scope",
         "not_found",
         "client_closed",
         "unprocessable",
         "not_supported_by_provider",
-        "provider_limit",
         "refresh_quota",
         "server_error",
         "not_implemented",
@@ -51,7 +49,7 @@ fn failures() -> Vec<Value> {
         "stale",
     ];
     let mut all: Vec<Value> = presets.iter().map(|preset| json!({ "preset": preset })).collect();
-    for status in [200, 201, 204, 302, 400, 401, 402, 403, 404, 422, 500, 501, 502, 503, 504, 599] {
+    for status in [200, 201, 204, 302, 400, 401, 403, 404, 422, 500, 501, 502, 503, 504, 599] {
         let echo = json!({
             "message": "your {authorization} is wrong", "name": "{authorization}", "finch_code": "{authorization}",
             "id": "{authorization}", "nested": [{ "deep": ["{authorization}{authorization}"] }],
