@@ -3,6 +3,7 @@
 pub mod endpoints;
 pub mod error;
 pub mod headers;
+pub mod shape;
 mod table;
 
 pub use endpoints::{Auth, Batch, Effect, Endpoint, Method, Operation, Replay};
