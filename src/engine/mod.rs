@@ -12,6 +12,7 @@ pub mod quota;
 mod relay;
 mod reply;
 mod resolve;
+mod watch;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};

@@ -2,10 +2,12 @@
 
 pub mod access;
 pub mod clock;
+pub mod drift;
 pub mod log;
 pub mod metrics;
 
 pub use access::{AccessLine, AccessLog};
+pub use drift::Drift;
 pub use metrics::Metrics;
 
 use std::sync::Arc;
@@ -15,13 +17,19 @@ use std::sync::Arc;
 pub struct Telemetry {
     /// The counters behind `/metrics`.
     pub metrics: Metrics,
+    /// How good answers compare with their known shape.
+    pub drift: Drift,
     access: AccessLog,
 }
 
 impl Telemetry {
-    /// Joins the two.
-    pub fn new(metrics: Metrics, access: AccessLog) -> Arc<Self> {
-        Arc::new(Self { metrics, access })
+    /// Joins the two, and starts to watch for drift.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(metrics: Metrics, access: AccessLog) -> std::io::Result<Arc<Self>> {
+        let drift = Drift::start(metrics.fields.clone())?;
+        Ok(Arc::new(Self { metrics, drift, access }))
     }
 
     /// Tells a finished call once, to both.

@@ -6,6 +6,7 @@ mod canary;
 mod commands;
 mod crash;
 mod deadlines;
+mod drift;
 mod endpoints;
 mod evidence;
 mod exchange;
