@@ -123,7 +123,7 @@ impl Gateway {
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let vault = open_vault(&config, true).await?;
-        let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?);
+        let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
         let (shutdown, stopping) = watch::channel(false);
         let rules = rules(&config);

@@ -61,7 +61,12 @@ impl AdminDoor {
                 Ok(body) => (200, "application/json", body),
                 Err(_) => text(500, "the holds cannot be written"),
             },
-            _ => text(404, "there is /livez, /readyz, /metrics and /api/holds"),
+            // How Finch's answers compare with their known shape: names and counts.
+            "/api/drift" => match serde_json::to_vec(&self.engine.telemetry.drift.snapshot()) {
+                Ok(body) => (200, "application/json", body),
+                Err(_) => text(500, "the counts cannot be written"),
+            },
+            _ => text(404, "there is /livez, /readyz, /metrics, /api/holds and /api/drift"),
         }
     }
 

@@ -39,7 +39,7 @@ impl Engine {
             }
         }
         let body = match rest {
-            None => AnswerBody::Whole(body.into()),
+            None => AnswerBody::Whole(self.watched(endpoint, status, body.into(), line)),
             Some((rest, secrets)) => {
                 let telemetry = Arc::clone(&self.telemetry);
                 AnswerBody::Streamed(Box::new(Relay::new(body, rest, secrets, telemetry)))

@@ -15,6 +15,7 @@ mod relay;
 mod reply;
 mod resolve;
 mod shield;
+mod watch;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};

@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod endpoints;
 pub mod error;
 pub mod headers;
+pub mod shape;
 mod table;
 
 pub use endpoints::{Auth, Batch, Effect, Endpoint, Method, Operation, Replay};

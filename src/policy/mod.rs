@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod caller;
 pub mod class;
+pub mod drift;
 pub mod exchange;
 pub mod headers;
 pub mod problem;

@@ -70,7 +70,7 @@ impl Entity {
     }
 
     /// The company record (`/employer/company`).
-    pub(super) fn company(&self, company_id: &str, account_id: &str) -> Value {
+    pub(super) fn company(&self, company_id: &str) -> Value {
         let mut chance = self.chance(&["company"]);
         let departments: Vec<Value> = DEPARTMENTS
             .iter()
@@ -84,10 +84,13 @@ impl Entity {
             .collect();
         let mut company = json!({
             "id": company_id,
-            "account_number": if chance.chance(30) { Value::Null } else { json!(account_id[..8]) },
             "legal_name": format!("{}, Inc.", self.name),
             "ein": format!("{:09}", chance.below(1_000_000_000)),
-            "entity": { "type": chance.pick(&["llc", "s_corporation", "c_corporation"]), "subtype": null },
+            "entity": match chance.below(3) {
+                0 => json!({ "type": "llc", "subtype": null }),
+                1 => json!({ "type": "corporation", "subtype": "s_corporation" }),
+                _ => json!({ "type": "corporation", "subtype": "c_corporation" }),
+            },
             "primary_email": if chance.chance(20) {
                 Value::Null
             } else {

@@ -14,7 +14,7 @@ const DIRECTORY_PAGE_MAX: usize = 10_000;
 
 /// `GET /employer/company`
 pub(super) fn company(connection: &Connection, entity: usize) -> Outcome {
-    Ok(Answer::ok(connection.entities[entity].company(&connection.company_id, &connection.account_id)))
+    Ok(Answer::ok(connection.entities[entity].company(&connection.company_id)))
 }
 
 /// `GET /employer/directory`

@@ -112,7 +112,7 @@ pub(super) fn update_company(connection: &mut Connection, call: &Call<'_>) -> Ou
     let mut body = call.object()?;
     body.remove("id");
     stage(connection, 0, Change::Company(body.clone()))?;
-    let mut company = connection.entities[0].company(&connection.company_id, &connection.account_id);
+    let mut company = connection.entities[0].company(&connection.company_id);
     super::company::patch(&mut company, &body);
     Ok(Answer::ok(company))
 }

@@ -3,10 +3,12 @@
 
 mod answers;
 mod failures;
+mod fields;
 mod merges;
 
 pub use answers::Answers;
 pub use failures::Failures;
+pub use fields::Fields;
 pub use merges::Merges;
 
 use super::access::AccessLine;
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub answers: Answers,
     /// What failed, and what was done about it.
     pub failures: Failures,
+    /// How good answers compare with their known shape.
+    pub fields: Fields,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
@@ -128,6 +132,7 @@ impl Metrics {
             )?,
             answers: Answers::register(r)?,
             failures: Failures::register(r)?,
+            fields: Fields::register(r)?,
             merges: Merges::register(r)?,
             no_ledger: counter(
                 r,

@@ -2,11 +2,13 @@
 
 pub mod access;
 pub mod clock;
+pub mod drift;
 pub mod log;
 pub mod metrics;
 mod strange;
 
 pub use access::{AccessLine, AccessLog};
+pub use drift::Drift;
 pub use metrics::Metrics;
 
 use crate::finch::catalogue::Known;
@@ -19,14 +21,20 @@ use strange::Strange;
 pub struct Telemetry {
     /// The counters behind `/metrics`.
     pub metrics: Metrics,
+    /// How good answers compare with their known shape.
+    pub drift: Drift,
     access: AccessLog,
     strange: Strange,
 }
 
 impl Telemetry {
-    /// Joins the two.
-    pub fn new(metrics: Metrics, access: AccessLog) -> Arc<Self> {
-        Arc::new(Self { metrics, access, strange: Strange::default() })
+    /// Joins the two, and starts to watch for drift.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(metrics: Metrics, access: AccessLog) -> std::io::Result<Arc<Self>> {
+        let drift = Drift::start(metrics.fields.clone())?;
+        Ok(Arc::new(Self { metrics, drift, access, strange: Strange::default() }))
     }
 
     /// Tells a finished call once, to both.

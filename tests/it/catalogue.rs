@@ -64,8 +64,12 @@ fn limit(preset: &str, scope: &'static str, told: Told) -> Row {
 /// The scopes that the operator is told of, sorted.
 async fn scopes_held(world: &World) -> Vec<String> {
     let all = world.operator().get("/api/holds").await.json();
-    let mut all: Vec<String> =
-        all.as_array().expect("a list").iter().map(|h| h["scope"].as_str().expect("a word").to_owned()).collect();
+    let mut all: Vec<String> = all
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|h| h["scope"].as_str().expect("a word").to_owned())
+        .collect();
     all.sort();
     all
 }

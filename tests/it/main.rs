@@ -8,6 +8,7 @@ mod catalogue;
 mod commands;
 mod crash;
 mod deadlines;
+mod drift;
 mod endpoints;
 mod evidence;
 mod exchange;
