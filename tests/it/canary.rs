@@ -16,7 +16,7 @@ const SCENARIO: &str = "employees = 12\nlimits.window = \"1ms\"\n\
 
 /// Room for everything; small enough bounds that a large answer is streamed.
 const SETTINGS: &str = "limits.products.default = 1000\nlimits.window = \"1s\"\nlog.level = \"trace\"\n\
-    apps.writes = \"allow\"\nlisten.inspect_bytes_max = \"2KiB\"\nshield.probe = \"off\"\n";
+    apps.writes = \"allow\"\nlisten.inspect_bytes_max = \"2KiB\"\nshield.probe = \"off\"\nretry.attempts = 1\n";
 
 /// How Finch fails, and in which words; each answers one call for the company.
 fn failures() -> Vec<Value> {

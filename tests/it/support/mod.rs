@@ -187,7 +187,8 @@ impl World {
         }
     }
 
-    async fn open(&mut self) {
+    /// Starts a gateway where none runs.
+    pub async fn open(&mut self) {
         let gateway = start(&self.settings, &self.environment, &self.lines).await;
         (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
         self.gateway = Some(gateway);

@@ -39,8 +39,13 @@ impl World {
 
     /// Takes every connection that the simulator began with into the vault, as `perch connections import` does.
     pub async fn import(&self) {
+        self.import_from(self).await;
+    }
+
+    /// The same for the connections at another world's Finch.
+    pub async fn import_from(&self, other: &World) {
         let mut lines = String::new();
-        for connection in self.connections().await {
+        for connection in other.connections().await {
             let line = serde_json::json!({
                 "customer_id": connection["customer_id"], "connection_id": connection["connection_id"],
                 "access_token": connection["access_token"], "company_id": connection["company_id"],
