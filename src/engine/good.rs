@@ -30,7 +30,7 @@ impl Engine {
         // An encoded body was not asked for, and cannot be looked into.
         line.uninspected = rest.is_some() || headers.contains_key(CONTENT_ENCODING);
         if rest.is_none()
-            && let Some(report) = endpoint.batch.and_then(|shape| batch::inspect(&shape, &body))
+            && let Some(report) = batch::inspect(endpoint, &body)
         {
             line.batch = Some(report);
             put(&mut headers, PERCH_BATCH, &report.to_string());

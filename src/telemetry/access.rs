@@ -213,7 +213,7 @@ mod tests {
         let mut line = AccessLine::begin(RequestId::new("r1").expect("an id"), UnixMillis(0));
         line.customer = Some(CustomerId::new("a\u{2028}\"b\u{1b}".replace('\u{1b}', "x")).expect("an id"));
         line.wait = Duration::from_micros(1_999);
-        line.batch = Some(BatchReport { total: 3, failed: 1, pending: 0 });
+        line.batch = Some(BatchReport { total: 3, failed: 1, ..BatchReport::default() });
         let json = serde_json::to_string(&line).expect("JSON");
         assert_eq!(json.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
