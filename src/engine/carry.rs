@@ -71,6 +71,7 @@ impl Engine {
                         found = Some(Found::Limit(Box::new((identity, heard))));
                         continue;
                     }
+                    let heard = self.repair(call, endpoint, caller, heard, client, line).await;
                     return Ok(self.reply(endpoint, caller, &identity, heard, line).await?);
                 }
                 // A kept connection that Finch had closed: the one failure that says nothing about

@@ -10,6 +10,7 @@ mod exchange;
 mod good;
 pub mod quota;
 mod relay;
+mod repair;
 mod reply;
 mod resolve;
 
@@ -20,6 +21,7 @@ pub use relay::Relay;
 use crate::finch::endpoints::{Endpoint, Method, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
+use crate::policy::batch::Repair;
 use crate::policy::route::route;
 use crate::policy::{Class, Refusal, resend};
 use crate::telemetry::clock::unix_now;
@@ -48,6 +50,10 @@ pub struct Settings {
     pub pass_through: bool,
     /// The largest answer that is held and looked into.
     pub inspect_bytes_max: usize,
+    /// Which failed items of a batch are asked for once more, when a call does not say.
+    pub repair: Repair,
+    /// Whether a 202 in place of data becomes an error.
+    pub refuses_unready: bool,
 }
 
 /// Carries calls to Finch and back.

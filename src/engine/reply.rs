@@ -79,7 +79,7 @@ impl Engine {
         let retry_after = limits::read_retry_after(&headers);
         let headers = headers::to_app(&headers, !body.is_empty());
         let mut out = match is_good {
-            true => self.good(endpoint, status, headers, body, rest, line),
+            true => self.good(endpoint, caller, (status, headers, body), rest, line),
             false => self.bad(endpoint, (status, headers, body), retry_after, line),
         };
         self.note_connection(endpoint, identity, line.class).await;

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
+mod batch;
 mod canary;
 mod commands;
 mod crash;
