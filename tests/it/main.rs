@@ -12,6 +12,7 @@ mod evidence;
 mod exchange;
 mod fleet;
 mod forward;
+mod fuzzed;
 mod identity;
 mod import;
 mod ledger;
