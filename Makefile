@@ -1,10 +1,10 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits smoke-limits advisories
+.PHONY: help demo test check bench bench-limits bench-inspect smoke-limits advisories
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a simulator and a gateway with two customers, until Ctrl-C (ONCE=1: one round, then exit)
 	@scripts/setup.sh build
@@ -35,6 +35,10 @@ bench-limits: ## what the limiter reaches under simulated load, against its goal
 	@scripts/setup.sh build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet -- simulate --goals
+
+bench-inspect: ## what looking into the items of a good answer costs, optimised build
+	@scripts/setup.sh build
+	cargo run --locked --release --quiet --example inspect
 
 smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; eleven minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke

@@ -1,6 +1,8 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{Address, Config, KeySource, LimitStore, Limits, OnOutage, Store, Writes};
+use crate::config::{
+    self, Address, Config, KeySource, LimitStore, Limits, NotReady, OnOutage, Store, Writes,
+};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
@@ -9,6 +11,7 @@ use crate::engine::{Drain, Engine, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
+use crate::policy::batch::Repair;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
@@ -157,6 +160,8 @@ impl Gateway {
                 inspect_bytes_max: config.listen.inspect_bytes_max,
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
+                repair: repair(config.merge.repair),
+                refuses_unready: config.merge.not_ready == NotReady::Error,
             },
             vault,
             finch,
@@ -244,6 +249,14 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
     match on_outage {
         OnOutage::Share => limit::OnOutage::Share,
         OnOutage::Refuse => limit::OnOutage::Refuse,
+    }
+}
+
+fn repair(configured: config::Repair) -> Repair {
+    match configured {
+        config::Repair::Off => Repair::Off,
+        config::Repair::Failed => Repair::Failed,
+        config::Repair::Pending => Repair::Pending,
     }
 }
 

@@ -222,8 +222,18 @@ fn merge(r: &mut Reader<'_>) -> Option<Merge> {
         Some(_) => Err(not_available("a table with something in it", "{}")),
         None => Err(Complaint::new(format!("is {}; a table is needed", kind(&s.value))).hint("write {}")),
     });
+    let repairs = [("off", Repair::Off), ("failed", Repair::Failed), ("pending", Repair::Pending)];
+    let repair = r.get("merge.repair", |s| word(s, &repairs));
+    let not_ready =
+        r.get("merge.not_ready", |s| word(s, &[("pass", NotReady::Pass), ("error", NotReady::Error)]));
     cache?;
-    Some(Merge { coalesce: coalesce?, resend_memory: resend_memory?, batch: batch? })
+    Some(Merge {
+        coalesce: coalesce?,
+        resend_memory: resend_memory?,
+        batch: batch?,
+        repair: repair?,
+        not_ready: not_ready?,
+    })
 }
 
 /// What the interface promises and this version does not have yet.

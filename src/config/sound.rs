@@ -274,7 +274,7 @@ pub enum Circle {
     All,
 }
 
-/// Which calls are merged. Nothing here has an effect in this version.
+/// Which calls are merged, and what is made of answers that lack something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
     /// Identical reads under way at once are sent once; yes.
@@ -283,6 +283,30 @@ pub struct Merge {
     pub resend_memory: Duration,
     /// Single-id calls are gathered while they wait; no.
     pub batch: bool,
+    /// Failed items of a batch that are asked for once more; off.
+    pub repair: Repair,
+    /// What a 202 in place of data becomes; it passes.
+    pub not_ready: NotReady,
+}
+
+/// Failed items of a batch that are asked for once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// None.
+    Off,
+    /// Those with a 5xx.
+    Failed,
+    /// Those, and those with a 202.
+    Pending,
+}
+
+/// What a 202 in place of data becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// It stays what it is.
+    Pass,
+    /// An error that no SDK takes for data.
+    Error,
 }
 
 /// What is sent again.

@@ -1,6 +1,7 @@
 //! A call as the door hands it over, and what the door gets back.
 
 use super::relay::Relay;
+use crate::policy::batch::Repair;
 use crate::policy::problem::Evidence;
 use crate::policy::{Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
@@ -45,6 +46,10 @@ pub(super) struct Caller {
     pub(super) selector: Selector,
     pub(super) priority: Priority,
     pub(super) patience: Duration,
+    /// Which failed items of a batch are asked for once more.
+    pub(super) repair: Repair,
+    /// Whether it says which page of a list it wants.
+    pub(super) names_page: bool,
 }
 
 /// With whose credentials an attempt is made.

@@ -149,6 +149,8 @@ impl Engine {
                         Found::Nothing(error) => Err(attempt::unanswered(error).into()),
                         Found::Heard(told) => {
                             let (identity, heard) = *told;
+                            let heard =
+                                self.repair(call, endpoint, caller, heard, left, (client, &mut *line)).await;
                             Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
                         }
                     };

@@ -12,6 +12,7 @@ mod link;
 mod outlook;
 pub mod quota;
 mod relay;
+mod repair;
 mod reply;
 mod resolve;
 mod shield;
@@ -25,6 +26,7 @@ pub use relay::Relay;
 use crate::finch::endpoints::{Endpoint, Method, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
+use crate::policy::batch::Repair;
 use crate::policy::route::route;
 use crate::policy::{Class, Refusal, resend};
 use crate::telemetry::clock::unix_now;
@@ -57,6 +59,10 @@ pub struct Settings {
     pub redirect_uri: Option<String>,
     /// Retries and the shield of dead logins.
     pub outlook: OutlookRules,
+    /// Which failed items of a batch are asked for once more, when a call does not say.
+    pub repair: Repair,
+    /// Whether a 202 in place of data becomes an error.
+    pub refuses_unready: bool,
 }
 
 /// Carries calls to Finch and back.

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::attempt::brings_token;
 use super::call::{Answer, AnswerBody, Call, Caller, Identity};
-use crate::finch::endpoints::Endpoint;
+use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::error::FinchError;
 use crate::finch::headers::{
     PERCH_ATTEMPTS, PERCH_CLASS, PERCH_REQUEST_ID, PERCH_WAIT_MS, RATE_LIMIT, RATE_LIMIT_POLICY, SHOULD_RETRY,
@@ -11,7 +11,7 @@ use crate::finch::headers::{
 use crate::limit::headers as limits;
 use crate::policy::redact::Secrets;
 use crate::policy::resend::Resend;
-use crate::policy::{Refusal, class, headers};
+use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::types::Product;
 use crate::upstream::{self, Body, ReadError};
@@ -83,13 +83,16 @@ impl Engine {
         }
         let retry_after = limits::read_retry_after(&headers);
         let headers = headers::to_app(&headers, !body.is_empty());
-        if is_good {
-            let class = class::of_answer(endpoint, status, &FinchError::default());
-            self.served(identity);
-            self.note_connection((call, endpoint), identity, class, &body).await;
-        }
         let mut out = match is_good {
-            true => self.good(endpoint, status, headers, body, rest, line),
+            true => {
+                // What an app asks about its connection, perch hears too.
+                let told =
+                    if endpoint.operation == Operation::Introspect { body.clone() } else { Vec::new() };
+                let out = self.good(endpoint, caller, (status, headers, body), rest, line);
+                self.served(identity);
+                self.note_connection((call, endpoint), identity, line.class, &told).await;
+                out
+            }
             false => self.bad((call, endpoint), identity, (status, headers, body), retry_after, line).await,
         };
         self.sign(&mut out, line);

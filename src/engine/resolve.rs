@@ -6,7 +6,7 @@ use crate::finch::endpoints::{Auth, Endpoint};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
 use crate::policy::resolve::{self, Candidate};
-use crate::policy::{Refusal, caller};
+use crate::policy::{Refusal, caller, paging};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::VaultFault;
 use crate::types::{AccessToken, ConnectionId, ProviderId};
@@ -57,7 +57,9 @@ impl Engine {
             header: "Perch-Max-Wait",
             why: "is not a number of seconds such as 15 or 2.5".to_owned(),
         })?;
-        Ok(Caller { selector, priority, patience })
+        let repair = caller::repair(&call.headers, self.settings.repair)?;
+        let names_page = paging::names_page(call.query.as_deref());
+        Ok(Caller { selector, priority, patience, repair, names_page })
     }
 
     /// Whose credentials the call goes out with.

@@ -44,6 +44,10 @@ pub const PERCH_ATTEMPTS: &str = "perch-attempts";
 pub const PERCH_WAIT_MS: &str = "perch-wait-ms";
 /// What became of the items of a batch.
 pub const PERCH_BATCH: &str = "perch-batch";
+/// How many items of a batch a second request made better.
+pub const PERCH_REPAIRED: &str = "perch-repaired";
+/// Whether failed items of a batch are asked for once more: `true`, `pending` or `false`.
+pub const PERCH_REPAIR: &str = "perch-repair";
 /// IETF draft: what is left.
 pub const RATE_LIMIT: &str = "ratelimit";
 /// IETF draft: what is allowed.

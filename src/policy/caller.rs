@@ -1,7 +1,8 @@
 //! Whom a call is for, read from its headers. Nothing is guessed: one name, given once.
 
+use super::batch::Repair;
 use super::refusal::Refusal;
-use crate::finch::headers::{PERCH_CONNECTION, PERCH_CUSTOMER, PERCH_PRIORITY};
+use crate::finch::headers::{PERCH_CONNECTION, PERCH_CUSTOMER, PERCH_PRIORITY, PERCH_REPAIR};
 use crate::types::{ConnectionId, CustomerId, Priority};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -80,6 +81,20 @@ pub fn priority(headers: &HeaderMap) -> Result<Priority, Refusal> {
         Some(word) => Priority::parse(word).ok_or_else(|| Refusal::BadHeader {
             header: "Perch-Priority",
             why: "is neither interactive nor batch".to_owned(),
+        }),
+    }
+}
+
+/// Reads `Perch-Repair`; without it, what is configured.
+///
+/// # Errors
+/// A value other than `true`, `pending` and `false`, or two.
+pub fn repair(headers: &HeaderMap, configured: Repair) -> Result<Repair, Refusal> {
+    match once(headers, PERCH_REPAIR, "Perch-Repair")? {
+        None => Ok(configured),
+        Some(word) => Repair::parse(word).ok_or_else(|| Refusal::BadHeader {
+            header: "Perch-Repair",
+            why: "is none of true, pending and false".to_owned(),
         }),
     }
 }
@@ -197,6 +212,20 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(|(n, v)| (*n, v.as_str())).collect();
             assert!(read(&lines).expect("read").has_raw_token, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn a_call_decides_on_repair_for_itself() {
+        let of = |value: &str, configured| {
+            let mut headers = HeaderMap::new();
+            headers.insert(PERCH_REPAIR, value.parse().expect("a value"));
+            repair(&headers, configured)
+        };
+        assert_eq!(repair(&HeaderMap::new(), Repair::Pending), Ok(Repair::Pending));
+        assert_eq!(of("false", Repair::Pending), Ok(Repair::Off));
+        assert_eq!(of("true", Repair::Pending), Ok(Repair::Failed));
+        assert_eq!(of("pending", Repair::Off), Ok(Repair::Pending));
+        assert!(of("yes", Repair::Off).is_err() && of("", Repair::Off).is_err());
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub enum Refusal {
     ExchangedForAnother { connection: ConnectionId, is_held: bool },
     /// The code gave a token of another environment. The token is kept.
     ExchangedElsewhere { connection: ConnectionId, environment: String, configured: Environment },
+    /// 202 in place of data, where an operator wants that to be an error.
+    NotReady,
     /// The token that the exchange gave could not be stored.
     ExchangeNotStored { connection: Option<ConnectionId>, why: String },
     /// A fault of perch's own.
@@ -334,6 +336,14 @@ impl Refusal {
                      go through Finch Connect again",
                     connection.as_ref().map_or("an unnamed connection", ConnectionId::as_str)
                 ),
+            ),
+            R::NotReady => Problem::new(
+                503,
+                "perch_not_ready",
+                Class::NotReady,
+                "Finch has no data of this connection yet (it answered 202): the first sync is not done, which takes \
+                 up to two weeks for some providers; ask again in some hours, or when Finch's webhook tells that it is done"
+                    .to_owned(),
             ),
             R::Fault => Problem::new(
                 500,

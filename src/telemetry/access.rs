@@ -3,6 +3,7 @@
 
 use crate::policy::Class;
 use crate::policy::batch::BatchReport;
+use crate::policy::paging::Cut;
 use crate::types::{
     AppName, CompanyId, ConnectionId, CustomerId, FinchRequestId, ProviderId, RequestId, UnixMillis,
 };
@@ -70,6 +71,18 @@ pub struct AccessLine {
     /// The items of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchReport>,
+    /// How many items of a batch a second request made better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<u64>,
+    /// How old the data was, where Finch says so.
+    #[serde(rename = "data_age_s", skip_serializing_if = "Option::is_none", serialize_with = "seconds")]
+    pub data_age: Option<Duration>,
+    /// How the last attempt to renew the data ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update: Option<&'static str>,
+    /// A directory of which only a part was answered although no page was asked for.
+    #[serde(rename = "paging", skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// Whether the body was too large to be looked into.
     #[serde(skip_serializing_if = "is_false")]
     pub uninspected: bool,
@@ -105,6 +118,10 @@ impl AccessLine {
             bytes_in: 0,
             bytes_out: 0,
             batch: None,
+            repaired: None,
+            data_age: None,
+            last_update: None,
+            cut: None,
             uninspected: false,
             client_gone: false,
         }
@@ -124,6 +141,11 @@ fn class<S: Serializer>(class: &Class, s: S) -> Result<S::Ok, S::Error> {
 
 fn millis<S: Serializer>(span: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_u64(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn seconds<S: Serializer>(span: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    span.map(|span| span.as_secs()).serialize(s)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -213,7 +235,7 @@ mod tests {
         let mut line = AccessLine::begin(RequestId::new("r1").expect("an id"), UnixMillis(0));
         line.customer = Some(CustomerId::new("a\u{2028}\"b\u{1b}".replace('\u{1b}', "x")).expect("an id"));
         line.wait = Duration::from_micros(1_999);
-        line.batch = Some(BatchReport { total: 3, failed: 1, pending: 0 });
+        line.batch = Some(BatchReport { total: 3, failed: 1, ..BatchReport::default() });
         let json = serde_json::to_string(&line).expect("JSON");
         assert_eq!(json.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");

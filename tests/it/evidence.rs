@@ -127,7 +127,7 @@ async fn every_kind_of_call_leaves_one_whole_line() {
     );
     let (partial, answer) = of("partial");
     assert_eq!((partial["class"].as_str(), answer.status), (Some("partial"), 200));
-    assert_eq!(partial["batch"], json!({ "total": 2, "failed": 1, "pending": 0 }));
+    assert_eq!(partial["batch"], json!({ "total": 2, "failed": 1, "pending": 0, "codes": { "404": 1 } }));
     assert_eq!(answer.header("perch-batch"), "total=2, failed=1, pending=0");
     assert_eq!(partial["bytes_in"], some.to_string().len());
     let (pending, answer) = of("pending");

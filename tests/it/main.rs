@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
 mod amplify;
+mod batch;
 mod canary;
 mod catalogue;
 mod commands;
@@ -14,6 +15,7 @@ mod evidence;
 mod exchange;
 mod fleet;
 mod forward;
+mod fuzzed;
 mod holds;
 mod identity;
 mod import;
