@@ -5,6 +5,7 @@ pub mod caller;
 pub mod class;
 pub mod exchange;
 pub mod headers;
+pub mod join;
 pub mod problem;
 pub mod redact;
 pub mod refusal;
