@@ -5,7 +5,7 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
 use crate::engine::quota::{Member, Quota};
-use crate::engine::{Drain, Engine, Settings};
+use crate::engine::{Drain, Engine, Joins, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, PerProduct, Rules};
@@ -29,6 +29,9 @@ use tokio::task::JoinHandle;
 /// How often the vault looks whether another process changed the store: how long a disconnect on the
 /// command line may go unnoticed here.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+
+/// How much longer than its time an outcome may be remembered when no calls come.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -147,11 +150,13 @@ impl Gateway {
                 wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
+                coalesce: config.merge.coalesce,
                 inspect_bytes_max: config.listen.inspect_bytes_max,
             },
             vault,
             finch,
             telemetry,
+            joins: Joins::new(config.merge.resend_memory),
             drain: Drain::default(),
         });
         let listen = &config.listen;
@@ -169,7 +174,8 @@ impl Gateway {
         let doors = vec![
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
-            tokio::spawn(watch_vault(Arc::clone(&engine), stopping)),
+            tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping)),
         ];
         tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
         Ok(Self {
@@ -313,6 +319,16 @@ pub fn rules(config: &Config) -> Rules {
         ..rules
     };
     rules
+}
+
+/// Outcomes are remembered for their time, not until the next call comes.
+async fn forget_outcomes(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FORGET_EVERY) => engine.joins.sweep(),
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
 }
 
 async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {

@@ -268,12 +268,12 @@ pub enum Circle {
     All,
 }
 
-/// Which calls are merged. Nothing here has an effect in this version.
+/// Which calls are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
     /// Identical reads under way at once are sent once; yes.
     pub coalesce: bool,
-    /// How long an answer is kept for a resend; 2 min.
+    /// How long an outcome is kept for a resend; 2 min, zero for not at all.
     pub resend_memory: Duration,
     /// Single-id calls are gathered while they wait; no.
     pub batch: bool,

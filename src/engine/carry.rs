@@ -48,6 +48,7 @@ impl Engine {
                 (Err(ended), _) => return Err(ended),
             };
             tag = permit.tag();
+            caller.sent.admit();
             // The connection as it is now: while the call waited it may have been disconnected, given to
             // somebody else, or repaired with another token.
             let ready = match self.resolve(call, endpoint, caller, line).await {

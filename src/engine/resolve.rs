@@ -1,7 +1,7 @@
 //! identify and resolve: from the headers of a call to the connection it means.
 
 use super::Engine;
-use super::call::{Call, Caller, Identity};
+use super::call::{Call, Caller, Identity, Sent};
 use crate::finch::endpoints::{Auth, Endpoint};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
@@ -57,7 +57,7 @@ impl Engine {
             header: "Perch-Max-Wait",
             why: "is not a number of seconds such as 15 or 2.5".to_owned(),
         })?;
-        Ok(Caller { selector, priority, patience })
+        Ok(Caller { selector, priority, patience, sent: Sent::default() })
     }
 
     /// Whose credentials the call goes out with.

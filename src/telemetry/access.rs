@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const FINCH_REQUEST_IDS_MAX: usize = 16;
 
 /// Everything worth knowing of a finished call.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct AccessLine {
     /// When the call came in.
     pub ts: UnixMillis,
@@ -70,6 +70,12 @@ pub struct AccessLine {
     /// The items of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchReport>,
+    /// perch's id of the exchange whose outcome a call that was sent again took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resend_of: Option<RequestId>,
+    /// `coalesced` when the answer is that of an identical read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
     /// Whether the body was too large to be looked into.
     #[serde(skip_serializing_if = "is_false")]
     pub uninspected: bool,
@@ -105,6 +111,8 @@ impl AccessLine {
             bytes_in: 0,
             bytes_out: 0,
             batch: None,
+            resend_of: None,
+            cache: None,
             uninspected: false,
             client_gone: false,
         }

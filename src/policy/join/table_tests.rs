@@ -140,7 +140,8 @@ fn what_is_not_kept_is_sent_again() {
 #[test]
 fn a_read_is_delivered_once() {
     let mut table = Tried::new(MEMORY);
-    let (id, _) = lead(&mut table, read(Asks::Share));
+    let (id, play) = lead(&mut table, read(Asks::Share));
+    play.has_left.set(true);
     table.end(id, Some((id, 10)), at(1));
     assert_eq!(found(&mut table, read(Asks::Share), at(1)), None, "an unmarked read is no resend");
     assert_eq!(found(&mut table, read(Asks::Outcome), at(1)), Some(id));

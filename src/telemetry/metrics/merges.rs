@@ -3,22 +3,51 @@
 use super::{MetricsError, counters};
 use prometheus::{IntCounterVec, Registry};
 
+/// How a call took the outcome of another exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merged {
+    /// It had been sent before.
+    Resend,
+    /// It read what was being read already.
+    Coalesced,
+}
+
+impl Merged {
+    const ALL: [Merged; 2] = [Merged::Resend, Merged::Coalesced];
+
+    /// The metric's label, and the word in the access line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Merged::Resend => "resend",
+            Merged::Coalesced => "coalesced",
+        }
+    }
+}
+
 /// What was saved.
 #[derive(Debug)]
 pub struct Merges {
     /// Calls that took the outcome of another exchange, by how.
-    pub calls: IntCounterVec,
+    calls: IntCounterVec,
 }
 
 impl Merges {
     pub(super) fn register(r: &Registry) -> Result<Self, MetricsError> {
-        Ok(Self {
-            calls: counters(
-                r,
-                "perch_calls_merged_total",
-                "Calls that took the outcome of another exchange",
-                &["how"],
-            )?,
-        })
+        let calls = counters(
+            r,
+            "perch_calls_merged_total",
+            "Calls that took the outcome of another exchange",
+            &["how"],
+        )?;
+        // A rate over what is not there yet is no rate.
+        for how in Merged::ALL {
+            calls.with_label_values(&[how.as_str()]).inc_by(0);
+        }
+        Ok(Self { calls })
+    }
+
+    /// One call that was not sent.
+    pub fn count(&self, how: Merged) {
+        self.calls.with_label_values(&[how.as_str()]).inc();
     }
 }
