@@ -198,6 +198,11 @@ impl Gateway {
         &self.admin
     }
 
+    /// How many calls are not answered yet.
+    pub fn running(&self) -> usize {
+        self.engine.drain.running()
+    }
+
     /// Waits until every call so far is answered and its line written.
     pub async fn settle(&self) {
         self.engine.drain.idle().await;

@@ -13,6 +13,7 @@ mod fleet;
 mod forward;
 mod identity;
 mod import;
+mod join;
 mod ledger;
 mod limited;
 mod path;
