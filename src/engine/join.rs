@@ -84,7 +84,7 @@ pub(super) struct Seat {
     sent: Sent,
     tell: watch::Sender<Option<Arc<Outcome>>>,
     /// The line to tell with when the call fails without an end.
-    fallback: Option<AccessLine>,
+    fallback: Option<Box<AccessLine>>,
 }
 
 /// The place of a call that waits for another one's outcome.
@@ -126,15 +126,15 @@ impl Joins {
         let (tell, told) = watch::channel(None);
         let running = || Running { client: client.clone(), sent: caller.sent.clone(), told };
         match self.table().enter(wish, self.now(), running) {
-            Entered::Leads(id) => Entering::Leads(Box::new(Seat {
+            Entered::Leads(id) => Entering::Leads(Seat {
                 joins: self.clone(),
                 id,
                 effect: wish.effect,
                 client: client.clone(),
                 sent: caller.sent.clone(),
                 tell,
-                fallback: Some(line.clone()),
-            })),
+                fallback: Some(Box::new(line.clone())),
+            }),
             Entered::Joins(id, running) => {
                 let id = (wish.asks == Asks::Outcome).then_some(id);
                 Entering::Joins(Claim { joins: self.clone(), id }, running)
@@ -146,7 +146,7 @@ impl Joins {
 }
 
 enum Entering {
-    Leads(Box<Seat>),
+    Leads(Seat),
     Joins(Claim, Running),
     Remembered(Arc<Outcome>),
     NameReused,
@@ -194,7 +194,7 @@ impl Engine {
         };
         loop {
             let outcome = match self.joins.enter(wish, caller, client, line) {
-                Entering::Leads(seat) => return Ok(Joined::Lead(*seat)),
+                Entering::Leads(seat) => return Ok(Joined::Lead(seat)),
                 Entering::NameReused => return Err(Refusal::IdempotencyKeyReused.into()),
                 Entering::Remembered(outcome) => outcome,
                 Entering::Joins(mut claim, running) => {
@@ -381,7 +381,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let Some(line) = self.fallback.take() else { return };
+        let Some(line) = self.fallback.take().map(|line| *line) else { return };
         match self.effect {
             // The call failed in perch after it may have been sent: that much is known, and it must not be
             // sent again.

@@ -20,6 +20,7 @@ mod path;
 mod process;
 mod redis;
 mod redis_members;
+mod resend;
 mod restart;
 mod sdk;
 mod shared;

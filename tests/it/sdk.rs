@@ -31,15 +31,15 @@ const SCENARIO: &str = r#"
 "#;
 
 /// One of the official SDKs.
-#[derive(Clone, Copy)]
-enum Sdk {
+#[derive(Debug, Clone, Copy)]
+pub enum Sdk {
     Python,
     Node,
 }
 
 impl Sdk {
     /// Runs the driver against an address.
-    async fn drive(self, address: SocketAddr, plan: Value) -> Value {
+    pub async fn drive(self, address: SocketAddr, plan: Value) -> Value {
         tokio::task::spawn_blocking(move || self.run(address, &plan)).await.expect("the driver ran")
     }
 
@@ -108,7 +108,8 @@ fn lasting(value: &Value) -> Value {
     }
 }
 
-fn step<'r>(report: &'r Value, customer: &str, step: &str) -> &'r Value {
+/// What the report tells of a customer's step.
+pub fn step<'r>(report: &'r Value, customer: &str, step: &str) -> &'r Value {
     let steps = report["steps"].as_array().expect("steps");
     let found = steps.iter().find(|s| s["customer"] == customer && s["step"] == step);
     found.unwrap_or_else(|| panic!("no step {step} of {customer} in {report:#}"))
