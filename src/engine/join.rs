@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::call::{Answer, AnswerBody, Call, Caller, Client, Ended, Identity, Sent};
-use crate::finch::endpoints::{Effect, Endpoint};
+use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::finch::headers::SHOULD_RETRY;
 use crate::policy::Refusal;
 use crate::policy::join::{self, Asks, End, Entered, Id, Parts, Table, Whose, Wish, Worth};
@@ -158,19 +158,25 @@ impl Engine {
         &self,
         call: &Call,
         endpoint: &'static Endpoint,
-        (caller, identity): (&Caller, &Identity),
+        caller: &Caller,
+        identity: Result<Identity, Refusal>,
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Joined, Ended> {
         let marks = join::marks(&call.headers)?;
         let parts = Parts {
             app: call.app.as_ref(),
-            whose: match identity {
-                Identity::Connection(entry) => Whose::Connection(&entry.facts.connection_id),
-                Identity::Brought(token) => Whose::Token(token),
-                Identity::Application => Whose::Application,
-                Identity::InBody => Whose::InBody,
-                Identity::Nobody => Whose::Nobody,
+            whose: match &identity {
+                Ok(Identity::Connection(entry)) => Whose::Connection(&entry.facts.connection_id),
+                Ok(Identity::Brought(token)) => Whose::Token(token),
+                Ok(Identity::Application) => Whose::Application,
+                Ok(Identity::InBody) => Whose::InBody,
+                Ok(Identity::Nobody) => Whose::Nobody,
+                // A disconnect that was carried out leaves nothing to send it through again.
+                Err(Refusal::Disconnected(connection)) if endpoint.operation == Operation::Disconnect => {
+                    Whose::Connection(connection)
+                }
+                Err(refusal) => return Err(refusal.clone().into()),
             },
             customer: line.customer.as_ref(),
             method: endpoint.method.as_str(),
@@ -180,8 +186,11 @@ impl Engine {
             body: &call.body,
         };
         let content = parts.key();
+        let key = marks.name.as_deref().map_or(content, |name| parts.named(name));
+        // No token is held while a call waits.
+        let refusal = identity.err();
         let mut wish = Wish {
-            key: marks.name.as_deref().map_or(content, |name| parts.named(name)),
+            key,
             content,
             asks: Asks::of(&marks, endpoint.effect, self.settings.coalesce),
             effect: endpoint.effect,
@@ -194,7 +203,9 @@ impl Engine {
         };
         loop {
             let outcome = match self.joins.enter(wish, caller, client, line) {
-                Entering::Leads(seat) => return Ok(Joined::Lead(seat)),
+                Entering::Leads(seat) => {
+                    return refusal.map_or(Ok(Joined::Lead(seat)), |refusal| Err(refusal.into()));
+                }
                 Entering::NameReused => return Err(Refusal::IdempotencyKeyReused.into()),
                 Entering::Remembered(outcome) => outcome,
                 Entering::Joins(mut claim, running) => {
@@ -396,6 +407,46 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Selector;
+    use crate::types::{Priority, UnixMillis};
+
+    fn seat(joins: &Joins, effect: Effect, asks: Asks) -> Entering {
+        let line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));
+        let headers = HeaderMap::new();
+        let (app, whose, customer, method, query) = (None, Whose::Nobody, None, "POST", None);
+        let key =
+            Parts { app, whose, customer, method, path: "/", query, headers: &headers, body: b"" }.key();
+        let priority = Priority::Interactive;
+        let caller = Caller {
+            selector: Selector::default(),
+            priority,
+            patience: Duration::ZERO,
+            sent: Sent::default(),
+        };
+        caller.sent.admit();
+        let wish = Wish { key, content: key, asks, effect, priority, deadline: Moment::ZERO };
+        joins.enter(wish, &caller, &Client::present().1, &line)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_without_an_end_leaves_nobody_waiting() {
+        for effect in [Effect::Writes, Effect::Reads] {
+            let joins = Joins::new(Duration::from_secs(60));
+            let Entering::Leads(leader) = seat(&joins, effect, Asks::Nothing) else { panic!("it leads") };
+            let Entering::Joins(_, mut running) = seat(&joins, effect, Asks::Outcome) else {
+                panic!("it joins")
+            };
+            drop(leader);
+            let told = heard(&mut running.told).await;
+            // It may have been carried out: a write is not sent again, now or later.
+            match effect {
+                Effect::Writes => assert!(matches!(told.what, What::Lost(Refusal::Fault))),
+                Effect::Reads => assert!(matches!(told.what, What::Unsent)),
+            }
+            let later = seat(&joins, effect, Asks::Outcome);
+            assert_eq!(matches!(later, Entering::Remembered(_)), effect == Effect::Writes);
+        }
+    }
 
     #[test]
     fn an_error_is_told_under_the_calls_own_id() {

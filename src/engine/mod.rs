@@ -105,14 +105,13 @@ impl Engine {
         line.customer.clone_from(&caller.selector.customer);
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
-        let identity = self.resolve(call, endpoint, &caller, line).await?;
+        let identity = self.resolve(call, endpoint, &caller, line).await;
         self.check_body(call, endpoint, &caller, line)?;
         // A resend, and a read that is under way already, take the outcome of that exchange.
-        let seat = match self.join(call, endpoint, (&caller, &identity), client, line).await? {
+        let seat = match self.join(call, endpoint, &caller, identity, client, line).await? {
             Joined::Lead(seat) => seat,
             Joined::Told(answer) => return Ok(answer),
         };
-        drop(identity);
         let ended = self.carry_out(call, endpoint, &caller, client, line).await;
         seat.finish(self, ended, line)
     }

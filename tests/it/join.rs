@@ -538,3 +538,21 @@ async fn an_error_of_finch_is_told_again_under_the_calls_own_id() {
     assert_ne!(first.header("perch-request-id"), resent.header("perch-request-id"));
     assert_eq!(finch.requests().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disconnect_that_is_sent_again_gets_its_answer() {
+    let (world, finch) = world("").await;
+    let acme = world.for_customer("acme");
+    let none = json!({});
+    finch.next([answer("200 OK", "Content-Type: application/json\r\n", "{\"status\":\"success\"}")]);
+    let first = acme.post("/disconnect", &none).await;
+    assert_eq!((first.status, first.class()), (200, "ok"), "{}", first.text());
+    let resent = again(&acme).post("/disconnect", &none).await;
+    assert_eq!((resent.status, resent.bytes), (200, first.bytes));
+    // What was not sent before is refused as ever.
+    for app in [acme.clone(), again(&acme).with("accept", "*/*")] {
+        let refused = app.post("/disconnect", &none).await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, "perch_disconnected"));
+    }
+    assert_eq!(finch.requests().len(), 1);
+}
