@@ -235,6 +235,7 @@ impl Engine {
         client: &mut Client,
         line: &mut AccessLine,
     ) -> Result<Arc<Outcome>, Ended> {
+        let _waiting = self.telemetry.metrics.merges.wait();
         let began = Instant::now();
         let patience = caller.patience.saturating_sub(line.wait);
         let waited = tokio::select! {

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 const COMPANY: &str = "/employer/company";
 const BENEFITS: &str = "/employer/benefits";
 const RESENT: &str = "perch_calls_merged_total{how=\"resend\"}";
+const JOINED: &str = "perch_calls_joined";
 const SHARED: &str = "perch_calls_merged_total{how=\"coalesced\"}";
 
 fn setup() -> Setup {
@@ -87,7 +88,7 @@ async fn a_write_that_is_sent_again_while_it_runs_is_carried_out_once() {
     finch.arrived(1).await;
     hangs_up(first).await;
     let resends = [write(&again(&acme)), write(&acme.clone().with("x-stainless-retry-count", "2"))];
-    running(&world, 3).await;
+    world.metric_becomes(JOINED, 2.0).await;
     gate.notify_one();
     let mut ids = Vec::new();
     for resend in resends {
@@ -139,7 +140,7 @@ async fn two_intended_writes_stay_two_and_each_client_gets_its_own() {
         hangs_up(call).await;
     }
     let resends = [write(&again(&acme)), write(&again(&acme))];
-    running(&world, 4).await;
+    world.metric_becomes(JOINED, 2.0).await;
     gates.iter().for_each(|gate| gate.notify_one());
     let mut made = Vec::new();
     for resend in resends {
@@ -200,7 +201,7 @@ async fn a_name_makes_calls_one_exchange_and_stands_for_one_body() {
     let named = acme.clone().with("perch-idempotency-key", "order-66");
     let gate = later(&finch, made("b1"));
     let both = [write(&named), write(&named)];
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     finch.arrived(1).await;
     let other = named.post(BENEFITS, &json!({ "type": "401k" })).await;
     assert_eq!((other.status, other.code().as_str()), (422, "perch_idempotency_key_reused"));
@@ -237,7 +238,7 @@ async fn without_a_memory_only_what_runs_is_joined() {
     finch.arrived(1).await;
     hangs_up(first).await;
     let joined = write(&again(&acme));
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     gate.notify_one();
     assert_made(&joined.await.expect("it ran"), "b1");
     finch.next([made("b2")]);
@@ -314,14 +315,14 @@ async fn identical_reads_at_once_are_one() {
     finch.arrived(1).await;
     calls.extend((0..9).map(|_| read(&acme)));
     calls.push(read(&again(&acme)));
-    running(&world, 11).await;
+    world.metric_becomes(JOINED, 10.0).await;
     // Not with these: another customer's, one that wants its own, another query.
     assert_eq!(world.for_customer("globex").get(COMPANY).await.status, 200);
     assert_eq!(acme.clone().with("cache-control", "no-cache").get(COMPANY).await.status, 200);
     assert_eq!(acme.get("/employer/company?entity_ids[]=1").await.status, 200);
     // One that leaves disturbs nobody.
     hangs_up(calls.pop().expect("a call")).await;
-    running(&world, 10).await;
+    world.metric_becomes(JOINED, 9.0).await;
     gate.notify_one();
     let mut ids = std::collections::HashSet::new();
     for call in calls {
@@ -375,7 +376,7 @@ async fn who_shares_a_read_that_is_not_sent_goes_on_by_itself() {
     let leader = read(&acme.clone().with("perch-max-wait", "300"));
     in_line(&world, "interactive", 1).await;
     let follower = read(&acme.clone().with("perch-max-wait", "400"));
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     // The one it waits for leaves; the follower takes a place of its own in the line.
     hangs_up(leader).await;
     running(&world, 1).await;
@@ -414,7 +415,7 @@ async fn an_interactive_read_does_not_wait_behind_a_batch() {
     in_line(&world, "interactive", 1).await;
     // The other way round it may: what is more urgent is there sooner.
     let more = read(&acme.clone().with("perch-priority", "batch").with("perch-max-wait", "900"));
-    running(&world, 3).await;
+    world.metric_becomes(JOINED, 1.0).await;
     in_line(&world, "batch", 1).await;
     [batch, urgent, more].iter().for_each(JoinHandle::abort);
 }
@@ -427,7 +428,7 @@ async fn on_a_drain_who_joined_is_answered_and_nothing_is_sent() {
     let first = write(&acme);
     finch.arrived(1).await;
     let joined = write(&again(&acme));
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     let gateway = world.gateway.take().expect("it runs");
     let stopping = tokio::spawn(gateway.stop());
     until("it says that it stops", async || world.operator().get("/readyz").await.status == 503).await;
@@ -451,7 +452,7 @@ async fn an_answer_too_large_to_share_is_for_one() {
     let first = read(&acme);
     finch.arrived(1).await;
     let second = read(&acme);
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     gate.notify_one();
     for call in [first, second] {
         assert_eq!(call.await.expect("it ran").bytes.len(), 5000);
@@ -476,7 +477,7 @@ async fn an_answer_too_large_to_remember_is_shared_while_it_runs() {
     let first = write(&acme);
     finch.arrived(1).await;
     let joined = write(&again(&acme));
-    running(&world, 2).await;
+    world.metric_becomes(JOINED, 1.0).await;
     gate.notify_one();
     for call in [first, joined] {
         assert_eq!(call.await.expect("it ran").bytes.len(), large.len());

@@ -1,7 +1,7 @@
 //! Calls that needed no exchange of their own.
 
-use super::{MetricsError, counters};
-use prometheus::{IntCounterVec, Registry};
+use super::{MetricsError, counters, register};
+use prometheus::{IntCounterVec, IntGauge, Registry};
 
 /// How a call took the outcome of another exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,18 @@ impl Merged {
 pub struct Merges {
     /// Calls that took the outcome of another exchange, by how.
     calls: IntCounterVec,
+    /// Calls that wait for the outcome of another exchange now.
+    waiting: IntGauge,
+}
+
+/// One call that waits. Dropping it says that it does no longer.
+#[derive(Debug)]
+pub struct Waiting(IntGauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Merges {
@@ -43,7 +55,17 @@ impl Merges {
         for how in Merged::ALL {
             calls.with_label_values(&[how.as_str()]).inc_by(0);
         }
-        Ok(Self { calls })
+        let waiting = register(
+            r,
+            IntGauge::new("perch_calls_joined", "Calls that wait for the outcome of another exchange now")?,
+        )?;
+        Ok(Self { calls, waiting })
+    }
+
+    /// One call begins to wait.
+    pub fn wait(&self) -> Waiting {
+        self.waiting.inc();
+        Waiting(self.waiting.clone())
     }
 
     /// One call that was not sent.
