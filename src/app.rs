@@ -7,7 +7,7 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
 use crate::engine::quota::{Member, Quota};
-use crate::engine::{Drain, Engine, Outlook, OutlookRules, Settings};
+use crate::engine::{Drain, Engine, Joins, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
@@ -32,6 +32,9 @@ use tokio::task::JoinHandle;
 /// How often the vault looks whether another process changed the store: how long a disconnect on the
 /// command line may go unnoticed here.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+
+/// How much longer than its time an outcome may be remembered when no calls come.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -157,6 +160,7 @@ impl Gateway {
                 wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
+                coalesce: config.merge.coalesce,
                 inspect_bytes_max: config.listen.inspect_bytes_max,
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
@@ -166,6 +170,7 @@ impl Gateway {
             vault,
             finch,
             telemetry,
+            joins: Joins::new(config.merge.resend_memory),
             drain: Drain::default(),
         });
         let listen = &config.listen;
@@ -184,7 +189,8 @@ impl Gateway {
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
             tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
-            tokio::spawn(hear_news(Arc::clone(&engine), news, stopping)),
+            tokio::spawn(hear_news(Arc::clone(&engine), news, stopping.clone())),
+            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping)),
         ];
         tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
         Ok(Self {
@@ -205,6 +211,11 @@ impl Gateway {
     /// Where operators look.
     pub fn admin(&self) -> &Address {
         &self.admin
+    }
+
+    /// How many calls are not answered yet.
+    pub fn running(&self) -> usize {
+        self.engine.drain.running()
     }
 
     /// Waits until every call so far is answered and its line written.
@@ -350,6 +361,16 @@ async fn hear_news(
                 Some((notice, left)) => engine.hear_notice(notice, left),
                 None => return,
             },
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Outcomes are remembered for their time, not until the next call comes.
+async fn forget_outcomes(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FORGET_EVERY) => engine.joins.sweep(),
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }

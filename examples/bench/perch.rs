@@ -24,7 +24,8 @@ pub(crate) fn furnish(folder: &Path, finch: SocketAddr) -> Outcome<Home> {
 
 /// Limits that nothing here reaches, in a window of a second: the ledger keeps one permit for each
 /// call of a window, so its memory stays that of a second's calls. It still holds thousands where
-/// Finch's own limits would let it hold twenty, so what it costs here is an upper bound.
+/// Finch's own limits would let it hold twenty, so what it costs here is an upper bound. The calls are
+/// alike, and each is meant to be a call of its own.
 fn settings(finch: SocketAddr, door: SocketAddr, admin: SocketAddr) -> String {
     format!(
         r#"[finch]
@@ -35,6 +36,9 @@ client_id = "bench"
 [listen]
 proxy = "{door}"
 admin = "{admin}"
+
+[merge]
+coalesce = false
 
 [limits]
 window = "1s"

@@ -117,7 +117,7 @@ impl Site {
         };
         let mut text = format!(
             "[finch]\nbase_url = \"http://{}\"\nenvironment = \"sandbox\"\nclient_id = \"sim-client\"\n\n\
-             [listen]\nproxy = \"{door}\"\nadmin = \"{admin}\"\n\n\
+             [listen]\nproxy = \"{door}\"\nadmin = \"{admin}\"\n\n[merge]\ncoalesce = false\n\n\
              [limits]\nstore = \"{store}\"\nreplicas = {}\nwindow = \"{}ms\"\n\n\
              [limits.ip]\nrequests = {}\nwindow = \"{}ms\"\n\n[limits.products]\n",
             self.finch,

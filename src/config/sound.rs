@@ -279,7 +279,7 @@ pub enum Circle {
 pub struct Merge {
     /// Identical reads under way at once are sent once; yes.
     pub coalesce: bool,
-    /// How long an answer is kept for a resend; 2 min.
+    /// How long an outcome is kept for a resend; 2 min, zero for not at all.
     pub resend_memory: Duration,
     /// Single-id calls are gathered while they wait; no.
     pub batch: bool,

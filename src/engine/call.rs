@@ -50,6 +50,30 @@ pub(super) struct Caller {
     pub(super) repair: Repair,
     /// Whether it says which page of a list it wants.
     pub(super) names_page: bool,
+    /// Whether it still waits for quota, told to whoever joined it.
+    pub(super) sent: Sent,
+}
+
+/// Whether a call has been admitted: it no longer waits for quota.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sent(watch::Sender<bool>);
+
+impl Sent {
+    /// It has been.
+    pub(super) fn admit(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether it has been.
+    pub(super) fn is_admitted(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it has been.
+    pub(super) async fn admitted(&self) {
+        // The sender lives in `self`, so the channel cannot close.
+        let _ = self.0.subscribe().wait_for(|admitted| *admitted).await;
+    }
 }
 
 /// With whose credentials an attempt is made.
@@ -112,6 +136,11 @@ impl Client {
     pub fn present() -> (ClientWatch, Client) {
         let (gone, client) = watch::channel(false);
         (ClientWatch(gone), Client(client))
+    }
+
+    /// Whether the client is known to have left.
+    pub(super) fn has_left(&self) -> bool {
+        *self.0.borrow()
     }
 
     /// Waits until the client has left; for ever when it stays.

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::attempt;
 use super::call::{Answer, Call, Caller, Client, Ended, Identity};
+use super::outlook::subjects;
 use super::reply::Heard;
 use super::shield::Shielded;
 use crate::finch::endpoints::Endpoint;
@@ -37,14 +38,12 @@ struct Again {
 }
 
 impl Engine {
-    /// Sends a call until an attempt settles it, or none is admitted any more. `identity` is whom it was found
-    /// to be for before it waits.
+    /// Sends a call until an attempt settles it, or none is admitted any more.
     pub(super) async fn carry_out(
         &self,
         call: &Call,
         endpoint: &'static Endpoint,
         caller: &Caller,
-        mut identity: Identity,
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Answer, Ended> {
         let began = Instant::now();
@@ -52,18 +51,22 @@ impl Engine {
         let (mut found, mut again): (Option<Found>, Again) = (None, Again::default());
         let mut tag = None;
         loop {
-            // What is known to fail costs no quota.
-            let is_probe = match self.shielded(call, endpoint, &identity, line).await {
-                Shielded::Clear => false,
-                Shielded::Probe => true,
-                Shielded::Answer(answer) => return Ok(answer),
+            // What is known to fail costs no quota. No token is held while a call waits.
+            let (is_probe, subjects) = {
+                let identity = self.resolve(call, endpoint, caller, line).await?;
+                let is_probe = match self.shielded(call, endpoint, &identity, line).await {
+                    Shielded::Clear => false,
+                    Shielded::Probe => true,
+                    Shielded::Answer(answer) => return Ok(answer),
+                };
+                (is_probe, subjects(call, endpoint, &identity))
             };
             // The first attempt may wait as long as the call may; a further one begins inside the same time.
             let left = match &found {
                 None => caller.patience.saturating_sub(line.wait),
                 Some(_) => caller.patience.saturating_sub(began.elapsed()),
             };
-            let held = self.pass_holds(call, endpoint, &identity, left, (&mut *client, &mut *line)).await;
+            let held = self.pass_holds(&subjects, left, (&mut *client, &mut *line)).await;
             let admitted = match held {
                 Ok(()) => self.admit(endpoint, caller, (tag, left), client, line).await,
                 Err(ended) => Err(ended),
@@ -81,17 +84,15 @@ impl Engine {
                 (Err(ended), _) => return Err(ended),
             };
             tag = permit.tag();
+            caller.sent.admit();
             // The connection as it is now: while the call waited it may have been disconnected, given to
             // somebody else, repaired with another token, or found dead by others.
             let ready = match self.resolve(call, endpoint, caller, line).await {
                 Ok(now) => self.inject(call, endpoint, &now).map(|attempt| (now, attempt)),
                 Err(refusal) => Err(refusal),
             };
-            let attempt = match ready {
-                Ok((now, attempt)) => {
-                    identity = now;
-                    attempt
-                }
+            let (identity, attempt) = match ready {
+                Ok(ready) => ready,
                 Err(refusal) => {
                     permit.refund();
                     return Err(refusal.into());
@@ -109,7 +110,7 @@ impl Engine {
                         // know while its patience lasts.
                         if self.is_product_limit(endpoint, &heard) && again.limited + 1 < LIMITED_MAX {
                             again.limited += 1;
-                            found = Some(Found::Heard(Box::new((identity.clone(), heard))));
+                            found = Some(Found::Heard(Box::new((identity, heard))));
                             continue;
                         }
                         // The token is no good any more. Another perch may have stored a better one.
@@ -117,10 +118,10 @@ impl Engine {
                             && !std::mem::replace(&mut again.has_reread, true)
                             && self.has_newer_token(&identity).await
                         {
-                            found = Some(Found::Heard(Box::new((identity.clone(), heard))));
+                            found = Some(Found::Heard(Box::new((identity, heard))));
                             continue;
                         }
-                        (Failure::Status(heard.status), Found::Heard(Box::new((identity.clone(), heard))))
+                        (Failure::Status(heard.status), Found::Heard(Box::new((identity, heard))))
                     }
                     Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => {
                         (Failure::Cut, Found::Nothing(as_sent(&refusal)))

@@ -8,6 +8,7 @@ mod carry;
 mod drain;
 mod exchange;
 mod good;
+mod join;
 mod link;
 mod outlook;
 pub mod quota;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
+pub use join::Joins;
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
@@ -35,6 +37,7 @@ use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
 use crate::upstream::Finch;
 use crate::vault::Vault;
 use call::Ended;
+use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
 
@@ -53,6 +56,8 @@ pub struct Settings {
     pub writes: bool,
     /// Whether an app may still bring a token of its own.
     pub pass_through: bool,
+    /// Whether identical reads under way at once are sent once.
+    pub coalesce: bool,
     /// The largest answer that is held and looked into.
     pub inspect_bytes_max: usize,
     /// Where a customer who has renewed a login is sent, in the redirect flow.
@@ -79,6 +84,8 @@ pub struct Engine {
     pub finch: Finch,
     /// What is told of it.
     pub telemetry: Arc<Telemetry>,
+    /// What runs and what is remembered, for calls that are sent again.
+    pub joins: Joins,
     /// Who is still inside.
     pub drain: Drain,
 }
@@ -115,9 +122,15 @@ impl Engine {
         line.customer.clone_from(&caller.selector.customer);
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
-        let identity = self.resolve(call, endpoint, &caller, line).await?;
+        let identity = self.resolve(call, endpoint, &caller, line).await;
         self.check_body(call, endpoint, &caller, line)?;
-        self.carry_out(call, endpoint, &caller, identity, (client, line)).await
+        // A resend, and a read that is under way already, take the outcome of that exchange.
+        let seat = match self.join(call, endpoint, &caller, identity, client, line).await? {
+            Joined::Lead(seat) => seat,
+            Joined::Told(answer) => return Ok(answer),
+        };
+        let ended = self.carry_out(call, endpoint, &caller, (client, line)).await;
+        seat.finish(self, ended, line)
     }
 
     /// Finch asks to be told before write access goes live, so an operator says so first.

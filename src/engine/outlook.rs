@@ -91,9 +91,7 @@ impl Engine {
     /// what remains of the call's patience.
     pub(super) async fn pass_holds(
         &self,
-        call: &Call,
-        endpoint: &Endpoint,
-        identity: &Identity,
+        subjects: &[Subject],
         left: Duration,
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<(), Ended> {
@@ -102,9 +100,9 @@ impl Engine {
         }
         let began = Instant::now();
         let mut probed: Vec<Subject> = Vec::new();
-        for subject in subjects(call, endpoint, identity) {
+        for subject in subjects {
             loop {
-                let gate = self.outlook.holds.lock().gate(&subject, self.quota.now());
+                let gate = self.outlook.holds.lock().gate(subject, self.quota.now());
                 let wait = match gate {
                     Gate::Free => break,
                     Gate::Probe => {
@@ -117,7 +115,7 @@ impl Engine {
                 if wait > left.saturating_sub(waited) {
                     probed.iter().for_each(|subject| self.outlook.holds.lock().unproved(subject));
                     line.wait += waited;
-                    return Err(refusal(&subject, wait).into());
+                    return Err(refusal(subject, wait).into());
                 }
                 let abandoned = tokio::select! {
                     () = sleep(wait) => false,
@@ -247,7 +245,7 @@ impl Engine {
 }
 
 /// What a call may be held by, beyond the ledger's scopes.
-fn subjects(call: &Call, endpoint: &Endpoint, identity: &Identity) -> Vec<Subject> {
+pub(super) fn subjects(call: &Call, endpoint: &Endpoint, identity: &Identity) -> Vec<Subject> {
     let mut all = match identity {
         // Whose token it is, is not known; `/providers` needs nobody.
         Identity::Brought(_) | Identity::Nobody => Vec::new(),

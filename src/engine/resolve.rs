@@ -1,7 +1,7 @@
 //! identify and resolve: from the headers of a call to the connection it means.
 
 use super::Engine;
-use super::call::{Call, Caller, Identity};
+use super::call::{Call, Caller, Identity, Sent};
 use crate::finch::endpoints::{Auth, Endpoint};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
@@ -59,7 +59,7 @@ impl Engine {
         })?;
         let repair = caller::repair(&call.headers, self.settings.repair)?;
         let names_page = paging::names_page(call.query.as_deref());
-        Ok(Caller { selector, priority, patience, repair, names_page })
+        Ok(Caller { selector, priority, patience, repair, names_page, sent: Sent::default() })
     }
 
     /// Whose credentials the call goes out with.

@@ -32,6 +32,8 @@ pub const PERCH_CONNECTION: &str = "perch-connection";
 pub const PERCH_MAX_WAIT: &str = "perch-max-wait";
 /// `interactive` or `batch`.
 pub const PERCH_PRIORITY: &str = "perch-priority";
+/// The client's own name for what it intends: calls with the same one are one exchange.
+pub const PERCH_IDEMPOTENCY_KEY: &str = "perch-idempotency-key";
 /// The app's own key, when keys are on.
 pub const PERCH_APP_KEY: &str = "perch-app-key";
 /// perch's id of the call, on every answer.

@@ -7,6 +7,7 @@ pub mod drift;
 pub mod exchange;
 pub mod freshness;
 pub mod headers;
+pub mod join;
 pub mod paging;
 pub mod problem;
 pub mod redact;

@@ -4,7 +4,7 @@
 use super::class::Class;
 use super::problem::Problem;
 use super::resend::Resend;
-use crate::types::{ConnectionId, CustomerId, Environment, Product};
+use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -93,6 +93,10 @@ pub enum Refusal {
     NotReady,
     /// The token that the exchange gave could not be stored.
     ExchangeNotStored { connection: Option<ConnectionId>, why: String },
+    /// The idempotency key stands for another call.
+    IdempotencyKeyReused,
+    /// What the call asks for again was carried out, and its answer is gone.
+    OutcomeLost(Option<FinchRequestId>),
     /// A fault of perch's own.
     Fault,
 }
@@ -344,6 +348,23 @@ impl Refusal {
                 "Finch has no data of this connection yet (it answered 202): the first sync is not done, which takes \
                  up to two weeks for some providers; ask again in some hours, or when Finch's webhook tells that it is done"
                     .to_owned(),
+            ),
+            R::IdempotencyKeyReused => Problem::new(
+                422,
+                "perch_idempotency_key_reused",
+                Class::InvalidRequest,
+                "this Perch-Idempotency-Key was used for another query or body; nothing was sent; use a new key for a new call"
+                    .to_owned(),
+            ),
+            R::OutcomeLost(finch_request_id) => Problem::new(
+                502,
+                "perch_outcome_lost",
+                Class::FinchUnreachable,
+                format!(
+                    "the call was carried out before ({}), and its answer was too large to keep; do not send it again: read what \
+                     it changed",
+                    finch_request_id.as_ref().map_or("Finch gave no request id".to_owned(), |id| format!("Finch-Request-ID {id}"))
+                ),
             ),
             R::Fault => Problem::new(
                 500,

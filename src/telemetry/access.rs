@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub const FINCH_REQUEST_IDS_MAX: usize = 16;
 
 /// Everything worth knowing of a finished call.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct AccessLine {
     /// When the call came in.
     pub ts: UnixMillis,
@@ -83,6 +83,12 @@ pub struct AccessLine {
     /// A directory of which only a part was answered although no page was asked for.
     #[serde(rename = "paging", skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
+    /// perch's id of the exchange whose outcome a call that was sent again took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resend_of: Option<RequestId>,
+    /// `coalesced` when the answer is that of an identical read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
     /// Whether the body was too large to be looked into.
     #[serde(skip_serializing_if = "is_false")]
     pub uninspected: bool,
@@ -122,6 +128,8 @@ impl AccessLine {
             data_age: None,
             last_update: None,
             cut: None,
+            resend_of: None,
+            cache: None,
             uninspected: false,
             client_gone: false,
         }

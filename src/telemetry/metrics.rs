@@ -9,7 +9,7 @@ mod merges;
 pub use answers::Answers;
 pub use failures::Failures;
 pub use fields::Fields;
-pub use merges::Merges;
+pub use merges::{Merged, Merges};
 
 use super::access::AccessLine;
 use crate::types::{Priority, Product};

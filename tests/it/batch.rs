@@ -212,7 +212,8 @@ async fn enrolments_are_asked_for_by_query() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_becomes_of_the_second_request_the_first_answer_stands() {
-    let (mut world, finch) = told(World::with().settings("limits.products.individual = 1000")).await;
+    let (mut world, finch) =
+        told(World::with().settings("limits.products.individual = 1000\nshield.probe = \"off\"")).await;
     let app = acme(&world).with("perch-repair", "true");
     let limited =
         r#"{"code":429,"name":"rate_limit_exceeded_error","finch_code":"upstream_rate_limit_exceeded"}"#;

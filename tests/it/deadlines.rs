@@ -15,7 +15,8 @@ fn setup() -> Setup {
 
 async fn world(settings: &str) -> (World, Arc<RawFinch>) {
     let finch = RawFinch::start().await;
-    (setup().settings(settings).finch(&finch.url()).start().await, finch)
+    // Calls that read the same here are meant to wait one behind the other.
+    (setup().settings(settings).settings("merge.coalesce = false").finch(&finch.url()).start().await, finch)
 }
 
 fn call(customer: &str) -> Vec<u8> {

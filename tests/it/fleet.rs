@@ -12,7 +12,8 @@ use tokio::time::interval;
 const WINDOW: &str = "limits.window = \"3s\"";
 /// The same for perch. A start that knows nothing counts most of the egress IP's limit as spent: that
 /// shall not last longer than all the rest.
-const SETTINGS: &str = "limits.arrival_bound = \"1s\"\nlimits.ip.requests = 4000\nlimits.ip.window = \"3s\"";
+const SETTINGS: &str = "limits.arrival_bound = \"1s\"\nlimits.ip.requests = 4000\nlimits.ip.window = \"3s\"\n\
+                        merge.coalesce = false";
 /// Calls under way at any time: twice what Finch takes in a window.
 const WORKERS: usize = 40;
 /// What Finch takes.

@@ -25,6 +25,8 @@ impl World {
             .scenario(&format!("{CUSTOMER}{limits}"))
             .settings(&format!("limits.window = \"{window}\"\nlimits.arrival_bound = \"2s\""))
             .settings(&format!("limits.products.company = {limit}"))
+            // Every call of a burst is meant to reach Finch.
+            .settings("merge.coalesce = false")
             .without_gateway()
             .await;
         world.import().await;

@@ -108,7 +108,8 @@ fn lasting(value: &Value) -> Value {
     }
 }
 
-fn step<'r>(report: &'r Value, customer: &str, step: &str) -> &'r Value {
+/// What the report tells of a customer's step.
+pub fn step<'r>(report: &'r Value, customer: &str, step: &str) -> &'r Value {
     let steps = report["steps"].as_array().expect("steps");
     let found = steps.iter().find(|s| s["customer"] == customer && s["step"] == step);
     found.unwrap_or_else(|| panic!("no step {step} of {customer} in {report:#}"))

@@ -259,6 +259,7 @@ async fn ask(app: App) -> Answer {
     app.get(COMPANY).await
 }
 
+#[expect(clippy::print_stdout, reason = "the table is for whoever runs it with --no-capture")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_dead_logins_cost_with_and_without_the_shield() {
     const CALLS: u64 = 15;

@@ -17,8 +17,9 @@ async fn world(
 ) -> (World, Arc<TlsFinch>, tempfile::TempDir) {
     let finch = TlsFinch::start(identity, protocols).await;
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut setup: Setup =
-        World::with().connection("acme", TOKEN).finch(&finch.url()).settings("retry.attempts = 1");
+    let mut setup: Setup = World::with().connection("acme", TOKEN).finch(&finch.url());
+    // Identical calls are meant to reach Finch, each of them.
+    setup = setup.settings("merge.coalesce = false\nretry.attempts = 1");
     if let Some(authority) = trusted {
         let file = dir.path().join("ca.pem");
         std::fs::write(&file, &authority.pem).expect("a writable folder");

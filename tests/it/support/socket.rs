@@ -83,6 +83,12 @@ impl Socket {
         }
     }
 
+    /// Says nothing more, and waits until the other side has noticed and closes.
+    pub async fn hang_up(mut self) {
+        let _ = self.stream.shutdown().await;
+        self.drain().await.expect("it closes");
+    }
+
     /// Everything up to the end of the connection; `None` when it stays open.
     pub async fn drain(&mut self) -> Option<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.unread);

@@ -216,6 +216,13 @@ async function probe({ customer, access_token, call }) {
   throw new Error(`${call} is no call of a probe`);
 }
 
+/** A write that takes longer than the SDK waits; the SDK gives up and sends it again by itself. */
+async function slowWrite(writer) {
+  const { benefits } = client(writer.access_token).hris;
+  const wanted = { type: "457", description: "Slow plan", frequency: "monthly" };
+  await step(writer.id, "slow-write", () => benefits.create(wanted), (b) => [{ benefit_id: b.benefit_id }, {}]);
+}
+
 for (const customer of plan.customers) {
   const token = plan.connect ? await connect(customer) : customer.access_token;
   if (token !== undefined) await sync(customer.id, token);
@@ -224,6 +231,7 @@ for (const customer of plan.customers) {
   }
 }
 if (plan.reauth !== undefined) await reauthenticate(plan.reauth);
+if (plan.slow_write !== undefined) await slowWrite(plan.slow_write);
 for (const each of plan.probe ?? []) await probe(each);
 
 const sdk = { language: "node", sdk: version, runtime: process.versions.node };

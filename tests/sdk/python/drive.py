@@ -213,6 +213,17 @@ def probe(report, plan, each):
             raise ValueError(f"{other} is no call of a probe")
 
 
+def slow_write(report, plan, writer):
+    """A write that takes longer than the SDK waits; the SDK gives up and sends it again by itself."""
+    benefits = report.client(writer["access_token"], plan).hris.benefits.with_raw_response
+    report.step(
+        writer["id"],
+        "slow-write",
+        lambda: benefits.create(type="457", description="Slow plan", frequency="monthly"),
+        lambda benefit: ({"benefit_id": benefit.benefit_id}, {}),
+    )
+
+
 def main():
     source = open(sys.argv[1], encoding="utf-8") if len(sys.argv) > 1 else sys.stdin
     with source:
@@ -235,6 +246,8 @@ def main():
             read_company(report, report.client(customer["access_token"], plan), customer["id"], "by-plan-token")
     if "reauth" in plan:
         reauthenticate(report, plan, plan["reauth"])
+    if "slow_write" in plan:
+        slow_write(report, plan, plan["slow_write"])
     for each in plan.get("probe", []):
         probe(report, plan, each)
 
