@@ -30,8 +30,9 @@ const ROUNDS: usize = 15;
 /// How long one measurement repeats its work: long against the clock's own steps.
 const ROUND: Duration = Duration::from_millis(60);
 
-/// How many times the cost of reading its bytes the inspection of 10 000 items may take.
-const RATIO_MAX: f64 = 40.0;
+/// How many times the cost of reading its bytes the inspection of 10 000 items may take. Measured at 12 to 35, by what is
+/// in them; the bound is there to notice another order of magnitude, on any machine.
+const RATIO_MAX: f64 = 100.0;
 
 fn main() -> ExitCode {
     match run() {
@@ -69,7 +70,7 @@ fn run() -> Outcome<bool> {
         ("1 MiB, 1 000 items", answer(1_000, 1_000), None),
         ("10 000 items of 1 KiB", answer(10_000, 1_000), Some(RATIO_MAX)),
         ("10 000 items of 100 bytes", answer(10_000, 60), Some(RATIO_MAX)),
-        ("10 000 items without a code", without_codes(10_000), None),
+        ("10 000 items without a code", without_codes(10_000), Some(RATIO_MAX)),
         ("1 MiB in 10 items", answer(10, 100_000), None),
     ] {
         let round = measure(individual, &body);

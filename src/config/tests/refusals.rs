@@ -226,6 +226,14 @@ fn what_cannot_hold_is_refused_where_it_stands() {
             "2:9 `merge.batch` is true, which is not available in this version; false is",
         ),
         (
+            "[merge]\nrepair = \"all\"",
+            "2:10 `merge.repair` is \"all\"; it can be \"off\", \"failed\" or \"pending\"",
+        ),
+        (
+            "[merge]\nnot_ready = \"503\"",
+            "2:13 `merge.not_ready` is \"503\"; it can be \"pass\" or \"error\"",
+        ),
+        (
             "[merge]\ncache = { company = \"10m\" }",
             "2:9 `merge.cache` is a table with something in it, which is not available in this \
           version; {} is",

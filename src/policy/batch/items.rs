@@ -5,7 +5,6 @@
 //! of the bytes, are only skipped.
 
 use super::BatchReport;
-use crate::types::json::RawObject;
 use serde::de::{Deserialize, DeserializeSeed};
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -181,7 +180,7 @@ impl<'de> Visitor<'de> for ItemSeed {
         let standing = match (code, body) {
             (Some(code), _) => Standing::of(code),
             (None, _) if error_name || error_message => Standing::Failed(None),
-            (None, Some(body)) => of_body(body.get().as_bytes()),
+            (None, Some(body)) => of_body(body.get()),
             (None, None) => Standing::Good,
         };
         Ok(Item { id, standing })
@@ -194,17 +193,16 @@ impl<'de> Visitor<'de> for ItemSeed {
 }
 
 /// What an item without a code is: data, unless its body is an error as older endpoints write it.
-fn of_body(body: &[u8]) -> Standing {
-    let Some(object) = RawObject::parse(body) else { return Standing::Good };
-    let code = object.get("code").and_then(|raw| serde_json::from_str::<Code>(raw.get()).ok()?.0);
-    if let Some(code) = code.filter(|code| (100.0..600.0).contains(code)) {
+fn of_body(body: &str) -> Standing {
+    let Ok(told) = serde_json::from_str::<Told<'_>>(body) else { return Standing::Good };
+    if let Some(code) = told.code.filter(|code| (100.0..600.0).contains(code)) {
         return Standing::of(code);
     }
-    let text = |name| object.text(name);
-    if text("error_name").is_some() || text("error_message").is_some() {
+    if told.has_error_name {
         return Standing::Failed(None);
     }
-    match (text("finch_code").as_deref(), text("name").as_deref(), text("message").is_some()) {
+    let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    match (text(told.finch_code).as_deref(), text(told.name).as_deref(), told.has_message) {
         // The three successes of an enrolment that carry a code (Finch API reference).
         (
             Some("enrolled_new_benefit" | "updated_existing_enrollment" | "unenrolled_individual_benefit"),
@@ -212,8 +210,55 @@ fn of_body(body: &[u8]) -> Standing {
         ) => Standing::Good,
         (Some("data_sync_in_progress"), ..) | (None, Some("accepted"), true) => Standing::Pending,
         (Some(_), ..) => Standing::Failed(None),
-        (None, Some(_), true) if object.get("id").is_none() => Standing::Failed(None),
+        (None, Some(_), true) if !told.has_id => Standing::Failed(None),
         (None, ..) => Standing::Good,
+    }
+}
+
+/// What of a body tells data from error.
+#[derive(Default)]
+struct Told<'a> {
+    code: Option<f64>,
+    has_error_name: bool,
+    has_message: bool,
+    has_id: bool,
+    name: Option<&'a RawValue>,
+    finch_code: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Told<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_map(ToldVisitor)
+    }
+}
+
+struct ToldVisitor;
+
+impl<'de> Visitor<'de> for ToldVisitor {
+    type Value = Told<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Told<'de>, A::Error> {
+        let mut told = Told::default();
+        let names = ["code", "error_name", "error_message", "message", "id", "name", "finch_code"];
+        while let Some(found) = map.next_key_seed(OneOf(names))? {
+            match found {
+                Some(0) => told.code = map.next_value::<Code>()?.0,
+                Some(1 | 2) => told.has_error_name |= map.next_value::<IsText>()?.0,
+                Some(3) => told.has_message = map.next_value::<IsText>()?.0,
+                Some(4) => {
+                    map.next_value::<IgnoredAny>()?;
+                    told.has_id = true;
+                }
+                Some(5) => told.name = Some(map.next_value()?),
+                Some(_) => told.finch_code = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(told)
     }
 }
 
