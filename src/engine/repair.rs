@@ -77,12 +77,13 @@ impl Engine {
         (plan, left): (&Plan, Duration),
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Heard, Outcome> {
-        if !self.may_retry() {
-            return Err(Outcome::Unsent);
-        }
         let before = Whose::of(line);
         let admitted = self.admit(endpoint, caller, (None, left), client, line).await;
         let Ok(permit) = admitted else { return Err(Outcome::Unsent) };
+        if !self.may_retry() {
+            permit.refund();
+            return Err(Outcome::Unsent);
+        }
         let narrowed = narrowed(call, &plan.ask);
         // The connection as it is now: items of two connections do not belong into one answer.
         let resolved = self.resolve(call, endpoint, caller, line).await;

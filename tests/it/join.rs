@@ -271,7 +271,8 @@ async fn what_the_client_was_invited_to_send_again_is_sent_again() {
     let acme = world.for_customer("acme");
     // A provider's own limit: nothing was carried out.
     let limited = "{\"code\":429,\"name\":\"rate_limit_exceeded_error\",\"finch_code\":\"upstream_rate_limit_exceeded\"}";
-    finch.next([answer("429 Too Many Requests", "Content-Type: application/json\r\n", limited)]);
+    let head = "Content-Type: application/json\r\nRetry-After: 1\r\n";
+    finch.next([answer("429 Too Many Requests", head, limited)]);
     let first = acme.post(BENEFITS, &wants()).await;
     assert_eq!((first.status, first.header("x-should-retry")), (429, ""), "{}", first.text());
     finch.next([made("b1")]);
