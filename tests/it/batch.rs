@@ -229,8 +229,8 @@ async fn whatever_becomes_of_the_second_request_the_first_answer_stands() {
         (vec![answer("200 OK", "", "{\"responses\":[{\"individual_id\":\"a\",\"code\":500}]}")], "same"),
         (vec![answer("200 OK", "", &better[1..])], "same"),
         (vec![answer("200 OK", "", "[{\"individual_id\":\"c\",\"code\":200}]")], "same"),
-        // Last, for it holds the connection.
-        (vec![answer("429 Too Many Requests", "", limited)], "failed"),
+        // It holds the connection for as long as it says.
+        (vec![answer("429 Too Many Requests", "Retry-After: 1\r\n", limited)], "failed"),
     ] {
         let before = repairs(&world, "individual", outcome_of_repair).await;
         finch.next([said("f1", FIRST)]);
