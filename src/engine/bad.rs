@@ -61,6 +61,10 @@ impl Engine {
             // The answer stays Finch's; what it means is known better now.
             line.class = class;
         }
+        // Whatever else is wrong: neither the application nor the connection is held back any more.
+        if !matches!(status, 402 | 429) {
+            self.served(identity);
+        }
         let verdict = self.verdict((call, endpoint), identity, (status, &error), retry_after, line.class);
         self.note_connection((call, endpoint), identity, line.class, &[]).await;
         let resend = match verdict.scope == Some(LimitedBy::Product.as_str()) && line.attempts >= LIMITED_MAX

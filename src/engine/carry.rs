@@ -66,13 +66,19 @@ impl Engine {
                 None => caller.patience.saturating_sub(line.wait),
                 Some(_) => caller.patience.saturating_sub(began.elapsed()),
             };
+            let waiting = Instant::now();
             let held = self.pass_holds(&subjects, left, (&mut *client, &mut *line)).await;
             let admitted = match held {
-                Ok(()) => self.admit(endpoint, caller, (tag, left), client, line).await,
+                Ok(probes) => {
+                    let left = left.saturating_sub(waiting.elapsed());
+                    self.admit(endpoint, caller, (tag, left), client, line)
+                        .await
+                        .map(|permit| (permit, probes))
+                }
                 Err(ended) => Err(ended),
             };
-            let permit = match (admitted, found.take()) {
-                (Ok(permit), _) => permit,
+            let (permit, probes) = match (admitted, found.take()) {
+                (Ok(admitted), _) => admitted,
                 // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
                     return Err(attempt::unanswered(error).into());
@@ -106,6 +112,7 @@ impl Engine {
             let (failure, now_found) = match self.attempt(&attempt, &secrets, permit, line).await {
                 Ok(answer) => match self.hear(answer, secrets, line).await {
                     Ok(heard) => {
+                        probes.are_told();
                         // perch keeps Finch's limits, so this is somebody else's doing: the app need not
                         // know while its patience lasts.
                         if self.is_product_limit(endpoint, &heard) && again.limited + 1 < LIMITED_MAX {
@@ -134,29 +141,25 @@ impl Engine {
                 },
             };
             let left = caller.patience.saturating_sub(began.elapsed());
-            match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
-                Some(pause) => {
-                    found = Some(now_found);
-                    let left_early = tokio::select! {
-                        () = sleep(pause) => false,
-                        () = client.gone() => true,
-                    };
-                    if left_early {
-                        return Err(Ended::Abandoned);
+            if let Some(pause) = self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
+                tokio::select! {
+                    () = sleep(pause) => {
+                        found = Some(now_found);
+                        continue;
                     }
-                }
-                None => {
-                    return match now_found {
-                        Found::Nothing(error) => Err(attempt::unanswered(error).into()),
-                        Found::Heard(told) => {
-                            let (identity, heard) = *told;
-                            let heard =
-                                self.repair(call, endpoint, caller, heard, left, (client, &mut *line)).await;
-                            Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
-                        }
-                    };
+                    () = client.gone() => return Err(Ended::Abandoned),
+                    // No time is left for a further attempt: what was found is the answer.
+                    () = self.drain.closing() => {}
                 }
             }
+            return match now_found {
+                Found::Nothing(error) => Err(attempt::unanswered(error).into()),
+                Found::Heard(told) => {
+                    let (identity, heard) = *told;
+                    let heard = self.repair(call, endpoint, caller, heard, left, (client, &mut *line)).await;
+                    Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
+                }
+            };
         }
     }
 

@@ -20,9 +20,9 @@ const MINUTES: u32 = 43_200;
 const FRESH: Duration = Duration::from_secs(MINUTES as u64 * 60 / 2);
 /// When Finch gave none, it is not asked again for this long.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How long making one may hold an answer up: its admission, and Finch.
-const PATIENCE: Duration = Duration::from_secs(5);
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long making one may hold an answer up: its admission, and then Finch.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(6);
 /// The most links kept.
 const LINKS_MAX: u64 = 10_000;
 /// The largest answer that is read.
@@ -92,15 +92,15 @@ impl Engine {
             tag: None,
         };
         let mut permit = self.quota.admit(ask).await.ok()?;
-        let connected = match self.finch.connect().await {
-            Ok(connected) if permit.is_good().await => connected,
-            Ok(_) | Err(_) => {
-                permit.refund();
-                return None;
-            }
-        };
         let attempt = self.link_attempt(connection)?;
         let sent = async {
+            let connected = match self.finch.connect().await {
+                Ok(connected) if permit.is_good().await => connected,
+                Ok(_) | Err(_) => {
+                    permit.refund();
+                    return None;
+                }
+            };
             let sent = connected.send(&attempt).await;
             permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
             let status = sent.as_ref().ok().map(|answer| answer.status);

@@ -53,6 +53,26 @@ impl Outlook {
     }
 }
 
+/// The holds that a call is the probe of. One that ends without an answer of Finch's has found nothing out, so
+/// that the next caller may be the probe.
+pub(super) struct Probes<'o> {
+    outlook: &'o Outlook,
+    subjects: Vec<Subject>,
+}
+
+impl Probes<'_> {
+    /// Finch answered.
+    pub(super) fn are_told(mut self) {
+        self.subjects.clear();
+    }
+}
+
+impl Drop for Probes<'_> {
+    fn drop(&mut self) {
+        self.subjects.iter().for_each(|subject| self.outlook.holds.lock().unproved(subject));
+    }
+}
+
 /// One thing that cannot be called for a while, for an operator.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Standstill {
@@ -94,26 +114,25 @@ impl Engine {
         subjects: &[Subject],
         left: Duration,
         (client, line): (&mut Client, &mut AccessLine),
-    ) -> Result<(), Ended> {
+    ) -> Result<Probes<'_>, Ended> {
+        let mut probes = Probes { outlook: &self.outlook, subjects: Vec::new() };
         if self.outlook.holds.lock().is_empty() {
-            return Ok(());
+            return Ok(probes);
         }
         let began = Instant::now();
-        let mut probed: Vec<Subject> = Vec::new();
         for subject in subjects {
             loop {
                 let gate = self.outlook.holds.lock().gate(subject, self.quota.now());
                 let wait = match gate {
                     Gate::Free => break,
                     Gate::Probe => {
-                        probed.push(subject.clone());
+                        probes.subjects.push(subject.clone());
                         break;
                     }
                     Gate::Held(wait) => wait,
                 };
                 let waited = began.elapsed();
                 if wait > left.saturating_sub(waited) {
-                    probed.iter().for_each(|subject| self.outlook.holds.lock().unproved(subject));
                     line.wait += waited;
                     return Err(refusal(subject, wait).into());
                 }
@@ -132,7 +151,7 @@ impl Engine {
             }
         }
         line.wait += began.elapsed();
-        Ok(())
+        Ok(probes)
     }
 
     /// Finch, or the provider, refused this subject: everybody of it waits. Answers how long.

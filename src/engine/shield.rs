@@ -63,7 +63,7 @@ impl Engine {
         let advice = {
             let mut shield = self.outlook.shield.lock();
             if entry.facts.status == Status::NeedsReauth {
-                shield.remembered(&login.connection, version, (now, unix_now()));
+                shield.remembered(&login, version, (now, unix_now()));
             }
             shield.advise(&login, version, may_probe(endpoint), now)
         };

@@ -159,7 +159,7 @@ pub struct Shield {
     interval: Duration,
     cases: HashMap<Login, Case>,
     runs: HashMap<Login, Run>,
-    /// Connections that Finch called well with this version of their token, whatever the vault remembers.
+    /// Logins that Finch called well with this version of their token, whatever the vault remembers.
     well: HashMap<Login, Well>,
 }
 
@@ -215,13 +215,12 @@ impl Shield {
         (version <= case.version).then_some(*case)
     }
 
-    /// The vault remembers that Finch wanted this connection's login renewed. That is looked into at the first
-    /// call, unless Finch has called it well since.
-    pub fn remembered(&mut self, connection: &ConnectionId, version: u64, at: (Moment, UnixMillis)) {
-        let whole = Login { connection: connection.clone(), entity: None };
-        let is_well = self.well.get(&whole).is_some_and(|well| well.version >= version);
-        if !is_well && !self.cases.contains_key(&whole) {
-            self.open(whole, (Ailment::Reauthentication, version), at, at.0);
+    /// The vault remembers that Finch wanted the login of this connection renewed, and a call of this login
+    /// comes. It is looked into at once, unless Finch has called this login well since.
+    pub fn remembered(&mut self, login: &Login, version: u64, at: (Moment, UnixMillis)) {
+        let is_well = self.well.get(login).is_some_and(|well| well.version >= version);
+        if !is_well && self.covering(login).is_none() {
+            self.open(login.clone(), (Ailment::Reauthentication, version), at, at.0);
         }
     }
 
@@ -259,10 +258,8 @@ impl Shield {
     /// A call of this login was served with this version of its token, or Finch said that it is well. Answers
     /// whether a case was closed.
     pub fn recovered(&mut self, login: &Login, version: u64, now: Moment) -> bool {
-        if login.entity.is_none() {
-            bound(&mut self.well, login, |well| well.since);
-            self.well.insert(login.clone(), Well { version, since: now });
-        }
+        bound(&mut self.well, login, |well| well.since);
+        self.well.insert(login.clone(), Well { version, since: now });
         self.forget(login)
     }
 

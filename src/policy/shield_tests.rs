@@ -80,16 +80,31 @@ fn entities_fail_apart_and_a_whole_connection_covers_them() {
 fn what_the_vault_remembers_is_looked_into_at_once() {
     let mut shield = Shield::new(5 * MINUTE);
     let a = login("a", None);
-    shield.remembered(&a.connection, 1, minutes(0));
+    shield.remembered(&a, 1, minutes(0));
     assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Ask(_)));
-    shield.remembered(&a.connection, 1, minutes(0));
+    shield.remembered(&a, 1, minutes(0));
     assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Answer(_)), "once");
     // Finch says that it is well, and the vault cannot be told.
     shield.recovered(&a, 1, minutes(1).0);
-    shield.remembered(&a.connection, 1, minutes(2));
+    shield.remembered(&a, 1, minutes(2));
     assert_eq!(shield.advise(&a, 1, true, minutes(2).0), Advice::Send);
     ill(&mut shield, &a, 1, 3);
     assert!(matches!(shield.advise(&a, 1, true, minutes(3).0), Advice::Answer(_)));
+}
+
+#[test]
+fn what_the_vault_remembers_of_a_connection_is_looked_into_for_each_entity() {
+    let mut shield = Shield::new(5 * MINUTE);
+    let (one, two) = (login("a", Some("e1")), login("a", Some("e2")));
+    for entity in [&one, &two] {
+        shield.remembered(entity, 1, minutes(0));
+        assert!(matches!(shield.advise(entity, 1, true, minutes(0).0), Advice::Ask(_)));
+    }
+    shield.recovered(&one, 1, minutes(1).0);
+    shield.remembered(&one, 1, minutes(2));
+    assert_eq!(shield.advise(&one, 1, true, minutes(2).0), Advice::Send, "it was found to be well");
+    shield.remembered(&two, 1, minutes(2));
+    assert!(matches!(shield.advise(&two, 1, true, minutes(2).0), Advice::Answer(_)));
 }
 
 #[test]
