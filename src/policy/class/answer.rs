@@ -45,7 +45,7 @@ const fn of_code(code: Code, status: u16) -> Option<Class> {
         }
         Code::ClientConnectionClosed => Some(Class::FinchUnreachable),
         Code::NotSupportedByProvider => Some(Class::NotSupported),
-        Code::UpstreamProviderError if is_fault => Some(Class::ProviderError),
+        Code::UpstreamProviderError => is_fault.then_some(Class::ProviderError),
         // With other parameters the provider may well do it, so it is the call that is to be mended.
         Code::InvalidRequest
         | Code::ItemNotFound
@@ -56,24 +56,9 @@ const fn of_code(code: Code, status: u16) -> Option<Class> {
         | Code::UnsupportedParameters
         | Code::UnsupportedParamters
         | Code::UnprocessableParameters
-        | Code::InvalidEmployeeEnrollment
-            if !is_fault =>
-        {
-            Some(Class::InvalidRequest)
-        }
+        | Code::InvalidEmployeeEnrollment => (!is_fault).then_some(Class::InvalidRequest),
         // Their status says it, or says something else.
-        Code::InvalidRequest
-        | Code::ItemNotFound
-        | Code::BenefitNotFound
-        | Code::IndividualNotFound
-        | Code::PaymentNotFound
-        | Code::EnrollmentNotFound
-        | Code::UnsupportedParameters
-        | Code::UnsupportedParamters
-        | Code::UnprocessableParameters
-        | Code::InvalidEmployeeEnrollment
-        | Code::UpstreamProviderError
-        | Code::FinchApplicationRl
+        Code::FinchApplicationRl
         | Code::FinchApiIpRl
         | Code::FinchAuthIpRl
         | Code::UpstreamRateLimitExceeded
