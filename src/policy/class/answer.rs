@@ -29,7 +29,7 @@ pub fn of_answer(endpoint: &Endpoint, status: u16, error: &FinchError) -> Class 
 }
 
 /// What a `finch_code` settles beside this status. A wrong call is no word for a 5xx, nor a fault for a 4xx.
-const fn of_code(code: Code, status: u16) -> Option<Class> {
+fn of_code(code: Code, status: u16) -> Option<Class> {
     let is_fault = status >= 500;
     match code {
         // Finch says these with 401, and at times with 500 or 403.
@@ -73,7 +73,7 @@ const fn of_code(code: Code, status: u16) -> Option<Class> {
 }
 
 /// What a `name` settles beside this status.
-const fn of_name(name: Name, status: u16) -> Option<Class> {
+fn of_name(name: Name, status: u16) -> Option<Class> {
     let is_fault = status >= 500;
     match name {
         Name::NotImplementedError | Name::NotImplemented if is_fault => Some(Class::NotSupported),
