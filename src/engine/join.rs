@@ -7,7 +7,7 @@ use super::call::{Answer, AnswerBody, Call, Caller, Client, Ended, Identity, Sen
 use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::finch::headers::SHOULD_RETRY;
 use crate::policy::Refusal;
-use crate::policy::join::{self, Asks, End, Entered, Id, Parts, Table, Whose, Wish, Worth};
+use crate::policy::join::{self, Asks, End, Entered, Id, Kept, Parts, Table, Whose, Wish, Worth};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
 use crate::types::json::RawObject;
@@ -342,10 +342,17 @@ impl Seat {
             other => other,
         };
         self.fallback = None;
-        let Ok(answer) = &ended else {
+        let answer = match &ended {
+            Ok(answer) => answer,
             // Refused for quota or abandoned: that was this call's own patience or client.
-            self.tell(line.clone(), What::Unsent, None);
-            return ended;
+            Err(why) => {
+                let comes_back = match why {
+                    Ended::Refused(refusal) => refusal.problem().resend.invites(),
+                    Ended::Abandoned => true,
+                };
+                self.tell(line.clone(), What::Unsent, self.invitation(comes_back));
+                return ended;
+            }
         };
         let body = match &answer.body {
             AnswerBody::Whole(body) => Some(body),
@@ -372,19 +379,34 @@ impl Seat {
             (None, Effect::Writes) => lost(),
         };
         let kept = match (end.worth(), body) {
-            (Worth::Nothing, _) => None,
+            (Worth::Nothing, _) => self.invitation(!end.forbids_resend),
             // A copy of its own, which is wiped when it is forgotten.
             (Worth::Answer, Some(body)) => {
-                Some((with(&Bytes::from_owner(Zeroizing::new(body.to_vec()))), body.len()))
+                Kept::Outcome(with(&Bytes::from_owner(Zeroizing::new(body.to_vec()))), body.len())
             }
-            (Worth::Answer | Worth::Fact, _) => Some((lost(), 0)),
+            (Worth::Answer | Worth::Fact, _) => Kept::Outcome(lost(), 0),
         };
         self.tell(line.clone(), what, kept);
         ended
     }
 
-    fn tell(&self, line: AccessLine, what: What, kept: Option<(What, usize)>) {
-        let kept = kept.map(|(what, bytes)| (Arc::new(Outcome { line: line.clone(), what }), bytes));
+    /// What to keep of an exchange that was not carried out: a client that comes back with a write must not be
+    /// told the outcome of an identical one.
+    fn invitation(&self, comes_back: bool) -> Kept<What> {
+        match self.effect {
+            Effect::Writes if comes_back => Kept::Invitation,
+            Effect::Writes | Effect::Reads => Kept::Nothing,
+        }
+    }
+
+    fn tell(&self, line: AccessLine, what: What, kept: Kept<What>) {
+        let kept = match kept {
+            Kept::Outcome(what, bytes) => {
+                Kept::Outcome(Arc::new(Outcome { line: line.clone(), what }), bytes)
+            }
+            Kept::Invitation => Kept::Invitation,
+            Kept::Nothing => Kept::Nothing,
+        };
         // First nobody finds it running any more, then those who did are told.
         self.joins.table().end(self.id, kept, self.joins.now());
         self.tell.send_replace(Some(Arc::new(Outcome { line, what })));
@@ -398,9 +420,9 @@ impl Drop for Seat {
             // The call failed in perch after it may have been sent: that much is known, and it must not be
             // sent again.
             Effect::Writes if self.sent.is_admitted() => {
-                self.tell(line, What::Lost(Refusal::Fault), Some((What::Lost(Refusal::Fault), 0)));
+                self.tell(line, What::Lost(Refusal::Fault), Kept::Outcome(What::Lost(Refusal::Fault), 0));
             }
-            Effect::Writes | Effect::Reads => self.tell(line, What::Unsent, None),
+            Effect::Writes | Effect::Reads => self.tell(line, What::Unsent, Kept::Nothing),
         }
     }
 }

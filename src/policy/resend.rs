@@ -32,6 +32,14 @@ impl Resend {
         retry_after(wait).map_or(Resend::Later, Resend::After)
     }
 
+    /// Whether a client's own loop sends the call again.
+    pub const fn invites(self) -> bool {
+        match self {
+            Resend::No | Resend::Later => false,
+            Resend::Yes | Resend::After(_) | Resend::AsYouLike => true,
+        }
+    }
+
     /// Whether sending the same call again can help at all, now or later.
     pub const fn is_retryable(self) -> bool {
         !matches!(self, Resend::No)

@@ -558,3 +558,18 @@ async fn a_disconnect_that_is_sent_again_gets_its_answer() {
     }
     assert_eq!(finch.requests().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_refused_for_quota_is_carried_out_by_its_resend_though_an_identical_one_was_before() {
+    let (world, finch) = world("limits.products.default = 1\nlimits.window = \"2s\"").await;
+    let acme = world.for_customer("acme").with("perch-max-wait", "0");
+    finch.next([made("b1")]);
+    assert_made(&acme.post(BENEFITS, &wants()).await, "b1");
+    // The same again is meant, and there is no quota for it now.
+    let refused = acme.post(BENEFITS, &wants()).await;
+    assert_eq!((refused.status, refused.header("x-should-retry")), (429, ""), "{}", refused.text());
+    finch.next([made("b2")]);
+    let patient = world.for_customer("acme").with("perch-max-wait", "10");
+    assert_made(&again(&patient).post(BENEFITS, &wants()).await, "b2");
+    assert_eq!(finch.requests().len(), 2);
+}

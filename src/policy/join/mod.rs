@@ -10,7 +10,7 @@ mod table;
 mod table_tests;
 
 pub use key::{Key, Parts, Whose};
-pub use table::{Entered, Exchange, Id, Table, Wish};
+pub use table::{Entered, Exchange, Id, Kept, Table, Wish};
 
 use super::caller::once;
 use super::class::Class;

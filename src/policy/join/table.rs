@@ -83,7 +83,29 @@ struct Held<E, O> {
 #[derive(Debug)]
 enum State<E, O> {
     Running(E),
-    Ended { outcome: O, had_left: bool, bytes: usize, at: Moment, place: u64 },
+    Ended {
+        outcome: O,
+        had_left: bool,
+        bytes: usize,
+        at: Moment,
+        place: u64,
+    },
+    /// A write that was not carried out, and whose client comes back: its resend is a write of its own.
+    Invited {
+        at: Moment,
+        place: u64,
+    },
+}
+
+/// What is kept of an exchange that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept<O> {
+    /// Nothing.
+    Nothing,
+    /// How it ended, and the size of its body.
+    Outcome(O, usize),
+    /// That it was not carried out, so that its resend does not take the outcome of an identical write.
+    Invitation,
 }
 
 impl<E: Exchange, O: Clone> Held<E, O> {
@@ -98,12 +120,14 @@ impl<E: Exchange, O: Clone> Held<E, O> {
         let is_given_up = match &self.state {
             State::Running(exchange) => exchange.has_left(),
             State::Ended { had_left, .. } => *had_left,
+            State::Invited { .. } => false,
         };
         let rank = match &self.state {
-            _ if self.claims > 0 => 3,
+            _ if self.claims > 0 => 4,
             _ if is_given_up => 0,
-            State::Running(_) => 1,
-            State::Ended { .. } => 2,
+            State::Invited { .. } => 1,
+            State::Running(_) => 2,
+            State::Ended { .. } => 3,
         };
         (rank, self.claims)
     }
@@ -118,7 +142,7 @@ impl<E: Exchange, O: Clone> Held<E, O> {
                         && self.wish.priority <= wish.priority
                         && self.wish.deadline <= wish.deadline)
             }
-            State::Ended { .. } => true,
+            State::Ended { .. } | State::Invited { .. } => true,
         }
     }
 }
@@ -141,6 +165,12 @@ impl<E: Exchange, O: Clone> Table<E, O> {
         self.sweep(now);
         let found = self.find(&wish);
         let Some((id, held)) = found.and_then(|id| Some((id, self.exchanges.get_mut(&id)?))) else {
+            // Whoever was invited may come back unmarked: then the invitation is taken.
+            if wish.effect == Effect::Writes
+                && let Some(invited) = self.invited(&wish)
+            {
+                self.forget(invited);
+            }
             return Entered::Leads(self.begin(wish, exchange()));
         };
         if held.wish.content != wish.content {
@@ -150,6 +180,10 @@ impl<E: Exchange, O: Clone> Table<E, O> {
             held.claims = held.claims.saturating_add(1);
         }
         match &held.state {
+            State::Invited { .. } => {
+                self.forget(id);
+                Entered::Leads(self.begin(wish, exchange()))
+            }
             State::Running(exchange) => Entered::Joins(id, exchange.clone()),
             State::Ended { outcome, .. } => {
                 let (outcome, effect) = (outcome.clone(), held.wish.effect);
@@ -175,9 +209,18 @@ impl<E: Exchange, O: Clone> Table<E, O> {
                 let fitting = candidates.filter(|(_, held)| may_await(held));
                 fitting.min_by_key(|(_, held)| held.rank()).map(|(id, _)| id)
             }
-            // One name, one exchange.
-            Asks::Named => candidates.next().map(|(id, _)| id),
+            // One name, one exchange; an invitation among them is the way to it.
+            Asks::Named => candidates
+                .min_by_key(|(_, held)| matches!(held.state, State::Invited { .. }))
+                .map(|(id, _)| id),
         }
+    }
+
+    fn invited(&self, wish: &Wish) -> Option<Id> {
+        let mut ids = self.by_key.get(&wish.key)?.iter();
+        let is_invited =
+            |id: &&Id| self.exchanges.get(id).is_some_and(|held| matches!(held.state, State::Invited { .. }));
+        ids.find(is_invited).copied()
     }
 
     fn begin(&mut self, wish: Wish, exchange: E) -> Id {
@@ -200,21 +243,30 @@ impl<E: Exchange, O: Clone> Table<E, O> {
         }
     }
 
-    /// An exchange has ended. `kept` is what to remember of it, with the size of its body.
-    pub fn end(&mut self, id: Id, kept: Option<(O, usize)>, now: Moment) {
+    /// An exchange has ended.
+    pub fn end(&mut self, id: Id, kept: Kept<O>, now: Moment) {
         self.sweep(now);
         let place = self.count();
         let Some(held) = self.exchanges.get_mut(&id) else { return };
         let State::Running(exchange) = &held.state else { return };
         // A resend that waits for a read is told directly.
         let is_delivered = held.wish.effect == Effect::Reads && held.claims > 0;
-        let kept = kept.filter(|_| !is_delivered && !self.memory.is_zero());
-        let Some((outcome, bytes)) = kept else { return self.forget(id) };
-        let bytes = bytes.saturating_add(OUTCOME_BYTES);
-        let had_left = exchange.has_left();
-        held.state = State::Ended { outcome, had_left, bytes, at: now, place };
+        if is_delivered || self.memory.is_zero() {
+            return self.forget(id);
+        }
+        match kept {
+            Kept::Nothing => return self.forget(id),
+            Kept::Outcome(outcome, bytes) => {
+                let bytes = bytes.saturating_add(OUTCOME_BYTES);
+                let had_left = exchange.has_left();
+                held.state = State::Ended { outcome, had_left, bytes, at: now, place };
+                self.bytes = self.bytes.saturating_add(bytes);
+            }
+            // Those who joined it go on by themselves: the first of them may be the resend already.
+            Kept::Invitation if held.claims > 0 => return self.forget(id),
+            Kept::Invitation => held.state = State::Invited { at: now, place },
+        }
         self.ended.insert(place, id);
-        self.bytes = self.bytes.saturating_add(bytes);
         while self.ended.len() > OUTCOMES_MAX || self.bytes > OUTCOMES_BYTES_MAX {
             let Some((_, oldest)) = self.ended.first_key_value() else { break };
             self.forget(*oldest);
@@ -226,7 +278,9 @@ impl<E: Exchange, O: Clone> Table<E, O> {
         while let Some((_, oldest)) = self.ended.first_key_value() {
             let oldest = *oldest;
             match self.exchanges.get(&oldest).map(|held| &held.state) {
-                Some(State::Ended { at, .. }) if now.since(*at) < self.memory => return,
+                Some(State::Ended { at, .. } | State::Invited { at, .. }) if now.since(*at) < self.memory => {
+                    return;
+                }
                 _ => self.forget(oldest),
             }
         }
@@ -234,9 +288,13 @@ impl<E: Exchange, O: Clone> Table<E, O> {
 
     fn forget(&mut self, id: Id) {
         let Some(held) = self.exchanges.remove(&id) else { return };
-        if let State::Ended { bytes, place, .. } = held.state {
-            self.ended.remove(&place);
-            self.bytes = self.bytes.saturating_sub(bytes);
+        match held.state {
+            State::Running(_) => {}
+            State::Ended { bytes, place, .. } => {
+                self.ended.remove(&place);
+                self.bytes = self.bytes.saturating_sub(bytes);
+            }
+            State::Invited { place, .. } => drop(self.ended.remove(&place)),
         }
         if let Some(ids) = self.by_key.get_mut(&held.wish.key) {
             ids.retain(|other| *other != id);

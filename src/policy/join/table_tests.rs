@@ -1,7 +1,7 @@
 //! The table under chosen and under random schedules.
 
 use super::table::{OUTCOME_BYTES, OUTCOMES_BYTES_MAX, OUTCOMES_MAX};
-use super::{Asks, Entered, Exchange, Id, Key, Parts, Table, Whose, Wish};
+use super::{Asks, Entered, Exchange, Id, Kept, Key, Parts, Table, Whose, Wish};
 use crate::finch::endpoints::Effect;
 use crate::types::{Moment, Priority};
 use http::HeaderMap;
@@ -106,7 +106,7 @@ fn an_outcome_that_was_given_up_goes_before_a_client_that_still_waits() {
     let (first, one) = lead(&mut table, write(Asks::Nothing));
     let (second, _) = lead(&mut table, write(Asks::Nothing));
     one.has_left.set(true);
-    table.end(first, Some((first, 10)), at(1));
+    table.end(first, Kept::Outcome(first, 10), at(1));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(2)), Some(first));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(2)), Some(second));
 }
@@ -115,7 +115,7 @@ fn an_outcome_that_was_given_up_goes_before_a_client_that_still_waits() {
 fn an_outcome_lasts_as_long_as_the_memory_and_no_longer() {
     let mut table = Tried::new(MEMORY);
     let (id, _) = lead(&mut table, write(Asks::Nothing));
-    table.end(id, Some((id, 10)), at(10));
+    table.end(id, Kept::Outcome(id, 10), at(10));
     assert_eq!(table.remembered(), (1, 10 + OUTCOME_BYTES));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(129)), Some(id));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(129)), Some(id), "a write's outcome stays");
@@ -125,15 +125,49 @@ fn an_outcome_lasts_as_long_as_the_memory_and_no_longer() {
     let mut table = Tried::new(Duration::ZERO);
     let (id, _) = lead(&mut table, write(Asks::Nothing));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(0)), Some(id), "joining needs no memory");
-    table.end(id, Some((id, 10)), at(0));
+    table.end(id, Kept::Outcome(id, 10), at(0));
     assert_eq!(table.remembered(), (0, 0));
+}
+
+#[test]
+fn a_write_that_was_refused_is_not_told_the_outcome_of_an_identical_one() {
+    let mut table = Tried::new(MEMORY);
+    let (first, _) = lead(&mut table, write(Asks::Nothing));
+    table.end(first, Kept::Outcome(first, 10), at(1));
+    // The same again is meant, refused for quota, and its client comes back.
+    let (second, _) = lead(&mut table, write(Asks::Nothing));
+    table.end(second, Kept::Invitation, at(2));
+    assert_eq!(found(&mut table, write(Asks::Outcome), at(3)), None, "it is a write of its own");
+    assert_eq!(table.running(), 1);
+    // The invitation is taken: a further resend joins what runs.
+    assert!(found(&mut table, write(Asks::Outcome), at(4)).is_some());
+}
+
+#[test]
+fn an_invitation_is_taken_by_whoever_comes_back_and_goes_with_the_memory() {
+    let mut table = Tried::new(MEMORY);
+    let (refused, _) = lead(&mut table, write(Asks::Nothing));
+    table.end(refused, Kept::Invitation, at(1));
+    // Unmarked: an app's own loop. Its resend finds it, whether or not its leaving is known yet.
+    let (again, _) = lead(&mut table, write(Asks::Nothing));
+    assert_eq!(found(&mut table, write(Asks::Outcome), at(2)), Some(again));
+    let mut table = Tried::new(MEMORY);
+    let (refused, _) = lead(&mut table, write(Asks::Nothing));
+    table.end(refused, Kept::Invitation, at(1));
+    assert_eq!(table.remembered(), (1, 0));
+    table.sweep(at(121));
+    assert_eq!(table.remembered(), (0, 0));
+    // Under a name there is one exchange, and a refused one was none.
+    let (named, _) = lead(&mut table, write(Asks::Named));
+    table.end(named, Kept::Invitation, at(122));
+    assert_eq!(found(&mut table, write(Asks::Named), at(123)), None);
 }
 
 #[test]
 fn what_is_not_kept_is_sent_again() {
     let mut table = Tried::new(MEMORY);
     let (id, _) = lead(&mut table, write(Asks::Nothing));
-    table.end(id, None, at(1));
+    table.end(id, Kept::Nothing, at(1));
     assert_eq!(found(&mut table, write(Asks::Outcome), at(1)), None);
 }
 
@@ -142,14 +176,14 @@ fn a_read_is_delivered_once() {
     let mut table = Tried::new(MEMORY);
     let (id, play) = lead(&mut table, read(Asks::Share));
     play.has_left.set(true);
-    table.end(id, Some((id, 10)), at(1));
+    table.end(id, Kept::Outcome(id, 10), at(1));
     assert_eq!(found(&mut table, read(Asks::Share), at(1)), None, "an unmarked read is no resend");
     assert_eq!(found(&mut table, read(Asks::Outcome), at(1)), Some(id));
     assert_eq!(table.remembered(), (0, 0));
     // A resend that waits already is told directly, so nothing stays behind.
     let (id, _) = lead(&mut table, wish("/other", Effect::Reads, Asks::Share));
     assert_eq!(found(&mut table, wish("/other", Effect::Reads, Asks::Outcome), at(1)), Some(id));
-    table.end(id, Some((id, 10)), at(1));
+    table.end(id, Kept::Outcome(id, 10), at(1));
     assert_eq!(table.remembered(), (0, 0));
 }
 
@@ -188,7 +222,7 @@ fn a_name_is_one_exchange_and_one_content() {
     for _ in 0..2 {
         assert_eq!(found(&mut table, named, at(1)), Some(id));
         assert_eq!(name(&table.enter(other, at(1), Play::default)), "name reused");
-        table.end(id, Some((id, 1)), at(1));
+        table.end(id, Kept::Outcome(id, 1), at(1));
     }
 }
 
@@ -197,7 +231,7 @@ fn memory_is_bounded_and_the_oldest_goes_first() {
     let mut table = Tried::new(MEMORY);
     let remember = |table: &mut Tried, path: &str, bytes: usize| {
         let (id, _) = lead(table, wish(path, Effect::Writes, Asks::Nothing));
-        table.end(id, Some((id, bytes)), at(0));
+        table.end(id, Kept::Outcome(id, bytes), at(0));
     };
     for i in 0..=OUTCOMES_MAX {
         remember(&mut table, &format!("/{i}"), 0);
@@ -308,7 +342,8 @@ proptest! {
                     let known = &mut all[at];
                     if known.ended.is_none() {
                         known.ended = Some((now, is_kept));
-                        table.end(known.id, is_kept.then_some((known.id, bytes)), now);
+                        let kept = if is_kept { Kept::Outcome(known.id, bytes) } else { Kept::Nothing };
+                        table.end(known.id, kept, now);
                         let told = known.id;
                         waiting.retain(|id| *id != told);
                     }
@@ -322,7 +357,7 @@ proptest! {
         }
         // When all has ended and been forgotten, nothing is left.
         for known in all.iter().filter(|k| k.ended.is_none()) {
-            table.end(known.id, None, now);
+            table.end(known.id, Kept::Nothing, now);
         }
         table.sweep(now + MEMORY);
         prop_assert_eq!((table.remembered(), table.running()), ((0, 0), 0));
