@@ -68,11 +68,15 @@ impl Engine {
             };
             let held = self.pass_holds(&subjects, left, (&mut *client, &mut *line)).await;
             let admitted = match held {
-                Ok(()) => self.admit(endpoint, caller, (tag, left), client, line).await,
+                Ok(probes) => {
+                    let admitted = self.admit(endpoint, caller, (tag, left), client, line).await;
+                    admitted.map(|permit| (permit, probes))
+                }
                 Err(ended) => Err(ended),
             };
-            let permit = match (admitted, found.take()) {
-                (Ok(permit), _) => permit,
+            // Whoever waits for what this attempt finds out, waits until it has ended.
+            let (permit, _probes) = match (admitted, found.take()) {
+                (Ok(ready), _) => ready,
                 // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
                     return Err(attempt::unanswered(error).into());
