@@ -51,10 +51,18 @@ impl Engine {
         let (mut found, mut again): (Option<Found>, Again) = (None, Again::default());
         let mut tag = None;
         loop {
+            if found.is_some() {
+                // Nobody would read what a further attempt brings.
+                if client.has_left() {
+                    return Err(Ended::Abandoned);
+                }
+                caller.sent.waits();
+            }
             // What is known to fail costs no quota. No token is held while a call waits.
             let (is_probe, subjects) = {
                 let identity = self.resolve(call, endpoint, caller, line).await?;
-                let is_probe = match self.shielded(call, endpoint, &identity, line).await {
+                let left = caller.patience.saturating_sub(began.elapsed());
+                let is_probe = match self.shielded(call, endpoint, &identity, (left, &mut *line)).await {
                     Shielded::Clear => false,
                     Shielded::Probe => true,
                     Shielded::Answer(answer) => return Ok(answer),
@@ -138,29 +146,32 @@ impl Engine {
                 },
             };
             let left = caller.patience.saturating_sub(began.elapsed());
-            match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
-                Some(pause) => {
-                    found = Some(now_found);
-                    let left_early = tokio::select! {
-                        () = sleep(pause) => false,
-                        () = client.gone() => true,
-                    };
-                    if left_early {
-                        return Err(Ended::Abandoned);
-                    }
-                }
-                None => {
-                    return match now_found {
-                        Found::Nothing(error) => Err(attempt::unanswered(error).into()),
-                        Found::Heard(told) => {
-                            let (identity, heard) = *told;
-                            let heard =
-                                self.repair(call, endpoint, caller, heard, left, (client, &mut *line)).await;
-                            Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
-                        }
-                    };
-                }
+            let goes_again = match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
+                Some(pause) => self.rest(pause, client).await?,
+                None => false,
+            };
+            if goes_again {
+                found = Some(now_found);
+                continue;
             }
+            return match now_found {
+                Found::Nothing(error) => Err(attempt::unanswered(error).into()),
+                Found::Heard(told) => {
+                    let (identity, heard) = *told;
+                    let heard = self.repair(call, endpoint, caller, heard, left, (client, &mut *line)).await;
+                    Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
+                }
+            };
+        }
+    }
+
+    /// Waits before a call is sent again. `false`: perch is stopping, and what was found is the answer.
+    async fn rest(&self, pause: Duration, client: &mut Client) -> Result<bool, Ended> {
+        tokio::select! {
+            biased;
+            () = client.gone() => Err(Ended::Abandoned),
+            () = self.drain.closing() => Ok(false),
+            () = sleep(pause) => Ok(true),
         }
     }
 
