@@ -104,7 +104,13 @@ impl Engine {
         class: Class,
     ) -> Verdict {
         if status == 402 {
-            self.refused_for(Subject::Application, retry_after);
+            match identity {
+                Identity::Connection(_) | Identity::Application | Identity::InBody => {
+                    self.refused_for(Subject::Application, retry_after);
+                }
+                // A token that an app brought may be another application's, and nobody is none.
+                Identity::Brought(_) | Identity::Nobody => {}
+            }
             return Verdict { class, wait: None, scope: None };
         }
         if class != Class::RateLimited {

@@ -54,25 +54,52 @@ pub(super) struct Caller {
     pub(super) sent: Sent,
 }
 
-/// Whether a call has been admitted: it no longer waits for quota.
+/// How far a call is, told to whoever joined it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sent(watch::Sender<bool>);
+pub(super) struct Sent(watch::Sender<Stage>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// It waits for quota.
+    #[default]
+    Waits,
+    /// It has been admitted.
+    Admitted,
+    /// What was sent settled nothing, and it waits to be sent again.
+    WaitsAgain,
+}
 
 impl Sent {
-    /// It has been.
+    /// It has been admitted.
     pub(super) fn admit(&self) {
-        self.0.send_replace(true);
+        self.0.send_replace(Stage::Admitted);
     }
 
-    /// Whether it has been.
+    /// What was sent settled nothing: it waits again.
+    pub(super) fn waits(&self) {
+        self.0.send_replace(Stage::WaitsAgain);
+    }
+
+    /// Whether it waits no longer.
     pub(super) fn is_admitted(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() == Stage::Admitted
     }
 
-    /// Waits until it has been.
+    /// Whether it has ever been admitted.
+    pub(super) fn was_admitted(&self) -> bool {
+        *self.0.borrow() != Stage::Waits
+    }
+
+    /// Waits until it has been admitted.
     pub(super) async fn admitted(&self) {
         // The sender lives in `self`, so the channel cannot close.
-        let _ = self.0.subscribe().wait_for(|admitted| *admitted).await;
+        let _ = self.0.subscribe().wait_for(|stage| *stage == Stage::Admitted).await;
+    }
+
+    /// Waits until it waits again.
+    pub(super) async fn waiting(&self) {
+        // As above.
+        let _ = self.0.subscribe().wait_for(|stage| *stage == Stage::WaitsAgain).await;
     }
 }
 

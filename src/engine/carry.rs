@@ -51,10 +51,18 @@ impl Engine {
         let (mut found, mut again): (Option<Found>, Again) = (None, Again::default());
         let mut tag = None;
         loop {
+            if found.is_some() {
+                // Nobody would read what a further attempt brings.
+                if client.has_left() {
+                    return Err(Ended::Abandoned);
+                }
+                caller.sent.waits();
+            }
             // What is known to fail costs no quota. No token is held while a call waits.
             let (is_probe, subjects) = {
                 let identity = self.resolve(call, endpoint, caller, line).await?;
-                let is_probe = match self.shielded(call, endpoint, &identity, line).await {
+                let left = caller.patience.saturating_sub(began.elapsed());
+                let is_probe = match self.shielded(call, endpoint, &identity, (left, &mut *line)).await {
                     Shielded::Clear => false,
                     Shielded::Probe => true,
                     Shielded::Answer(answer) => return Ok(answer),
@@ -66,19 +74,17 @@ impl Engine {
                 None => caller.patience.saturating_sub(line.wait),
                 Some(_) => caller.patience.saturating_sub(began.elapsed()),
             };
-            let waiting = Instant::now();
             let held = self.pass_holds(&subjects, left, (&mut *client, &mut *line)).await;
             let admitted = match held {
                 Ok(probes) => {
-                    let left = left.saturating_sub(waiting.elapsed());
-                    self.admit(endpoint, caller, (tag, left), client, line)
-                        .await
-                        .map(|permit| (permit, probes))
+                    let admitted = self.admit(endpoint, caller, (tag, left), client, line).await;
+                    admitted.map(|permit| (permit, probes))
                 }
                 Err(ended) => Err(ended),
             };
-            let (permit, probes) = match (admitted, found.take()) {
-                (Ok(admitted), _) => admitted,
+            // Whoever waits for what this attempt finds out, waits until it has ended.
+            let (permit, _probes) = match (admitted, found.take()) {
+                (Ok(ready), _) => ready,
                 // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
                     return Err(attempt::unanswered(error).into());
@@ -112,7 +118,6 @@ impl Engine {
             let (failure, now_found) = match self.attempt(&attempt, &secrets, permit, line).await {
                 Ok(answer) => match self.hear(answer, secrets, line).await {
                     Ok(heard) => {
-                        probes.are_told();
                         // perch keeps Finch's limits, so this is somebody else's doing: the app need not
                         // know while its patience lasts.
                         if self.is_product_limit(endpoint, &heard) && again.limited + 1 < LIMITED_MAX {
@@ -141,16 +146,13 @@ impl Engine {
                 },
             };
             let left = caller.patience.saturating_sub(began.elapsed());
-            if let Some(pause) = self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
-                tokio::select! {
-                    () = sleep(pause) => {
-                        found = Some(now_found);
-                        continue;
-                    }
-                    () = client.gone() => return Err(Ended::Abandoned),
-                    // No time is left for a further attempt: what was found is the answer.
-                    () = self.drain.closing() => {}
-                }
+            let goes_again = match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
+                Some(pause) => self.rest(pause, client).await?,
+                None => false,
+            };
+            if goes_again {
+                found = Some(now_found);
+                continue;
             }
             return match now_found {
                 Found::Nothing(error) => Err(attempt::unanswered(error).into()),
@@ -160,6 +162,16 @@ impl Engine {
                     Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
                 }
             };
+        }
+    }
+
+    /// Waits before a call is sent again. `false`: perch is stopping, and what was found is the answer.
+    async fn rest(&self, pause: Duration, client: &mut Client) -> Result<bool, Ended> {
+        tokio::select! {
+            biased;
+            () = client.gone() => Err(Ended::Abandoned),
+            () = self.drain.closing() => Ok(false),
+            () = sleep(pause) => Ok(true),
         }
     }
 

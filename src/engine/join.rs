@@ -236,27 +236,33 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Result<Arc<Outcome>, Ended> {
         let _waiting = self.telemetry.metrics.merges.wait();
-        let began = Instant::now();
-        let patience = caller.patience.saturating_sub(line.wait);
-        let waited = tokio::select! {
-            biased;
-            told = heard(&mut running.told) => Ok(Some(told)),
-            () = running.sent.admitted() => Ok(None),
-            () = client.gone() => Err(Ended::Abandoned),
-            () = sleep(patience) => Err(self.out_of_patience(endpoint).into()),
-        };
-        line.wait += began.elapsed();
-        if let Some(told) = waited? {
-            return Ok(told);
+        loop {
+            let began = Instant::now();
+            let patience = caller.patience.saturating_sub(line.wait);
+            let waited = tokio::select! {
+                biased;
+                told = heard(&mut running.told) => Ok(Some(told)),
+                () = running.sent.admitted() => Ok(None),
+                () = client.gone() => Err(Ended::Abandoned),
+                () = sleep(patience) => Err(self.out_of_patience(endpoint).into()),
+            };
+            line.wait += began.elapsed();
+            if let Some(told) = waited? {
+                return Ok(told);
+            }
+            let began = Instant::now();
+            let told = tokio::select! {
+                biased;
+                told = heard(&mut running.told) => Ok(Some(told)),
+                () = client.gone() => Err(Ended::Abandoned),
+                // What was sent settled nothing, and it may wait longer than this call does.
+                () = running.sent.waiting() => Ok(None),
+            };
+            line.finch += began.elapsed();
+            if let Some(told) = told? {
+                return Ok(told);
+            }
         }
-        let began = Instant::now();
-        let told = tokio::select! {
-            biased;
-            told = heard(&mut running.told) => Ok(told),
-            () = client.gone() => Err(Ended::Abandoned),
-        };
-        line.finch += began.elapsed();
-        told
     }
 
     /// What a call would have been told had it waited for quota itself.
@@ -288,7 +294,8 @@ impl Engine {
         line.attempts = told.attempts;
         let answer = match what {
             What::Answer { status, headers, body, closes } => {
-                let body = match line.class.is_error() {
+                // Also a 202 that an operator wants told as an error.
+                let body = match status.is_client_error() || status.is_server_error() {
                     true => with_request_id(body, &line.request_id),
                     false => body.clone(),
                 };
@@ -338,7 +345,7 @@ impl Seat {
     ) -> Result<Answer, Ended> {
         let ended = match ended {
             // Whoever joined reads it too, so it is written here.
-            Err(Ended::Refused(refusal)) if self.sent.is_admitted() => Ok(engine.refuse(&refusal, line)),
+            Err(Ended::Refused(refusal)) if self.sent.was_admitted() => Ok(engine.refuse(&refusal, line)),
             other => other,
         };
         self.fallback = None;
@@ -419,7 +426,7 @@ impl Drop for Seat {
         match self.effect {
             // The call failed in perch after it may have been sent: that much is known, and it must not be
             // sent again.
-            Effect::Writes if self.sent.is_admitted() => {
+            Effect::Writes if self.sent.was_admitted() => {
                 self.tell(line, What::Lost(Refusal::Fault), Kept::Outcome(What::Lost(Refusal::Fault), 0));
             }
             Effect::Writes | Effect::Reads => self.tell(line, What::Unsent, Kept::Nothing),

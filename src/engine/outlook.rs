@@ -16,6 +16,7 @@ use crate::types::UnixMillis;
 use crate::types::json::RawObject;
 use parking_lot::Mutex;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// How long what replicas tell each other of dead logins is worth hearing; each asks by itself after that.
@@ -26,6 +27,8 @@ pub(super) const ILL_SPAN: Duration = Duration::from_secs(60 * 60);
 pub struct Outlook {
     pub(super) shield: Mutex<Shield>,
     pub(super) holds: Mutex<Holds>,
+    /// Rung when a call that went first to try a hold has ended.
+    tried: Notify,
     pub(super) budget: Mutex<Budget>,
     pub(super) links: Links,
 }
@@ -47,29 +50,28 @@ impl Outlook {
         Self {
             shield: Mutex::new(Shield::new(rules.probe.unwrap_or_default())),
             holds: Mutex::default(),
+            tried: Notify::new(),
             budget: Mutex::new(Budget::new(rules.retry_percent)),
             links: Links::default(),
         }
     }
 }
 
-/// The holds that a call is the probe of. One that ends without an answer of Finch's has found nothing out, so
-/// that the next caller may be the probe.
-pub(super) struct Probes<'o> {
-    outlook: &'o Outlook,
+/// The holds whose end a call tries. When it has ended, whatever it found, the next caller may go.
+pub(super) struct Probes<'e> {
+    outlook: &'e Outlook,
     subjects: Vec<Subject>,
-}
-
-impl Probes<'_> {
-    /// Finch answered.
-    pub(super) fn are_told(mut self) {
-        self.subjects.clear();
-    }
 }
 
 impl Drop for Probes<'_> {
     fn drop(&mut self) {
-        self.subjects.iter().for_each(|subject| self.outlook.holds.lock().unproved(subject));
+        if self.subjects.is_empty() {
+            return;
+        }
+        let mut holds = self.outlook.holds.lock();
+        self.subjects.iter().for_each(|subject| holds.unproved(subject));
+        drop(holds);
+        self.outlook.tried.notify_waiters();
     }
 }
 
@@ -122,22 +124,28 @@ impl Engine {
         let began = Instant::now();
         for subject in subjects {
             loop {
+                // Listening begins before the question, or what ends between is missed.
+                let mut tried = std::pin::pin!(self.outlook.tried.notified());
+                tried.as_mut().enable();
                 let gate = self.outlook.holds.lock().gate(subject, self.quota.now());
-                let wait = match gate {
+                let left = left.saturating_sub(began.elapsed());
+                let (wait, pause) = match gate {
                     Gate::Free => break,
                     Gate::Probe => {
                         probes.subjects.push(subject.clone());
                         break;
                     }
-                    Gate::Held(wait) => wait,
+                    Gate::Held(wait) => (wait, wait),
+                    // It may be known sooner.
+                    Gate::Tried(wait) => (wait, wait.min(left)),
                 };
-                let waited = began.elapsed();
-                if wait > left.saturating_sub(waited) {
-                    line.wait += waited;
+                if pause > left || left.is_zero() {
+                    line.wait += began.elapsed();
                     return Err(refusal(subject, wait).into());
                 }
                 let abandoned = tokio::select! {
-                    () = sleep(wait) => false,
+                    () = sleep(pause) => false,
+                    () = tried => false,
                     () = client.gone() => true,
                     () = self.drain.closing() => {
                         line.wait += began.elapsed();

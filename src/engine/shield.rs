@@ -20,7 +20,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a question of the shield's waits for its admission.
+/// How long a question of the shield's waits for its admission at most.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the shield says to a call.
@@ -55,7 +55,7 @@ impl Engine {
         call: &Call,
         endpoint: &'static Endpoint,
         identity: &Identity,
-        line: &mut AccessLine,
+        (left, line): (Duration, &mut AccessLine),
     ) -> Shielded {
         let Some(probe) = self.settings.outlook.probe else { return Shielded::Clear };
         let Some((login, entry)) = login_of(call, endpoint, identity) else { return Shielded::Clear };
@@ -63,7 +63,7 @@ impl Engine {
         let advice = {
             let mut shield = self.outlook.shield.lock();
             if entry.facts.status == Status::NeedsReauth {
-                shield.remembered(&login, version, (now, unix_now()));
+                shield.remembered(&login.connection, version, (now, unix_now()));
             }
             shield.advise(&login, version, may_probe(endpoint), now)
         };
@@ -81,7 +81,7 @@ impl Engine {
         if is_call {
             return Shielded::Probe;
         }
-        match self.health_of(&login, &entry, line).await {
+        match self.health_of(&login, &entry, (left.min(ASK_PATIENCE), line)).await {
             Health::Well => {
                 self.recovered(&login, &entry).await;
                 Shielded::Clear
@@ -112,9 +112,14 @@ impl Engine {
     }
 
     /// What Finch says of a login's health now.
-    async fn health_of(&self, login: &Login, entry: &Entry, line: &mut AccessLine) -> Health {
+    async fn health_of(
+        &self,
+        login: &Login,
+        entry: &Entry,
+        (patience, line): (Duration, &mut AccessLine),
+    ) -> Health {
         let Some(token) = &entry.token else { return Health::Unknown };
-        let told = self.ask_finch(token, ASK_PATIENCE, line).await;
+        let told = self.ask_finch(token, patience, line).await;
         let health = match &told {
             Some(Ok(told)) => health_in(told, login.entity.as_ref()),
             Some(Err(IntrospectError::Refused(401))) => Health::Ill(Ailment::Disconnected),
@@ -138,7 +143,7 @@ impl Engine {
         if !self.quota.claim(&format!("doubt {}", login.connection), probe).await {
             return None;
         }
-        match self.health_of(login, entry, line).await {
+        match self.health_of(login, entry, (ASK_PATIENCE, line)).await {
             Health::Ill(ailment) => {
                 self.fell_ill(login, entry, ailment).await;
                 Some(ailment.class())
@@ -176,6 +181,8 @@ impl Engine {
                 if let Err(error) = self.vault.mark_disconnected(id, unix_now()).await {
                     tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
                 }
+                // It has no login any more that could be dead.
+                self.renewed(id).await;
             }
             Operation::Introspect => self.note_introspection(entry, class, body).await,
             _ => {}
@@ -278,7 +285,11 @@ impl Engine {
         let mut shield = self.outlook.shield.lock();
         match entity {
             None => shield.renewed(connection),
-            entity => shield.forget(&Login { connection: connection.clone(), entity }),
+            entity => {
+                let login = Login { connection: connection.clone(), entity };
+                // Its token is this one or a newer one.
+                shield.recovered(&login, 0, self.quota.now())
+            }
         };
     }
 

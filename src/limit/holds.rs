@@ -33,6 +33,8 @@ pub enum Gate {
     Probe,
     /// Not before this has passed.
     Held(Duration),
+    /// Another call finds it out, which may take this long.
+    Tried(Duration),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +76,12 @@ impl Holds {
             }
             Subject::RefreshQuota(_) => REFRESH_SPAN,
         };
-        self.hold(subject.clone(), told.unwrap_or(own), now);
+        let span = match (&subject, told) {
+            // It ends when somebody pays, whatever a header says.
+            (Subject::Application, Some(told)) => told.min(SPAN_MAX),
+            (_, told) => told.unwrap_or(own),
+        };
+        self.hold(subject.clone(), span, now);
         let Some(hold) = self.held.get_mut(&subject) else { return own };
         hold.strikes = strikes;
         hold.until.since(now)
@@ -96,7 +103,7 @@ impl Holds {
             return Gate::Free;
         }
         if now < hold.probe_until {
-            return Gate::Held(hold.probe_until.since(now));
+            return Gate::Tried(hold.probe_until.since(now));
         }
         hold.probe_until = now + PROBE_SPAN;
         Gate::Probe
@@ -169,7 +176,7 @@ mod tests {
         assert_eq!(holds.gate(&b, at(59)), Gate::Free, "another connection is not concerned");
         assert_eq!(holds.gate(&Subject::Application, at(59)), Gate::Free);
         assert_eq!(holds.gate(&a, at(60)), Gate::Probe);
-        assert_eq!(holds.gate(&a, at(61)), Gate::Held(secs(29)));
+        assert_eq!(holds.gate(&a, at(61)), Gate::Tried(secs(29)));
         assert_eq!(holds.gate(&a, at(90)), Gate::Probe, "the first one never came back");
         holds.unproved(&a);
         assert_eq!(holds.gate(&a, at(91)), Gate::Probe);
@@ -201,6 +208,8 @@ mod tests {
         assert_eq!(holds.gate(&quota("a"), at(1_800)), Gate::Free, "its end is known: no probe");
         assert_eq!(holds.refused(quota("b"), None, at(0)), REFRESH_SPAN);
         assert_eq!(holds.refused(quota("c"), Some(Duration::MAX), at(0)), TOLD_MAX);
+        // Who has paid does not wait for a day.
+        assert_eq!(holds.refused(Subject::Application, Some(TOLD_MAX), at(0)), SPAN_MAX);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A case is opened by Finch's word (a 401, `/introspect`, a webhook) and closed by Finch's word. At intervals
 //! that grow, one call of an app's makes perch ask `/introspect`, which no product's quota pays for; every
 //! fourth time the call itself goes, for what `/introspect` says and what data calls find may differ.
-//! Entities of one connection fail apart (Finch reauthentication guide).
+//! Entities of one connection fail apart (Finch reauthentication guide): what is known against a whole connection is
+//! a reason to ask about each of its entities, and no more than that.
 
 use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::limit::notice::Ailment;
@@ -58,6 +59,8 @@ pub struct Case {
     opened: Moment,
     next_probe: Moment,
     probes: u32,
+    /// Whether an entity has it from its connection: it ends with that one's.
+    is_inherited: bool,
 }
 
 /// What a status word of Finch's means for calls.
@@ -159,7 +162,7 @@ pub struct Shield {
     interval: Duration,
     cases: HashMap<Login, Case>,
     runs: HashMap<Login, Run>,
-    /// Logins that Finch called well with this version of their token, whatever the vault remembers.
+    /// Logins that Finch called well, whatever the vault remembers, with this version of their token.
     well: HashMap<Login, Well>,
 }
 
@@ -191,11 +194,17 @@ impl Shield {
     /// case's closes it. `is_read` tells whether the call itself may be a probe.
     pub fn advise(&mut self, login: &Login, version: u64, is_read: bool, now: Moment) -> Advice {
         let Some(key) = self.covering(login) else { return Advice::Send };
-        let Some(case) = self.cases.get_mut(&key) else { return Advice::Send };
+        let Some(case) = self.cases.get(&key) else { return Advice::Send };
         if version > case.version {
-            self.cases.remove(&key);
+            self.forget(&key);
             return Advice::Send;
         }
+        let key = match case.ailment {
+            // A token that is dead is dead for all.
+            Ailment::Disconnected => key,
+            Ailment::Reauthentication | Ailment::AccountSetup => self.inherit(login, key, now),
+        };
+        let Some(case) = self.cases.get_mut(&key) else { return Advice::Send };
         if now < case.next_probe {
             return Advice::Answer(*case);
         }
@@ -209,18 +218,29 @@ impl Shield {
         }
     }
 
+    /// The case of the whole connection becomes one of the entity's own, to be looked into at once: the entity may
+    /// well work. Answers whose case stands for it now.
+    fn inherit(&mut self, login: &Login, key: Login, now: Moment) -> Login {
+        let Some(case) = self.cases.get(&key).copied().filter(|_| key != *login) else { return key };
+        bound(&mut self.cases, login, |case| case.opened);
+        let own = Case { opened: now, next_probe: now, probes: 0, is_inherited: true, ..case };
+        self.cases.insert(login.clone(), own);
+        login.clone()
+    }
+
     /// What is known against this login now; nothing is changed.
     pub fn case(&self, login: &Login, version: u64) -> Option<Case> {
         let case = self.cases.get(&self.covering(login)?)?;
         (version <= case.version).then_some(*case)
     }
 
-    /// The vault remembers that Finch wanted the login of this connection renewed, and a call of this login
-    /// comes. It is looked into at once, unless Finch has called this login well since.
-    pub fn remembered(&mut self, login: &Login, version: u64, at: (Moment, UnixMillis)) {
-        let is_well = self.well.get(login).is_some_and(|well| well.version >= version);
-        if !is_well && self.covering(login).is_none() {
-            self.open(login.clone(), (Ailment::Reauthentication, version), at, at.0);
+    /// The vault remembers that Finch wanted this connection's login renewed. That is looked into at the first
+    /// call, unless Finch has called it well since.
+    pub fn remembered(&mut self, connection: &ConnectionId, version: u64, at: (Moment, UnixMillis)) {
+        let whole = Login { connection: connection.clone(), entity: None };
+        let is_well = self.well.get(&whole).is_some_and(|well| well.version >= version);
+        if !is_well && !self.cases.contains_key(&whole) {
+            self.open(whole, (Ailment::Reauthentication, version), at, at.0);
         }
     }
 
@@ -238,6 +258,7 @@ impl Shield {
         {
             case.version = case.version.max(version);
             case.next_probe = case.next_probe.max(now + self.interval);
+            case.is_inherited = false;
             return false;
         }
         self.open(login, (ailment, version), (now, wall), now + self.interval);
@@ -252,7 +273,8 @@ impl Shield {
         next_probe: Moment,
     ) {
         bound(&mut self.cases, &login, |case| case.opened);
-        self.cases.insert(login, Case { ailment, since, version, opened: now, next_probe, probes: 0 });
+        let case = Case { ailment, since, version, opened: now, next_probe, probes: 0, is_inherited: false };
+        self.cases.insert(login, case);
     }
 
     /// A call of this login was served with this version of its token, or Finch said that it is well. Answers
@@ -260,16 +282,24 @@ impl Shield {
     pub fn recovered(&mut self, login: &Login, version: u64, now: Moment) -> bool {
         bound(&mut self.well, login, |well| well.since);
         self.well.insert(login.clone(), Well { version, since: now });
+        self.runs.remove(login);
+        let whole = Login { connection: login.connection.clone(), entity: None };
+        let is_gone = |case: &Case| case.ailment == Ailment::Disconnected;
+        // A token that serves one entity is not dead.
+        if login.entity.is_some() && self.cases.get(&whole).is_some_and(is_gone) {
+            self.forget(&whole);
+            self.forget(login);
+            return true;
+        }
         self.forget(login)
     }
 
-    /// What was known against a login is not known any more. Answers whether that was something.
-    pub fn forget(&mut self, login: &Login) -> bool {
-        self.runs.remove(login);
-        match self.covering(login) {
-            Some(key) => self.cases.remove(&key).is_some(),
-            None => false,
+    /// Closes a case, and those that entities have from it. Answers whether there was one.
+    fn forget(&mut self, login: &Login) -> bool {
+        if login.entity.is_none() && self.cases.contains_key(login) {
+            self.cases.retain(|other, case| !(case.is_inherited && other.connection == login.connection));
         }
+        self.cases.remove(login).is_some()
     }
 
     /// A whole connection is well, with all its entities: it has a new token.
@@ -308,7 +338,8 @@ impl Shield {
         self.cases.iter()
     }
 
-    /// The case that stands for this login: its own, or that of the whole connection.
+    /// The case that stands for this login: its own, or that of the whole connection unless the login was found well
+    /// since that was opened.
     fn covering(&self, login: &Login) -> Option<Login> {
         if self.cases.is_empty() {
             return None;
@@ -317,7 +348,9 @@ impl Shield {
             return Some(login.clone());
         }
         let whole = Login { connection: login.connection.clone(), entity: None };
-        self.cases.contains_key(&whole).then_some(whole)
+        let opened = self.cases.get(&whole)?.opened;
+        let is_well = self.well.get(login).is_some_and(|well| well.since >= opened);
+        (!is_well).then_some(whole)
     }
 }
 

@@ -70,41 +70,65 @@ fn entities_fail_apart_and_a_whole_connection_covers_them() {
     ill(&mut shield, &whole, 1, 0);
     assert!(shield.case(&two, 1).is_some());
     assert!(shield.case(&login("b", None), 1).is_none());
-    assert!(shield.recovered(&two, 1, minutes(0).0), "one entity that works shows that the connection does");
+    shield.recovered(&two, 1, minutes(0).0);
+    assert!(shield.case(&two, 1).is_none(), "it works, whatever the others do");
+    assert!(shield.case(&whole, 1).is_some() && shield.case(&one, 1).is_some());
+    shield.recovered(&whole, 1, minutes(0).0);
     assert!(shield.case(&whole, 1).is_none() && shield.case(&one, 1).is_some());
     assert!(shield.renewed(&one.connection));
     assert!(shield.is_empty());
 }
 
 #[test]
-fn what_the_vault_remembers_is_looked_into_at_once() {
+fn an_entity_is_asked_about_before_it_suffers_for_its_connection() {
     let mut shield = Shield::new(5 * MINUTE);
-    let a = login("a", None);
-    shield.remembered(&a, 1, minutes(0));
-    assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Ask(_)));
-    shield.remembered(&a, 1, minutes(0));
-    assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Answer(_)), "once");
-    // Finch says that it is well, and the vault cannot be told.
-    shield.recovered(&a, 1, minutes(1).0);
-    shield.remembered(&a, 1, minutes(2));
-    assert_eq!(shield.advise(&a, 1, true, minutes(2).0), Advice::Send);
-    ill(&mut shield, &a, 1, 3);
-    assert!(matches!(shield.advise(&a, 1, true, minutes(3).0), Advice::Answer(_)));
+    let (whole, one, two) = (login("a", None), login("a", Some("e1")), login("a", Some("e2")));
+    shield.remembered(&whole.connection, 1, minutes(0));
+    for entity in [&one, &two] {
+        assert!(matches!(shield.advise(entity, 1, true, minutes(0).0), Advice::Ask(_)));
+        assert!(matches!(shield.advise(entity, 1, true, minutes(1).0), Advice::Answer(_)), "once");
+    }
+    assert!(shield.recovered(&two, 1, minutes(1).0));
+    for minute in 1..60 {
+        // As every call does while the vault remembers.
+        shield.remembered(&whole.connection, 1, minutes(minute));
+        assert_eq!(shield.advise(&two, 1, true, minutes(minute).0), Advice::Send);
+        assert_ne!(shield.advise(&one, 1, true, minutes(minute).0), Advice::Send);
+    }
+    // What was only the connection's ends with it; what was found at the entity does not.
+    shield.recovered(&whole, 1, minutes(60).0);
+    assert!(shield.is_empty());
+    ill(&mut shield, &whole, 1, 61);
+    assert!(matches!(shield.advise(&one, 1, true, minutes(61).0), Advice::Ask(_)));
+    ill(&mut shield, &one, 1, 61);
+    shield.recovered(&whole, 1, minutes(62).0);
+    assert!(shield.case(&one, 1).is_some() && shield.case(&two, 1).is_none());
 }
 
 #[test]
-fn what_the_vault_remembers_of_a_connection_is_looked_into_for_each_entity() {
+fn a_connection_that_is_gone_is_gone_for_all_its_entities_until_one_is_served() {
     let mut shield = Shield::new(5 * MINUTE);
-    let (one, two) = (login("a", Some("e1")), login("a", Some("e2")));
-    for entity in [&one, &two] {
-        shield.remembered(entity, 1, minutes(0));
-        assert!(matches!(shield.advise(entity, 1, true, minutes(0).0), Advice::Ask(_)));
-    }
-    shield.recovered(&one, 1, minutes(1).0);
-    shield.remembered(&one, 1, minutes(2));
-    assert_eq!(shield.advise(&one, 1, true, minutes(2).0), Advice::Send, "it was found to be well");
-    shield.remembered(&two, 1, minutes(2));
-    assert!(matches!(shield.advise(&two, 1, true, minutes(2).0), Advice::Answer(_)));
+    let (whole, one) = (login("a", None), login("a", Some("e1")));
+    shield.fell_ill(whole.clone(), (Ailment::Disconnected, 1), minutes(0));
+    assert!(matches!(shield.advise(&one, 1, true, minutes(1).0), Advice::Answer(_)));
+    assert!(shield.recovered(&one, 1, minutes(2).0));
+    assert_eq!(shield.advise(&whole, 1, true, minutes(2).0), Advice::Send);
+}
+
+#[test]
+fn what_the_vault_remembers_is_looked_into_at_once() {
+    let mut shield = Shield::new(5 * MINUTE);
+    let a = login("a", None);
+    shield.remembered(&a.connection, 1, minutes(0));
+    assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Ask(_)));
+    shield.remembered(&a.connection, 1, minutes(0));
+    assert!(matches!(shield.advise(&a, 1, true, minutes(0).0), Advice::Answer(_)), "once");
+    // Finch says that it is well, and the vault cannot be told.
+    shield.recovered(&a, 1, minutes(1).0);
+    shield.remembered(&a.connection, 1, minutes(2));
+    assert_eq!(shield.advise(&a, 1, true, minutes(2).0), Advice::Send);
+    ill(&mut shield, &a, 1, 3);
+    assert!(matches!(shield.advise(&a, 1, true, minutes(3).0), Advice::Answer(_)));
 }
 
 #[test]

@@ -99,7 +99,8 @@ async fn who_can_wait_for_a_throttled_connection_waits_and_one_goes_first() {
     });
     world.fault(fault).await;
     assert_eq!(world.for_customer("a").get(COMPANY).await.status, 429);
-    let app = world.for_customer("a").with("perch-max-wait", "45");
+    // Less than a call may take to find out: those behind it are told when it has.
+    let app = world.for_customer("a").with("perch-max-wait", "10");
     let calls: Vec<_> = (0..4)
         .map(|_| {
             let app = app.clone();
@@ -190,4 +191,31 @@ async fn what_one_replica_finds_out_the_others_know() {
     assert_eq!(one.for_customer("a").get("/introspect").await.status, 200);
     process::until("the other has heard that too", async || holds(&two).await.len() == 1).await;
     assert_eq!(two.for_customer("a").get(COMPANY).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_goes_first_and_finds_nothing_out_holds_up_nobody() {
+    let world = world("").await;
+    let fault = json!({
+        "operation": "get_company", "preset": "provider_limit", "times": 1, "headers": { "retry-after": "1" },
+    });
+    world.fault(fault).await;
+    assert_eq!(world.for_customer("a").get(COMPANY).await.status, 429);
+    // It goes first when the hold is over, and hears nothing of the provider's limit.
+    world.fault(json!({ "operation": "get_company", "preset": "not_found", "times": 1 })).await;
+    assert_eq!(world.for_customer("a").get(COMPANY).await.status, 404);
+    let next = world.for_customer("a").with("perch-max-wait", "0").get(DIRECTORY).await;
+    assert_eq!(next.status, 200, "{}", next.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bill_of_another_application_holds_nobody_here() {
+    let world = world("apps.pass_through = true").await;
+    world.fault(json!({ "operation": "get_company", "preset": "payment_required", "times": 1 })).await;
+    world.fault(json!({ "operation": "list_providers", "preset": "payment_required", "times": 1 })).await;
+    let brought = world.app().with("authorization", "Bearer of-another-application");
+    assert_eq!(brought.get(COMPANY).await.status, 402);
+    assert_eq!(world.app().get("/providers").await.status, 402);
+    assert_eq!(holds(&world).await, []);
+    assert_eq!(after(&world).await, [[true, true], [true, true]]);
 }

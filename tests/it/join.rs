@@ -573,3 +573,40 @@ async fn a_write_refused_for_quota_is_carried_out_by_its_resend_though_an_identi
     assert_made(&again(&patient).post(BENEFITS, &wants()).await, "b2");
     assert_eq!(finch.requests().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shares_a_read_that_has_to_wait_again_waits_no_longer_than_its_own_patience() {
+    let (world, finch) = world("").await;
+    let acme = world.for_customer("acme");
+    let limited = r#"{"code":429,"name":"rate_limit_exceeded_error","finch_code":"finch_application_rl","message":"m"}"#;
+    let gate = later(
+        &finch,
+        answer("429 Too Many Requests", "Content-Type: application/json\r\nRetry-After: 250\r\n", limited),
+    );
+    let leader = read(&acme.clone().with("perch-priority", "batch").with("perch-max-wait", "300"));
+    finch.arrived(1).await;
+    let follower = read(&acme.with("perch-max-wait", "0"));
+    world.metric_becomes(JOINED, 1.0).await;
+    gate.notify_one();
+    let told = follower.await.expect("it ran");
+    assert_eq!((told.status, told.code().as_str()), (429, "perch_rate_limited"), "{}", told.text());
+    assert_eq!(finch.requests().len(), 1);
+    leader.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_answer_without_data_is_told_under_the_calls_own_id() {
+    let (world, finch) = world("merge.not_ready = \"error\"").await;
+    let acme = world.for_customer("acme");
+    let gate = later(&finch, answer("202 Accepted", "Content-Type: application/json\r\n", "{}"));
+    let leader = read(&acme);
+    finch.arrived(1).await;
+    let follower = read(&acme);
+    world.metric_becomes(JOINED, 1.0).await;
+    gate.notify_one();
+    for call in [leader, follower] {
+        let answer = call.await.expect("it ran");
+        assert_eq!((answer.status, answer.class()), (503, "not_ready"));
+        assert_eq!(answer.json()["perch"]["request_id"], answer.header("perch-request-id"));
+    }
+}

@@ -1,6 +1,6 @@
 //! What perch sends again by itself: inside a budget, inside the call's patience, each attempt with an admission of its own.
 
-use crate::support::World;
+use crate::support::{World, until};
 use serde_json::json;
 
 const SCENARIO: &str = "[[customer]]\nid = \"a\"\n[limits.products]\ncompany = 1000\n";
@@ -75,4 +75,18 @@ async fn finchs_wish_to_be_left_alone_for_a_while_is_heeded() {
     world.fault(fault("1")).await;
     let answer = world.for_customer("a").get(COMPANY).await;
     assert_eq!((answer.status, answer.header("perch-attempts")), (200, "2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_to_be_sent_again_is_answered_when_perch_stops() {
+    let mut world = world("limits.wait.batch = \"1h\"").await;
+    let asked = json!({ "operation": "get_company", "status": 503, "headers": { "retry-after": "1800" } });
+    world.fault(asked).await;
+    let app = world.for_customer("a").with("perch-priority", "batch").with("perch-max-wait", "3000");
+    let call = tokio::spawn(async move { app.get(COMPANY).await });
+    until("it waits to be sent again", async || world.metric("perch_retries_total{why=\"5xx\"}").await > 0.0)
+        .await;
+    world.stop().await;
+    let answer = call.await.expect("it ran");
+    assert_eq!((answer.status, answer.header("perch-attempts")), (503, "1"), "{}", answer.text());
 }

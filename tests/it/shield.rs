@@ -321,3 +321,43 @@ async fn what_dead_logins_cost_with_and_without_the_shield() {
     // A link and, where it is hidden, a question: neither is paid for by a product's quota.
     assert_eq!((table[0].1[0].1, table[1].1[0].1), (2, 5));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_that_works_is_served_although_its_connection_is_known_to_be_ill() {
+    let world = world("").await;
+    let app = world.for_customer("many");
+    let told = app.get("/introspect").await.json();
+    let ids: Vec<&str> =
+        told["entities"].as_array().expect("a list").iter().filter_map(|e| e["id"].as_str()).collect();
+    // The login of one entity ended, and Finch calls the connection by its worst entity.
+    let mut ill = told.clone();
+    ill["connection_status"] = json!({ "status": "reauth", "message": "one of them" });
+    ill["entities"][0]["status"] = json!("reauth");
+    for entity in [1, 2] {
+        ill["entities"][entity]["status"] = json!("connected");
+    }
+    world.fault(json!({ "operation": "introspect", "status": 200, "body": ill })).await;
+    // What perch knows of the whole connection, as it does after an import.
+    world
+        .fault(json!({ "operation": "get_company", "customer": "many", "preset": "reauth", "times": 1 }))
+        .await;
+    assert_dead(&app.get(COMPANY).await, "reauthentication_required");
+    let of = |entity: &str| format!("{COMPANY}?entity_ids[]={entity}");
+    for _ in 0..3 {
+        assert_eq!(app.get(&of(ids[1])).await.status, 200, "it works, each time");
+        assert_shielded(&app.get(&of(ids[0])).await, "reauthentication_required");
+    }
+    // Others that are ill are no reason to send what names no entity.
+    assert_shielded(&app.get(COMPANY).await, "reauthentication_required");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_disconnected_has_no_dead_login_any_more() {
+    let world = world("").await;
+    let app = world.for_customer("dead");
+    assert_dead(&app.get(COMPANY).await, "reauthentication_required");
+    assert_eq!(world.metric("perch_dead_logins{class=\"reauthentication_required\"}").await, 1.0);
+    assert_eq!(app.post("/disconnect", &json!({})).await.status, 200);
+    assert_eq!(world.metric("perch_dead_logins{class=\"reauthentication_required\"}").await, 0.0);
+    assert_eq!(world.operator().get("/api/holds").await.json(), json!([]));
+}
