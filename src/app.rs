@@ -358,7 +358,7 @@ async fn hear_news(
     loop {
         tokio::select! {
             notice = news.recv() => match notice {
-                Some((notice, left)) => engine.hear_notice(notice, left),
+                Some((notice, left)) => engine.hear_notice(notice, left).await,
                 None => return,
             },
             _ = stopping.wait_for(|stop| *stop) => return,

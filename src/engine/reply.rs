@@ -11,7 +11,7 @@ use crate::finch::headers::{
 use crate::limit::headers as limits;
 use crate::policy::redact::Secrets;
 use crate::policy::resend::Resend;
-use crate::policy::{Refusal, headers};
+use crate::policy::{Class, Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::types::Product;
 use crate::upstream::{self, Body, ReadError};
@@ -90,7 +90,12 @@ impl Engine {
                     if endpoint.operation == Operation::Introspect { body.clone() } else { Vec::new() };
                 let out = self.good(endpoint, caller, (status, headers, body), rest, line);
                 self.served(identity);
-                self.note_connection((call, endpoint), identity, line.class, &told).await;
+                // One item with data shows as well as a whole answer that the login works.
+                let class = match line.batch.filter(|_| line.class == Class::Partial) {
+                    Some(batch) if batch.has_good() => Class::Ok,
+                    _ => line.class,
+                };
+                self.note_connection((call, endpoint), identity, class, &told).await;
                 out
             }
             false => self.bad((call, endpoint), identity, (status, headers, body), retry_after, line).await,
