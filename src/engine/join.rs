@@ -8,6 +8,7 @@ use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::finch::headers::SHOULD_RETRY;
 use crate::policy::Refusal;
 use crate::policy::join::{self, Asks, End, Entered, Id, Parts, Table, Whose, Wish, Worth};
+use crate::policy::resend::Resend;
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
 use crate::types::json::RawObject;
@@ -64,6 +65,16 @@ enum What {
     Answer { status: StatusCode, headers: HeaderMap, body: Bytes, closes: bool },
     /// It was sent, and its answer cannot be had any more.
     Lost(Refusal),
+}
+
+/// What stays of an exchange.
+enum Kept {
+    /// Nothing.
+    Nothing,
+    /// That its client was invited to come back.
+    Invited,
+    /// Its outcome, and the size of the body.
+    Outcome(What, usize),
 }
 
 /// What a call is told at the table.
@@ -349,10 +360,20 @@ impl Seat {
             other => other,
         };
         self.fallback = None;
-        let Ok(answer) = &ended else {
+        let answer = match &ended {
+            Ok(answer) => answer,
             // Refused for quota or abandoned: that was this call's own patience or client.
-            self.tell(line.clone(), What::Unsent, None);
-            return ended;
+            Err(why) => {
+                let kept = match why {
+                    Ended::Abandoned => Kept::Invited,
+                    Ended::Refused(refusal) => match refusal.problem().resend {
+                        Resend::Yes | Resend::After(_) => Kept::Invited,
+                        Resend::No | Resend::Later | Resend::AsYouLike => Kept::Nothing,
+                    },
+                };
+                self.tell(line.clone(), What::Unsent, kept);
+                return ended;
+            }
         };
         let body = match &answer.body {
             AnswerBody::Whole(body) => Some(body),
@@ -379,21 +400,29 @@ impl Seat {
             (None, Effect::Writes) => lost(),
         };
         let kept = match (end.worth(), body) {
-            (Worth::Nothing, _) => None,
+            (Worth::Nothing, _) if end.class.is_error() && !end.forbids_resend => Kept::Invited,
+            (Worth::Nothing, _) => Kept::Nothing,
             // A copy of its own, which is wiped when it is forgotten.
             (Worth::Answer, Some(body)) => {
-                Some((with(&Bytes::from_owner(Zeroizing::new(body.to_vec()))), body.len()))
+                Kept::Outcome(with(&Bytes::from_owner(Zeroizing::new(body.to_vec()))), body.len())
             }
-            (Worth::Answer | Worth::Fact, _) => Some((lost(), 0)),
+            (Worth::Answer | Worth::Fact, _) => Kept::Outcome(lost(), 0),
         };
         self.tell(line.clone(), what, kept);
         ended
     }
 
-    fn tell(&self, line: AccessLine, what: What, kept: Option<(What, usize)>) {
-        let kept = kept.map(|(what, bytes)| (Arc::new(Outcome { line: line.clone(), what }), bytes));
+    fn tell(&self, line: AccessLine, what: What, kept: Kept) {
         // First nobody finds it running any more, then those who did are told.
-        self.joins.table().end(self.id, kept, self.joins.now());
+        let now = self.joins.now();
+        match kept {
+            Kept::Nothing => self.joins.table().end(self.id, None, now),
+            Kept::Invited => self.joins.table().end_invited(self.id, now),
+            Kept::Outcome(what, bytes) => {
+                let outcome = Arc::new(Outcome { line: line.clone(), what });
+                self.joins.table().end(self.id, Some((outcome, bytes)), now);
+            }
+        }
         self.tell.send_replace(Some(Arc::new(Outcome { line, what })));
     }
 }
@@ -405,9 +434,10 @@ impl Drop for Seat {
             // The call failed in perch after it may have been sent: that much is known, and it must not be
             // sent again.
             Effect::Writes if self.sent.was_admitted() => {
-                self.tell(line, What::Lost(Refusal::Fault), Some((What::Lost(Refusal::Fault), 0)));
+                let kept = Kept::Outcome(What::Lost(Refusal::Fault), 0);
+                self.tell(line, What::Lost(Refusal::Fault), kept);
             }
-            Effect::Writes | Effect::Reads => self.tell(line, What::Unsent, None),
+            Effect::Writes | Effect::Reads => self.tell(line, What::Unsent, Kept::Nothing),
         }
     }
 }

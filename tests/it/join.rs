@@ -595,3 +595,22 @@ async fn a_shared_answer_without_data_is_told_under_the_calls_own_id() {
         assert_eq!(answer.json()["perch"]["request_id"], answer.header("perch-request-id"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_refused_for_quota_is_sent_when_it_comes_again() {
+    let settings = "limits.window = \"1s\"\nlimits.arrival_bound = \"1s\"\nlimits.products.benefits = 1";
+    let (world, finch) = world(settings).await;
+    let acme = world.for_customer("acme");
+    finch.next([made("b1"), made("b2")]);
+    assert_made(&acme.post(BENEFITS, &wants()).await, "b1");
+    // A second one, intended as well; its client is asked to come back.
+    let refused = acme.clone().with("perch-max-wait", "0").post(BENEFITS, &wants()).await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after").is_empty()),
+        (429, false),
+        "{}",
+        refused.text()
+    );
+    assert_made(&again(&acme).post(BENEFITS, &wants()).await, "b2");
+    assert_eq!(finch.requests().len(), 2);
+}

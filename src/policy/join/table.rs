@@ -25,6 +25,9 @@ pub trait Exchange: Clone {
     fn is_admitted(&self) -> bool;
 }
 
+/// The rank of what its client gave up and no resend has taken yet.
+const GIVEN_UP: (u8, u32) = (0, 0);
+
 /// Names one exchange in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(u64);
@@ -66,10 +69,18 @@ pub struct Table<E, O> {
     exchanges: HashMap<Id, Held<E, O>>,
     /// Oldest first.
     by_key: HashMap<Key, Vec<Id>>,
+    /// Writes that were not sent and whose clients were invited to come back, while others of the same key are known.
+    invited: HashMap<Key, Invited>,
     /// Those that have ended, in the order in which they did.
     ended: BTreeMap<u64, Id>,
     bytes: usize,
     next: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Invited {
+    count: u32,
+    last: Moment,
 }
 
 #[derive(Debug)]
@@ -130,6 +141,7 @@ impl<E: Exchange, O: Clone> Table<E, O> {
             memory,
             exchanges: HashMap::new(),
             by_key: HashMap::new(),
+            invited: HashMap::new(),
             ended: BTreeMap::new(),
             bytes: 0,
             next: 0,
@@ -139,7 +151,7 @@ impl<E: Exchange, O: Clone> Table<E, O> {
     /// Finds a call what it asks for, or lets it lead.
     pub fn enter(&mut self, wish: Wish, now: Moment, exchange: impl FnOnce() -> E) -> Entered<E, O> {
         self.sweep(now);
-        let found = self.find(&wish);
+        let found = self.find(&wish, now);
         let Some((id, held)) = found.and_then(|id| Some((id, self.exchanges.get_mut(&id)?))) else {
             return Entered::Leads(self.begin(wish, exchange()));
         };
@@ -162,7 +174,27 @@ impl<E: Exchange, O: Clone> Table<E, O> {
         }
     }
 
-    fn find(&self, wish: &Wish) -> Option<Id> {
+    fn find(&mut self, wish: &Wish, now: Moment) -> Option<Id> {
+        let (rank, id) = self.best(wish)?;
+        // Nobody gave this one up, and an identical write was refused unsent: that is what comes again.
+        if wish.asks == Asks::Outcome && rank != GIVEN_UP && self.takes_invitation(&wish.key, now) {
+            return None;
+        }
+        Some(id)
+    }
+
+    fn takes_invitation(&mut self, key: &Key, now: Moment) -> bool {
+        let Some(invited) = self.invited.get_mut(key) else { return false };
+        let is_valid = invited.count > 0 && now.since(invited.last) < self.memory;
+        invited.count = invited.count.saturating_sub(1);
+        if invited.count == 0 || !is_valid {
+            self.invited.remove(key);
+        }
+        is_valid
+    }
+
+    /// The exchange that fits a call best, and how well.
+    fn best(&self, wish: &Wish) -> Option<((u8, u32), Id)> {
         let ids = self.by_key.get(&wish.key)?.iter();
         let mut candidates = ids.filter_map(|id| self.exchanges.get(id).map(|held| (*id, held)));
         let may_await = |held: &Held<E, O>| wish.effect == Effect::Writes || held.may_be_awaited(wish);
@@ -170,13 +202,13 @@ impl<E: Exchange, O: Clone> Table<E, O> {
             Asks::Nothing => None,
             Asks::Share => candidates
                 .find(|(_, held)| matches!(held.state, State::Running(_)) && held.may_be_awaited(wish))
-                .map(|(id, _)| id),
+                .map(|(id, held)| (held.rank(), id)),
             Asks::Outcome => {
                 let fitting = candidates.filter(|(_, held)| may_await(held));
-                fitting.min_by_key(|(_, held)| held.rank()).map(|(id, _)| id)
+                fitting.map(|(id, held)| (held.rank(), id)).min()
             }
             // One name, one exchange.
-            Asks::Named => candidates.next().map(|(id, _)| id),
+            Asks::Named => candidates.next().map(|(id, held)| (held.rank(), id)),
         }
     }
 
@@ -197,6 +229,19 @@ impl<E: Exchange, O: Clone> Table<E, O> {
     pub fn release(&mut self, id: Id) {
         if let Some(held) = self.exchanges.get_mut(&id) {
             held.claims = held.claims.saturating_sub(1);
+        }
+    }
+
+    /// An exchange has ended, and its client was invited to send the call again: nothing was carried out.
+    pub fn end_invited(&mut self, id: Id, now: Moment) {
+        let wish = self.exchanges.get(&id).map(|held| held.wish);
+        self.end(id, None, now);
+        // Where no other one is known, a resend leads anyway.
+        if let Some(wish) = wish.filter(|wish| wish.effect == Effect::Writes && wish.asks != Asks::Named)
+            && self.by_key.contains_key(&wish.key)
+        {
+            let invited = self.invited.entry(wish.key).or_insert(Invited { count: 0, last: now });
+            *invited = Invited { count: invited.count.saturating_add(1), last: now };
         }
     }
 
@@ -242,6 +287,7 @@ impl<E: Exchange, O: Clone> Table<E, O> {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
                 self.by_key.remove(&held.wish.key);
+                self.invited.remove(&held.wish.key);
             }
         }
     }

@@ -138,6 +138,26 @@ fn what_is_not_kept_is_sent_again() {
 }
 
 #[test]
+fn a_write_that_was_invited_to_come_back_is_not_told_the_outcome_of_its_twin() {
+    let mut table = Tried::new(MEMORY);
+    let (first, _) = lead(&mut table, write(Asks::Nothing));
+    table.end(first, Some((first, 10)), at(1));
+    let (second, _) = lead(&mut table, write(Asks::Nothing));
+    table.end_invited(second, at(2));
+    // What its client gave up goes before.
+    let (third, play) = lead(&mut table, write(Asks::Nothing));
+    play.has_left.set(true);
+    assert_eq!(found(&mut table, write(Asks::Outcome), at(3)), Some(third));
+    assert_eq!(found(&mut table, write(Asks::Outcome), at(3)), None, "it was not sent, so it is now");
+    assert!(found(&mut table, write(Asks::Outcome), at(3)).is_some(), "once");
+    // An invitation ends with the memory, and does not outlive what it stands beside.
+    let (fourth, _) = lead(&mut table, write(Asks::Nothing));
+    table.end_invited(fourth, at(4));
+    assert!(found(&mut table, write(Asks::Outcome), at(124)).is_some());
+    assert!(table.remembered().0 <= 1);
+}
+
+#[test]
 fn a_read_is_delivered_once() {
     let mut table = Tried::new(MEMORY);
     let (id, play) = lead(&mut table, read(Asks::Share));
