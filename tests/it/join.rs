@@ -601,7 +601,8 @@ async fn a_write_that_was_refused_for_quota_is_sent_when_it_comes_again() {
     let settings = "limits.window = \"1s\"\nlimits.arrival_bound = \"1s\"\nlimits.products.benefits = 1";
     let (world, finch) = world(settings).await;
     let acme = world.for_customer("acme");
-    finch.next([made("b1"), made("b2")]);
+    finch.next([made("b1")]);
+    finch.next([made("b2")]);
     assert_made(&acme.post(BENEFITS, &wants()).await, "b1");
     // A second one, intended as well; its client is asked to come back.
     let refused = acme.clone().with("perch-max-wait", "0").post(BENEFITS, &wants()).await;
