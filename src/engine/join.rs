@@ -12,7 +12,7 @@ use crate::policy::join::{self, Asks, End, Entered, Id, Parts, Table, Whose, Wis
 use crate::policy::resend::Resend;
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
-use crate::types::{Moment, RequestId};
+use crate::types::Moment;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -432,7 +432,7 @@ impl Drop for Seat {
 mod tests {
     use super::*;
     use crate::policy::Selector;
-    use crate::types::{Priority, UnixMillis};
+    use crate::types::{Priority, RequestId, UnixMillis};
 
     fn seat(joins: &Joins, effect: Effect, asks: Asks) -> Entering {
         let line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));
