@@ -356,13 +356,12 @@ async fn hear_news(
     mut stopping: watch::Receiver<bool>,
 ) {
     loop {
-        tokio::select! {
-            notice = news.recv() => match notice {
-                Some((notice, left)) => engine.hear_notice(notice, left),
-                None => return,
-            },
+        let heard = tokio::select! {
+            heard = news.recv() => heard,
             _ = stopping.wait_for(|stop| *stop) => return,
-        }
+        };
+        let Some((notice, left)) = heard else { return };
+        engine.hear_notice(notice, left).await;
     }
 }
 

@@ -147,7 +147,11 @@ impl Engine {
             };
             let left = caller.patience.saturating_sub(began.elapsed());
             let goes_again = match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
-                Some(pause) => self.rest(pause, client).await?,
+                Some(pause) => {
+                    // Who shares this call need not share its patience.
+                    caller.sent.waits();
+                    self.rest(pause, client).await?
+                }
                 None => false,
             };
             if goes_again {

@@ -4,17 +4,16 @@
 
 use super::Engine;
 use super::call::{Answer, AnswerBody, Call, Caller, Client, Ended, Identity, Sent};
+use super::reply::with_request_id;
 use crate::finch::endpoints::{Effect, Endpoint, Operation};
 use crate::finch::headers::SHOULD_RETRY;
 use crate::policy::Refusal;
 use crate::policy::join::{self, Asks, End, Entered, Id, Kept, Parts, Table, Whose, Wish, Worth};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
-use crate::types::json::RawObject;
-use crate::types::{Moment, RequestId};
+use crate::types::Moment;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -322,19 +321,6 @@ async fn heard(told: &mut watch::Receiver<Option<Arc<Outcome>>>) -> Arc<Outcome>
     }
 }
 
-/// An error's body with another request id: support asks for the call's own.
-fn with_request_id(body: &Bytes, request_id: &RequestId) -> Bytes {
-    let change = || {
-        let mut object = RawObject::parse(body)?;
-        let mut perch = RawObject::parse(object.get("perch")?.get().as_bytes())?;
-        perch.set("request_id", &request_id.as_str());
-        let perch: Box<RawValue> = serde_json::from_slice(&perch.to_bytes()).ok()?;
-        object.set("perch", &perch);
-        Some(object.to_bytes().into())
-    };
-    change().unwrap_or_else(|| body.clone())
-}
-
 impl Seat {
     /// Tells whoever joined how it ended, remembers what is worth it, and hands the end back.
     pub(super) fn finish(
@@ -438,7 +424,7 @@ impl Drop for Seat {
 mod tests {
     use super::*;
     use crate::policy::Selector;
-    use crate::types::{Priority, UnixMillis};
+    use crate::types::{Priority, RequestId, UnixMillis};
 
     fn seat(joins: &Joins, effect: Effect, asks: Asks) -> Entering {
         let line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));

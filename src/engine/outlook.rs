@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// Another replica found something out.
-    pub fn hear_notice(&self, notice: Notice, left: Duration) {
+    pub async fn hear_notice(&self, notice: Notice, left: Duration) {
         match notice {
             Notice::Hold { subject, .. } => {
                 self.outlook.holds.lock().hold(subject, left, self.quota.now());
@@ -196,7 +196,7 @@ impl Engine {
             Notice::Ill { connection, entity, ailment, version } => {
                 self.hear_ill(connection, entity, (ailment, version));
             }
-            Notice::Well { connection, entity } => self.hear_well(&connection, entity),
+            Notice::Well { connection, entity } => self.hear_well(&connection, entity).await,
         }
     }
 

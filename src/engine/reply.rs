@@ -11,13 +11,15 @@ use crate::finch::headers::{
 use crate::limit::headers as limits;
 use crate::policy::redact::Secrets;
 use crate::policy::resend::Resend;
-use crate::policy::{Refusal, headers};
+use crate::policy::{Class, Refusal, headers};
 use crate::telemetry::AccessLine;
-use crate::types::Product;
+use crate::types::json::RawObject;
+use crate::types::{Product, RequestId};
 use crate::upstream::{self, Body, ReadError};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 /// The longest error body that is read: Finch's are a few hundred bytes.
@@ -90,7 +92,12 @@ impl Engine {
                     if endpoint.operation == Operation::Introspect { body.clone() } else { Vec::new() };
                 let out = self.good(endpoint, caller, (status, headers, body), rest, line);
                 self.served(identity);
-                self.note_connection((call, endpoint), identity, line.class, &told).await;
+                // One item with data shows as well as a whole answer that the login works.
+                let class = match line.batch.filter(|_| line.class == Class::Partial) {
+                    Some(batch) if batch.has_good() => Class::Ok,
+                    _ => line.class,
+                };
+                self.note_connection((call, endpoint), identity, class, &told).await;
                 out
             }
             false => self.bad((call, endpoint), identity, (status, headers, body), retry_after, line).await,
@@ -144,4 +151,17 @@ pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 
 pub(super) fn code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
+/// An error's body with another request id: support asks for the call's own.
+pub(super) fn with_request_id(body: &Bytes, request_id: &RequestId) -> Bytes {
+    let change = || {
+        let mut object = RawObject::parse(body)?;
+        let mut perch = RawObject::parse(object.get("perch")?.get().as_bytes())?;
+        perch.set("request_id", &request_id.as_str());
+        let perch: Box<RawValue> = serde_json::from_slice(&perch.to_bytes()).ok()?;
+        object.set("perch", &perch);
+        Some(object.to_bytes().into())
+    };
+    change().unwrap_or_else(|| body.clone())
 }

@@ -258,6 +258,9 @@ impl Engine {
         let id = &login.connection;
         if self.outlook.shield.lock().recovered(login, entry.facts.version, self.quota.now()) {
             tracing::info!(connection.id = %id, "the login of connection {id} works again");
+            if login.entity.is_none() {
+                self.forget_link(id).await;
+            }
             let (connection, entity) = (id.clone(), login.entity.clone());
             self.quota.post(Notice::Well { connection, entity }, ILL_SPAN);
         }
@@ -281,16 +284,15 @@ impl Engine {
         self.outlook.shield.lock().fell_ill(login, found, now);
     }
 
-    pub(super) fn hear_well(&self, connection: &ConnectionId, entity: Option<EntityId>) {
-        let mut shield = self.outlook.shield.lock();
-        match entity {
-            None => shield.renewed(connection),
-            entity => {
-                let login = Login { connection: connection.clone(), entity };
-                // Its token is this one or a newer one.
-                shield.recovered(&login, 0, self.quota.now())
-            }
-        };
+    pub(super) async fn hear_well(&self, connection: &ConnectionId, entity: Option<EntityId>) {
+        if entity.is_none() {
+            self.outlook.shield.lock().renewed(connection);
+            // Each replica has a link of its own, and the customer may have followed any of them.
+            return self.forget_link(connection).await;
+        }
+        let login = Login { connection: connection.clone(), entity };
+        // Its token is this one or a newer one.
+        self.outlook.shield.lock().recovered(&login, 0, self.quota.now());
     }
 
     /// The answer that perch gives in Finch's stead, in Finch's words, with what the customer needs.

@@ -97,8 +97,10 @@ impl Problem {
     fn name(&self) -> &'static str {
         match self.status {
             401 => "authentication_error",
+            402 => "payment_required",
             403 => "insufficient_permission_error",
             404 => "not_found_error",
+            422 => "unprocessable_request_error",
             429 => "rate_limit_exceeded_error",
             502 => "bad_gateway_error",
             504 => "timeout_error",
@@ -119,7 +121,7 @@ impl Problem {
             &Member {
                 class: self.class.as_str(),
                 origin: "perch",
-                retryable: self.resend.is_retryable() || self.wait.is_some(),
+                retryable: self.resend.is_retryable(),
                 retry_at: self.wait.map(|wait| evidence.now.plus(wait)),
                 action: self.class.action(),
                 scope: self.scope,
@@ -208,7 +210,7 @@ impl Relayed<'_> {
             &Member {
                 class: self.class.as_str(),
                 origin: "finch",
-                retryable: self.resend.is_retryable() || self.wait.is_some(),
+                retryable: self.resend.is_retryable(),
                 retry_at: self.wait.map(|wait| evidence.now.plus(wait)),
                 action: self.class.action(),
                 scope: self.scope,

@@ -165,9 +165,11 @@ fn rows() -> Vec<Row> {
 /// A world whose one customer meets this fault. One for each call: what an answer holds up for others is another
 /// test's matter.
 async fn world(row: &Row) -> World {
+    // Limits are waited for as long as that; two pauses before further attempts may together take more than a second.
+    let patience = if row.status == 429 { "1s" } else { "15s" };
     let world = World::with()
         .scenario(SCENARIO)
-        .settings("apps.writes = \"allow\"")
+        .settings(&format!("apps.writes = \"allow\"\nlimits.wait.interactive = \"{patience}\""))
         .connection("acme", &format!("{TOKEN_MARKER}-acme"))
         .start()
         .await;
@@ -238,10 +240,7 @@ async fn every_row(which: usize) {
         let world = world(&row).await;
         let of_finch = words(&world).await;
         let before = asked(&world, operation).await;
-        // A limit is waited for, to no avail; retries have the time that they need.
-        let patience = if row.status == 429 { "1" } else { "15" };
-        let app = world.for_customer("acme").with("perch-max-wait", patience);
-        let answer = app.call(method, path, body.into()).await;
+        let answer = world.for_customer("acme").call(method, path, body.into()).await;
         let asked = asked(&world, operation).await - before;
         let mut found = judge(&row, row.told[which], &of_finch, &answer);
         if answer.header("perch-attempts") != asked.to_string() {

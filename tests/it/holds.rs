@@ -92,7 +92,8 @@ async fn a_throttled_connection_holds_itself_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_can_wait_for_a_throttled_connection_waits_and_one_goes_first() {
-    let world = world("limits.wait.batch = \"10m\"").await;
+    // Each for itself: none of them shares another one's read.
+    let world = world("merge.coalesce = false").await;
     // Finch says how long: a second.
     let fault = json!({
         "operation": "get_company", "preset": "provider_limit", "times": 1, "headers": { "retry-after": "1" },
@@ -152,6 +153,15 @@ async fn unpaid_invoices_hold_the_whole_application() {
     let body = refused.json();
     assert_eq!((refused.status, refused.code().as_str()), (402, "perch_application_blocked"), "{body}");
     assert_eq!((refused.header("x-should-retry"), &body["perch"]["scope"]), ("false", &json!("application")));
+    // As Finch itself says it.
+    assert_eq!(
+        (&body["name"], &told.json()["name"]),
+        (&json!("payment_required"), &json!("payment_required"))
+    );
+    assert_eq!(
+        (&body["perch"]["retryable"], &told.json()["perch"]["retryable"]),
+        (&json!(false), &json!(false))
+    );
     let before = world.report().await["requests"].clone();
     assert_eq!(world.app().get("/providers").await.status, 200, "nobody's call is not the application's");
     assert_eq!(world.report().await["requests"].as_u64(), before.as_u64().map(|n| n + 1));

@@ -361,3 +361,39 @@ async fn a_connection_that_is_disconnected_has_no_dead_login_any_more() {
     assert_eq!(world.metric("perch_dead_logins{class=\"reauthentication_required\"}").await, 0.0);
     assert_eq!(world.operator().get("/api/holds").await.json(), json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_with_some_data_shows_that_a_login_works() {
+    let world = world("shield.probe = \"1ms\"").await;
+    let app = world.for_customer("well");
+    let people = app.get(DIRECTORY).await.json();
+    let people: Vec<Value> = people["individuals"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .take(2)
+        .map(|p| json!({ "individual_id": p["id"] }))
+        .collect();
+    world.fault(json!({ "operation": "get_company", "preset": "reauth", "times": 1 })).await;
+    world.fault(json!({ "operation": "introspect", "preset": "server_error" })).await;
+    world.fault(json!({ "operation": "read_individuals", "preset": "partial", "items": [0] })).await;
+    assert_dead(&app.get(COMPANY).await, "reauthentication_required");
+    // Finch does not say how the login is, so the call itself finds out.
+    let found = app.post("/employer/individual", &json!({ "requests": people })).await;
+    assert_eq!((found.status, found.class()), (200, "partial"), "{}", found.text());
+    assert_eq!(world.operator().get("/api/holds").await.json(), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_ends_again_gets_a_link_that_nobody_has_followed() {
+    let world = world("").await;
+    let app = world.for_customer("dead");
+    let first = assert_dead(&app.get(COMPANY).await, "reauthentication_required")["reauth_url"].clone();
+    becomes(&world, "dead", "connected").await;
+    assert_eq!(app.get("/introspect").await.status, 200);
+    assert_eq!(app.get(COMPANY).await.status, 200);
+    becomes(&world, "dead", "reauth").await;
+    let second = assert_dead(&app.get(COMPANY).await, "reauthentication_required")["reauth_url"].clone();
+    assert!(first.is_string() && second.is_string(), "{first} {second}");
+    assert_ne!(first, second);
+}

@@ -34,6 +34,11 @@ impl BatchReport {
         self.failed == 0 && self.pending == 0
     }
 
+    /// Whether any item is data.
+    pub const fn has_good(&self) -> bool {
+        self.failed.saturating_add(self.pending) < self.total
+    }
+
     fn count(&mut self, standing: Standing) {
         self.total += 1;
         match standing {
