@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::attempt::note_id;
+use super::authorize::may_have;
 use super::call::{Answer, AnswerBody, Call, Caller};
 use super::quota::{AskFacts, Permit};
 use crate::finch::endpoints::{Auth, Endpoint, Operation};
@@ -142,6 +143,15 @@ impl Engine {
             Keeping::HeldForCustomer => {
                 return Err(Refusal::ExchangedForAnother { connection, is_held: true });
             }
+            Keeping::Withheld(_) | Keeping::HeldForApp(_) => {
+                tracing::warn!(
+                    connection.id = %connection,
+                    "an app exchanged the code of connection {connection}, for whose customer it may not act; the token is sealed"
+                );
+                return Err(Refusal::ExchangedForForbidden {
+                    is_held: matches!(kept, Keeping::HeldForApp(_)),
+                });
+            }
             Keeping::HeldForEnvironment(environment) => {
                 return Err(Refusal::ExchangedElsewhere {
                     connection,
@@ -177,16 +187,28 @@ impl Engine {
             }
             Err(_) => None,
         };
-        let keeping = keep(Arrival {
+        let arrival = Arrival {
             finch: facts.customer.as_ref(),
             named: caller.selector.customer.as_ref(),
             stored: stored.as_ref(),
             client_type: facts.client_type,
             configured: self.settings.environment,
-        });
+        };
+        let may = caller
+            .app
+            .as_ref()
+            .is_none_or(|app| may_have(&app.policy, id, (arrival.finch, arrival.stored, arrival.named)));
+        let keeping = keep(arrival).for_app(may, arrival);
         let (customer, status, held_reason) = match &keeping {
             Keeping::Active(customer) => (customer.clone(), facts.status(), None),
-            Keeping::Swapped(customer) => (Some(customer.clone()), facts.status(), None),
+            Keeping::Swapped(customer) | Keeping::Withheld(customer) => {
+                (Some(customer.clone()), facts.status(), None)
+            }
+            Keeping::HeldForApp(customer) => (
+                customer.clone(),
+                Status::Held,
+                Some("the app that exchanged its code may not act for its customer".to_owned()),
+            ),
             Keeping::HeldForCustomer => (
                 stored,
                 Status::Held,
