@@ -179,13 +179,13 @@ impl Engine {
         caller: &Caller,
         token: AccessToken,
     ) -> Result<Keeping, Refusal> {
-        let stored = match self.vault.connection(id).await {
-            Ok(entry) => entry.facts.customer_id.clone(),
+        let (stored, is_held) = match self.vault.connection(id).await {
+            Ok(entry) => (entry.facts.customer_id.clone(), entry.facts.status == Status::Held),
             // Not knowing whose it is, is no licence to give it to somebody else.
             Err(error @ (VaultError::Store(_) | VaultError::Damaged(_))) => {
                 return Err(self.not_stored(id, &error));
             }
-            Err(_) => None,
+            Err(_) => (None, false),
         };
         let arrival = Arrival {
             finch: facts.customer.as_ref(),
@@ -198,7 +198,11 @@ impl Engine {
             .app
             .as_ref()
             .is_none_or(|app| may_have(&app.policy, id, (arrival.finch, arrival.stored, arrival.named)));
-        let keeping = keep(arrival).for_app(may, arrival);
+        let keeping = match keep(arrival).for_app(may, arrival) {
+            // What waits for an operator is not freed by an app that may not have it.
+            Keeping::Withheld(owner) if is_held => Keeping::HeldForApp(Some(owner)),
+            keeping => keeping,
+        };
         let (customer, status, held_reason) = match &keeping {
             Keeping::Active(customer) => (customer.clone(), facts.status(), None),
             Keeping::Swapped(customer) | Keeping::Withheld(customer) => {

@@ -4,6 +4,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod apps;
 pub mod canary;
 pub mod client;
 pub mod fleet;
