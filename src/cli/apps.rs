@@ -41,6 +41,15 @@ pub enum AppsCommand {
         #[arg(value_parser = app_name)]
         name: AppName,
     },
+    /// Change what an app may do, and only what is named; its key stays
+    Change {
+        /// The app's name
+        #[arg(value_parser = app_name)]
+        name: AppName,
+        /// What it may do from now on
+        #[command(flatten)]
+        may: May,
+    },
     /// End an app's key: a running gateway refuses it within two seconds
     Revoke {
         /// The app's name
@@ -49,31 +58,64 @@ pub enum AppsCommand {
     },
 }
 
-/// What an app is to be allowed. Without any of this it reads, for everyone, and connects customers.
+/// A new app. Without more words it reads, for everyone, and connects customers.
 #[derive(Debug, clap::Args)]
 pub struct AddArgs {
     /// The app's name, as it will stand in logs
     #[arg(value_parser = app_name)]
     pub name: AppName,
-    /// For whom it may act: all, ids, or beginnings such as acme-*
-    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "IDS")]
-    pub customers: Vec<String>,
-    /// Through which connections of theirs: all, or ids
-    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "IDS")]
-    pub connections: Vec<String>,
-    /// Which products it may call: all, or names such as directory
-    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAMES")]
-    pub products: Vec<String>,
-    /// Let it do more than read and connect: disconnect, start jobs, use the sandbox; and change employment systems where
-    /// apps.writes is "allow"
-    #[arg(long)]
-    pub writes: bool,
-    /// None of its calls goes before those with a person behind them
-    #[arg(long)]
-    pub batch_only: bool,
+    /// What it may do.
+    #[command(flatten)]
+    pub may: May,
     /// Write the key to this new file that only its owner may read, and do not print it
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+/// What an app may do, as far as it is said.
+#[derive(Debug, clap::Args)]
+pub struct May {
+    /// For whom it may act: all, ids, or beginnings such as acme-*
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub customers: Option<Vec<String>>,
+    /// Through which connections of theirs: all, or ids
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub connections: Option<Vec<String>>,
+    /// Which products it may call: all, or names such as directory
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub products: Option<Vec<String>>,
+    /// Let it do more than read and connect: disconnect, start jobs, use the sandbox; and change employment systems where
+    /// apps.writes is "allow"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub writes: Option<bool>,
+    /// None of its calls goes before those with a person behind them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub batch_only: Option<bool>,
+}
+
+impl May {
+    /// What of a policy is said, for any policy.
+    fn read(&self) -> Result<impl FnOnce(Policy) -> Policy + Send + 'static, Failure> {
+        let wrong = |option: &'static str| {
+            move |why: String| Failure::failed(format_args!("{option} {why}; nothing was changed"))
+        };
+        let customers = self.customers.as_ref().map(|words| Among::parse(words, Customers::parse));
+        let connections =
+            self.connections.as_ref().map(|words| Among::parse(words, |id| ConnectionId::new(id)));
+        let products = self.products.as_ref().map(|words| Among::parse(words, product));
+        let customers = customers.transpose().map_err(wrong("--customers"))?;
+        let connections = connections.transpose().map_err(wrong("--connections"))?;
+        let products = products.transpose().map_err(wrong("--products"))?;
+        let (writes, batch_only) = (self.writes, self.batch_only);
+        let priority = batch_only.map(|only| if only { Priority::Batch } else { Priority::Interactive });
+        Ok(move |policy: Policy| Policy {
+            customers: customers.unwrap_or(policy.customers),
+            connections: connections.unwrap_or(policy.connections),
+            products: products.unwrap_or(policy.products),
+            writes: writes.unwrap_or(policy.writes),
+            priority: priority.unwrap_or(policy.priority),
+        })
+    }
 }
 
 fn app_name(text: &str) -> Result<AppName, InvalidId> {
@@ -92,33 +134,34 @@ pub fn run(
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
     // What is wrong with the words is said before anything is opened.
-    let policy = match &args.command {
-        AppsCommand::Add(add) => Some(policy_of(add)?),
+    let change = match &args.command {
+        AppsCommand::Add(add) => Some(add.may.read()?),
+        AppsCommand::Change { may, .. } => Some(may.read()?),
         AppsCommand::List | AppsCommand::Show { .. } | AppsCommand::Revoke { .. } => None,
+    };
+    let change = move |policy: Policy| match change {
+        Some(change) => change(policy),
+        None => policy,
     };
     let config = serve::load(named, env)?;
     serve::runtime()?.block_on(async {
         let vault = app::open_vault(&config, false).await?;
         let format = args.output;
-        match (&args.command, policy) {
-            (AppsCommand::Add(args), policy) => {
+        match &args.command {
+            AppsCommand::Add(args) => {
                 let key_file = args.key_file.as_deref();
-                let policy = policy.unwrap_or_default();
+                let policy = change(Policy::default());
                 let (key, facts) = add(&vault, args.name.clone(), policy, key_file).await?;
                 print::added(&facts, key_file.is_none().then_some(&key), key_file, format, out)?;
                 advise(&config, &facts, err)
             }
-            (AppsCommand::List, _) => print::list(&vault.list_apps().await?, format, out),
-            (AppsCommand::Show { name }, _) => {
-                let mut all = vault.list_apps().await?;
-                // The newest of the name: the one that is good, else the one that was.
-                all.sort_by_key(|app| (app.revoked_at.is_some(), std::cmp::Reverse(app.created_at)));
-                match all.iter().find(|app| app.name == *name) {
-                    Some(facts) => print::show(facts, format, out),
-                    None => Err(AppError::Unknown(name.clone()).into()),
-                }
+            AppsCommand::List => print::list(&vault.list_apps().await?, format, out),
+            AppsCommand::Show { name } => print::show(&find(&vault, name).await?, format, out),
+            AppsCommand::Change { name, .. } => {
+                vault.change_app(name.clone(), change).await?;
+                print::show(&find(&vault, name).await?, format, out)
             }
-            (AppsCommand::Revoke { name }, _) => {
+            AppsCommand::Revoke { name } => {
                 vault.revoke_app(name.clone(), unix_now()).await?;
                 print::revoked(name, format, out)
             }
@@ -126,19 +169,13 @@ pub fn run(
     })
 }
 
-fn policy_of(args: &AddArgs) -> Result<Policy, Failure> {
-    let wrong = |option: &str| {
-        let option = option.to_owned();
-        move |why: String| Failure::failed(format_args!("{option} {why}; no app was added"))
-    };
-    Ok(Policy {
-        customers: Among::parse(&args.customers, Customers::parse).map_err(wrong("--customers"))?,
-        connections: Among::parse(&args.connections, |id| ConnectionId::new(id))
-            .map_err(wrong("--connections"))?,
-        products: Among::parse(&args.products, product).map_err(wrong("--products"))?,
-        writes: args.writes,
-        priority: if args.batch_only { Priority::Batch } else { Priority::Interactive },
-    })
+/// The newest app of this name: the one that is good, else the one that was.
+async fn find(vault: &Vault, name: &AppName) -> Result<AppFacts, Failure> {
+    let mut all = vault.list_apps().await?;
+    all.retain(|app| app.name == *name);
+    let newest =
+        all.into_iter().min_by_key(|app| (app.revoked_at.is_some(), std::cmp::Reverse(app.created_at)));
+    newest.ok_or_else(|| AppError::Unknown(name.clone()).into())
 }
 
 /// Adds the app. The file is made first: a key that cannot be written down is not made.
@@ -194,7 +231,9 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Vault(error) => error.into(),
-            AppError::Exists(_) | AppError::Unknown(_) | AppError::TooMany => Self::failed(error),
+            AppError::Exists(_) | AppError::Unknown(_) | AppError::Damaged(_) | AppError::TooMany => {
+                Self::failed(error)
+            }
             AppError::NoChance => Self { exit: Exit::Unavailable, message: error.to_string() },
         }
     }

@@ -50,12 +50,13 @@ impl Engine {
         }
     }
 
-    /// Whether the app's key is still good: a call may have waited since it was shown.
-    pub(super) fn still_admits(&self, caller: &Caller) -> Result<(), Refusal> {
-        match &caller.app {
-            Some(app) if !self.vault.still_knows(app) => Err(Refusal::AppKeyRefused),
-            Some(_) | None => Ok(()),
-        }
+    /// The app as it is now: a call may have waited since its key was shown. What a body names was judged when
+    /// it came.
+    pub(super) fn app_now(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Option<Arc<App>>, Refusal> {
+        let Some(app) = &caller.app else { return Ok(None) };
+        let now = self.vault.app_now(app).ok_or(Refusal::AppKeyRefused)?;
+        now.policy.permit(endpoint)?;
+        Ok(Some(now))
     }
 
     /// A connection, if this app may know of it.
@@ -104,8 +105,8 @@ impl Engine {
 }
 
 /// Whether the app may act for everyone that a token which was brought in could belong to.
-pub(super) fn may_bring(caller: &Caller) -> bool {
-    caller.app.as_ref().is_none_or(|app| !app.policy.is_restricted())
+pub(super) fn may_bring(app: Option<&Arc<App>>) -> bool {
+    app.is_none_or(|app| !app.policy.is_restricted())
 }
 
 /// Whether an app may be handed what an exchange brought: for all whom Finch and the vault name.

@@ -73,8 +73,8 @@ impl Engine {
         caller: &Caller,
         line: &mut AccessLine,
     ) -> Result<Identity, Refusal> {
-        self.still_admits(caller)?;
-        let (selector, app) = (&caller.selector, caller.app.as_ref());
+        let app = self.app_now(endpoint, caller)?;
+        let (selector, app) = (&caller.selector, app.as_ref());
         match endpoint.auth {
             Auth::NoAuth => return Ok(Identity::Nobody),
             Auth::Basic => return Ok(Identity::Application),
@@ -85,7 +85,7 @@ impl Engine {
             match (self.settings.pass_through, selector.names_somebody()) {
                 (false, _) => return Err(Refusal::RawToken),
                 // Whose it is cannot be told, and the app may not act for everyone.
-                (true, false) if !may_bring(caller) => return Err(Refusal::RawToken),
+                (true, false) if !may_bring(app) => return Err(Refusal::RawToken),
                 (true, false) => return self.bring(call).ok_or(Refusal::RawToken),
                 // Somebody is named: the vault's token goes out, the one that was brought stays here.
                 (true, true) => {}

@@ -84,6 +84,19 @@ pub fn add(tx: &Transaction<'_>, scope: &Scope, app: &AppRow, revoked_max: usize
     Ok(())
 }
 
+/// Gives the app of this name another policy; whether there was one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_policy(tx: &Transaction<'_>, scope: &Scope, name: &str, policy: &str) -> Result<bool, StoreError> {
+    let changed = tx.execute(
+        "UPDATE app SET policy = ?4 \
+         WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
+        params![scope.application.as_str(), scope.environment.as_str(), name, policy],
+    )?;
+    Ok(changed > 0)
+}
+
 /// Ends the good key of this name; whether there was one.
 ///
 /// # Errors

@@ -50,6 +50,8 @@ pub enum AppError {
     Exists(AppName),
     /// No app of this name has a good key.
     Unknown(AppName),
+    /// Its row is not what this perch writes.
+    Damaged(AppName),
     /// There are as many as there can be.
     TooMany,
     /// The system gives no chance to make a key of.
@@ -67,6 +69,9 @@ impl fmt::Display for AppError {
             ),
             AppError::Unknown(name) => {
                 write!(f, "there is no app {name}; \"perch apps list\" shows those there are")
+            }
+            AppError::Damaged(name) => {
+                write!(f, "what app {name} may do is not what this perch writes; revoke it and add it anew")
             }
             AppError::TooMany => write!(f, "there are {APPS_MAX} apps already; revoke one first"),
             AppError::NoChance => f.write_str("the system gives no random numbers; nothing was made"),
@@ -95,10 +100,11 @@ impl Vault {
         app.filter(|_| is_it).cloned()
     }
 
-    /// Whether an app that was known still is, with the same policy: a call may have waited for minutes.
-    pub fn still_knows(&self, app: &Arc<App>) -> bool {
+    /// An app that was known, as it is now: a call may have waited for minutes, and its app's key may have
+    /// ended meanwhile, or its policy been changed.
+    pub fn app_now(&self, app: &App) -> Option<Arc<App>> {
         let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&app.key_id).is_some_and(|(_, now)| now == app)
+        known.get(&app.key_id).map(|(_, now)| Arc::clone(now))
     }
 
     /// How many apps have a good key.
@@ -136,8 +142,7 @@ impl Vault {
             name: facts.name.to_string(),
             key_id: facts.key_id.clone(),
             key_hash: *shown.digest.bytes(),
-            policy: serde_json::to_string(&facts.policy)
-                .map_err(|cause| VaultError::Damaged(cause.to_string()))?,
+            policy: json_of(&facts.policy)?,
             created_at: now,
             revoked_at: None,
         };
@@ -155,6 +160,30 @@ impl Vault {
         };
         self.change_apps(written).await?;
         Ok((key, facts))
+    }
+
+    /// Changes what an app may do; its key stays. What it becomes is made out of what it is, in one step.
+    ///
+    /// # Errors
+    /// [`AppError::Unknown`], [`AppError::Vault`].
+    pub async fn change_app(
+        &self,
+        name: AppName,
+        change: impl FnOnce(Policy) -> Policy + Send + 'static,
+    ) -> Result<(), AppError> {
+        let shared = Arc::clone(&self.shared);
+        let written = move |tx: &rusqlite::Transaction<'_>| {
+            let row = apps::find(tx, &shared.scope, name.as_str())?;
+            let row = row.ok_or_else(|| AppError::Unknown(name.clone()))?;
+            let Some((facts, _)) = facts_of(row) else {
+                return Err(AppError::Damaged(name));
+            };
+            let policy = json_of(&change(facts.policy))?;
+            apps::set_policy(tx, &shared.scope, name.as_str(), &policy)?;
+            keys::next_generation(tx)?;
+            Ok(())
+        };
+        self.change_apps(written).await
     }
 
     /// Ends an app's key. A running gateway notices at its next [`Vault::refresh`].
@@ -230,6 +259,10 @@ impl Apps {
     }
 }
 
+fn json_of(policy: &Policy) -> Result<String, VaultError> {
+    serde_json::to_string(policy).map_err(|cause| VaultError::Damaged(cause.to_string()))
+}
+
 /// What a row means; `None` when it is not what this perch writes: then its app is nobody.
 fn facts_of(row: AppRow) -> Option<(AppFacts, KeyDigest)> {
     let AppRow { name, key_id, key_hash, policy, created_at, revoked_at } = row;
@@ -293,12 +326,26 @@ mod tests {
         assert!(gateway.app_of(&shown(&key)).is_none());
         assert!(gateway.refresh().await.unwrap());
         let app = gateway.app_of(&shown(&key)).unwrap();
-        assert!(app.name == name("payroll") && gateway.still_knows(&app));
+        assert!(app.name == name("payroll") && gateway.app_now(&app) == Some(Arc::clone(&app)));
         command.revoke_app(name("payroll"), UnixMillis(3)).await.unwrap();
         gateway.refresh().await.unwrap();
-        assert!(gateway.app_of(&shown(&key)).is_none() && !gateway.still_knows(&app));
+        assert!(gateway.app_of(&shown(&key)).is_none() && gateway.app_now(&app).is_none());
         let unknown = command.revoke_app(name("payroll"), UnixMillis(4)).await;
         assert_eq!(unknown, Err(AppError::Unknown(name("payroll"))));
+    }
+
+    #[tokio::test]
+    async fn what_an_app_may_do_changes_and_its_key_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path(), Environment::Sandbox).await;
+        let (key, _) = vault.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
+        let before = vault.app_of(&shown(&key)).unwrap();
+        vault.change_app(name("a"), |policy| Policy { writes: true, ..policy }).await.unwrap();
+        let now = vault.app_of(&shown(&key)).unwrap();
+        assert!(!before.policy.writes && now.policy.writes);
+        assert_eq!(vault.app_now(&before), Some(now));
+        let unknown = vault.change_app(name("b"), |policy| policy).await;
+        assert_eq!(unknown, Err(AppError::Unknown(name("b"))));
     }
 
     #[tokio::test]

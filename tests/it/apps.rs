@@ -353,6 +353,24 @@ async fn a_running_gateway_notices_apps_that_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_app_may_do_changes_under_its_key() {
+    let (world, key) = world("", &["--customers", "acme", "--writes"]).await;
+    let app = world.with_key(&key).with("perch-customer", "globex");
+    assert_eq!(app.get(COMPANY).await.status, 404);
+    let changed =
+        world.perch(&["apps", "change", "payroll", "--customers", "acme,globex", "-o", "json"]).await.json();
+    assert_eq!(changed["policy"]["customers"], json!(["acme", "globex"]));
+    assert_eq!(changed["policy"]["writes"], true, "what is not named stays");
+    until("globex is one of its customers", async || app.get(COMPANY).await.status == 200).await;
+    let changed =
+        world.perch(&["apps", "change", "payroll", "--writes=false", "--products", "directory"]).await;
+    assert!(changed.out.contains("read, connect\n") && changed.out.contains("directory"), "{changed:?}");
+    until("the company is none of its products", async || app.get(COMPANY).await.status == 403).await;
+    let online = world.perch(&["check", "--online"]).await;
+    assert!(online.out.contains("; one app has a key"), "{online:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_while_its_app_is_revoked_is_not_sent() {
     let settings = "limits.products.company = 1\nlimits.window = \"5s\"\nlimits.pacing = false\nmerge.coalesce = false\n";
     let (mut world, key) = world(settings, &[]).await;
@@ -511,6 +529,8 @@ async fn an_operator_sees_what_each_app_may_do_and_never_a_key() {
         (&["add", "x", "--key-file", "hr.key"], "cannot be written"),
         (&["add", "payroll", "--key-file", "new.key"], "has a key already"),
         (&["revoke", "hr"], "there is no app hr"),
+        (&["change", "hr", "--writes"], "there is no app hr"),
+        (&["change", "payroll", "--customers", ""], "is empty"),
         (&["show", "nobody"], "there is no app nobody"),
     ] {
         let ended = world.perch(&[&["apps"], words].concat()).await;
