@@ -173,6 +173,17 @@ async fn another_apps_customer_is_nobody() {
     let told = |connection: &str| world.with_key(&mine).with("perch-connection", connection);
     let (there, none) = (told(&globex).get(COMPANY).await, told(nowhere).get(COMPANY).await);
     assert_alike((&there, &[&globex]), (&none, &[nowhere]));
+    // And in another environment of the same store.
+    world
+        .sqlite()
+        .execute("UPDATE connection SET env = 'production' WHERE customer_id = 'globex'", [])
+        .expect("SQL");
+    world.restart().await;
+    let told = |connection: &str| world.with_key(&mine).with("perch-connection", connection);
+    let (there, none) = (told(&globex).get(COMPANY).await, told(nowhere).get(COMPANY).await);
+    assert_alike((&there, &[&globex]), (&none, &[nowhere]));
+    let known = world.with_key(&theirs).with("perch-customer", "globex").get(COMPANY).await;
+    assert_eq!(known.status, 404, "by its customer it is nobody's here: {}", known.text());
     // Their own are theirs all along.
     assert_eq!(world.with_key(&mine).with("perch-connection", &acme).get(COMPANY).await.status, 200);
     assert_eq!(world.with_key(&mine).with("perch-customer", "initech-1").get(COMPANY).await.status, 200);
@@ -345,9 +356,11 @@ async fn a_running_gateway_notices_apps_that_come_and_go() {
     let late = world.add_app("late", &[]).await;
     let call = |world: &World| world.with_key(&late).with("perch-customer", "globex");
     let app = call(&world);
-    until("the new key is good", async || app.get(COMPANY).await.status == 200).await;
+    until("the new key is good", async || app.get("/nowhere").await.status == 404).await;
+    assert_eq!(app.get(COMPANY).await.status, 200);
     world.revoke_app("late").await;
-    until("the key has ended", async || app.get(COMPANY).await.code() == "perch_app_key_refused").await;
+    until("the key has ended", async || app.get("/nowhere").await.status == 403).await;
+    assert_eq!(app.get(COMPANY).await.code(), "perch_app_key_refused");
     world.restart().await;
     assert_eq!(call(&world).get(COMPANY).await.code(), "perch_app_key_refused");
 }
@@ -365,7 +378,9 @@ async fn what_an_app_may_do_changes_under_its_key() {
     let changed =
         world.perch(&["apps", "change", "payroll", "--writes=false", "--products", "directory"]).await;
     assert!(changed.out.contains("read, connect\n") && changed.out.contains("directory"), "{changed:?}");
-    until("the company is none of its products", async || app.get(COMPANY).await.status == 403).await;
+    // Named for nobody, so that nothing is sent while it is looked for.
+    let unnamed = world.with_key(&key);
+    until("the company is none of its products", async || unnamed.get(COMPANY).await.status == 403).await;
     let online = world.perch(&["check", "--online"]).await;
     assert!(online.out.contains("; one app has a key"), "{online:?}");
 }
@@ -385,7 +400,7 @@ async fn a_call_that_waits_while_its_app_is_revoked_is_not_sent() {
     })
     .await;
     world.revoke_app("payroll").await;
-    until("the key has ended", async || app.get("/providers").await.status == 403).await;
+    until("the key has ended", async || app.get("/nowhere").await.status == 403).await;
     let refused = waiting.await.expect("it was answered");
     assert_eq!(
         (refused.status, refused.code().as_str()),
