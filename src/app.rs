@@ -1,11 +1,11 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
 use crate::config::{
-    self, Address, Config, KeySource, LimitStore, Limits, NotReady, OnOutage, Store, Writes,
+    self, Address, AppAuth, Config, KeySource, LimitStore, Limits, NotReady, OnOutage, Store, Writes,
 };
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
-use crate::doors::{Bound, Guarded, ListenError, Patience};
+use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::{Drain, Engine, Joins, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
@@ -177,10 +177,13 @@ impl Gateway {
         let patience =
             Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: listen.write_timeout };
         let conf = Arc::new(ServerConf::default());
-        let door = ProxyDoor::new(Arc::clone(&engine), listen.request_bytes_max, listen.body_timeout);
+        let names = Names::new(config.listen.names.clone());
+        let visitors = Visitors::new(names.clone(), apps(config.apps.auth, &engine.vault));
+        let door =
+            ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
         let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);
         let admin_app = Guarded::new(
-            AdminDoor::new(Arc::clone(&engine), config.admin.token),
+            AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
             listen.connections_max,
             patience,
         );
@@ -260,6 +263,21 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
     match on_outage {
         OnOutage::Share => limit::OnOutage::Share,
         OnOutage::Refuse => limit::OnOutage::Refuse,
+    }
+}
+
+/// Who knows the apps at the proxy door, where they have to be known.
+fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<Arc<Vault>> {
+    match auth {
+        AppAuth::Loopback => None,
+        AppAuth::Key => {
+            if vault.apps_known() == 0 {
+                tracing::warn!(
+                    "no app has a key, so every call is refused; make one with \"perch apps add NAME\""
+                );
+            }
+            Some(Arc::clone(vault))
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 
 /// How often each file lets a secret out with `expose()`. A new row is a decision: it says where a
 /// secret goes. The failure message gives the row to write.
-const EXPOSURES: [(&str, usize); 11] = [
+const EXPOSURES: [(&str, usize); 13] = [
+    ("src/cli/apps.rs", 1),
+    ("src/cli/apps/print.rs", 2),
     ("src/cli/connections/import.rs", 2),
     ("src/doors/admin.rs", 1),
     ("src/engine/attempt.rs", 5),

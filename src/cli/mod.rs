@@ -1,6 +1,7 @@
 //! The command line: one file per command. This one reads the words, hands them over and turns the end
 //! of a command into an exit code.
 
+pub mod apps;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -52,6 +53,8 @@ pub enum Command {
     Demo(demo::Args),
     /// The connections in the vault
     Connections(connections::ConnectionsArgs),
+    /// Who may call, and what each may do
+    Apps(apps::AppsArgs),
     /// The sealing keys
     Keys(keys::KeysArgs),
     /// Print completions for a shell
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args, &mut out),
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
+        Command::Apps(args) => done(apps::run(named, &env, &args, &mut out, &mut err)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };

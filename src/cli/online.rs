@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::serve::runtime;
 use crate::app::{self, StartError};
-use crate::config::{Config, LimitStore, Store};
+use crate::config::{AppAuth, Config, LimitStore, Store};
 use crate::store::redis::Redis;
 use crate::store::redis::advice::{Finding, Weight, findings};
 use crate::store::redis::info::Mode;
@@ -92,7 +92,17 @@ async fn vault(config: &Config) -> Look {
         return Look::fine(NAME, format!("{} is not there yet; the first start makes it", path.display()));
     }
     match app::open_vault(config, false).await {
-        Ok(_) => Look::fine(NAME, "opened; the key fits".to_owned()),
+        Ok(vault) => {
+            let mut what = "opened; the key fits".to_owned();
+            if config.apps.auth == AppAuth::Key {
+                what.push_str(&match vault.apps_known() {
+                    0 => "; no app has a key, so every call would be refused: perch apps add NAME".to_owned(),
+                    1 => "; one app has a key".to_owned(),
+                    n => format!("; {n} apps have keys"),
+                });
+            }
+            Look::fine(NAME, what)
+        }
         Err(StartError::Key(why)) => Look::failed(NAME, why, Exit::Key),
         Err(StartError::Unavailable(why)) => Look::failed(NAME, why, Exit::Unavailable),
     }

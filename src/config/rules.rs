@@ -5,7 +5,8 @@ use super::address::{Address, address, base_url};
 use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::sound::LimitStore;
+use super::sections::app_auth;
+use super::sound::{AppAuth, LimitStore};
 use super::value::{duration_or_zero, whole};
 
 /// Holds every rule against the settings.
@@ -64,11 +65,16 @@ fn doors(r: &mut Reader<'_>) {
 
 /// A door that others can reach needs the authentication its users have.
 fn door_users(r: &mut Reader<'_>) {
-    if let Some(door) = r.again("listen.proxy", address).filter(|door| !door.is_local()) {
+    let asks_for_keys = r.again("apps.auth", app_auth) == Some(AppAuth::Key);
+    if let Some(door) = r.again("listen.proxy", address).filter(|door| !door.is_local() && !asks_for_keys) {
         let what =
             format!("is {door}, which other machines can reach, and `apps.auth` = \"loopback\" lets in");
         let complaint = Complaint::new(format!("{what} whoever reaches it"));
-        r.complain("listen.proxy", complaint.hint("listen on 127.0.0.1, [::1] or unix:/…, beside the app"));
+        r.complain(
+            "listen.proxy",
+            complaint
+                .hint("set apps.auth to \"key\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app"),
+        );
     }
     if let Some(door) = r.again("listen.admin", address).filter(|door| !door.is_local())
         && r.is_empty("admin.token")

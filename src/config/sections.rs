@@ -133,6 +133,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         _ if address(s).is_ok() => Err(not_available("a door for webhooks", "\"off\"")),
         other => Err(Complaint::new(format!("is \"{}\"; it can be \"off\"", shown(other)))),
     });
+    let names = r.get("listen.names", names);
     let connections_max = r.get("listen.connections_max", |s| whole(s, 1, CONNECTIONS_MAX));
     let head_timeout = r.get("listen.head_timeout", duration);
     let body_timeout = r.get("listen.body_timeout", duration);
@@ -144,6 +145,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         proxy: proxy?,
         admin: admin?,
         webhooks: webhooks?,
+        names: names?,
         connections_max: usize::try_from(connections_max?).ok()?,
         head_timeout: head_timeout?,
         body_timeout: body_timeout?,
@@ -152,6 +154,33 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         request_bytes_max: request_bytes_max?,
         inspect_bytes_max: inspect_bytes_max?,
     })
+}
+
+/// Names of hosts, as `Host` has them, without ports.
+fn names(s: &Setting) -> Check<Vec<String>> {
+    /// Names of one gateway.
+    const NAMES_MAX: usize = 64;
+    /// The longest name there is (RFC 1035 §2.3.4).
+    const NAME_BYTES_MAX: usize = 253;
+    let Some(list) = s.value.as_array() else {
+        return Err(Complaint::new(format!("is {}; a list is needed", kind(&s.value)))
+            .hint("write [\"perch.internal\"]"));
+    };
+    if list.len() > NAMES_MAX {
+        return Err(Complaint::new(format!("has {} names; {NAMES_MAX} is the most", list.len())));
+    }
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let name = |value: &toml::Value| {
+        let name = value
+            .as_str()
+            .ok_or_else(|| Complaint::new(format!("has {} in it; names are texts", kind(value))))?;
+        match !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_plain) {
+            true => Ok(name.to_owned()),
+            false => Err(Complaint::new(format!("has \"{}\", which is no name of a host", shown(name)))
+                .hint("write the name alone, without scheme and port")),
+        }
+    };
+    list.iter().map(name).collect()
 }
 
 fn vault(r: &mut Reader<'_>) -> Option<Vault> {
@@ -185,13 +214,18 @@ fn store(s: &Setting) -> Check<Store> {
 }
 
 fn apps(r: &mut Reader<'_>) -> Option<Apps> {
-    let auth = r.get("apps.auth", |s| match s.text()? {
-        mode @ ("key" | "mtls") => Err(not_available(&format!("\"{mode}\""), "\"loopback\"")),
-        _ => word(s, &[("loopback", AppAuth::Loopback)]),
-    });
+    let auth = r.get("apps.auth", app_auth);
     let writes = r.get("apps.writes", |s| word(s, &[("deny", Writes::Deny), ("allow", Writes::Allow)]));
     let pass_through = r.get("apps.pass_through", flag);
     Some(Apps { auth: auth?, writes: writes?, pass_through: pass_through? })
+}
+
+/// Reads `apps.auth`.
+pub(super) fn app_auth(s: &Setting) -> Check<AppAuth> {
+    match s.text()? {
+        "mtls" => Err(not_available("\"mtls\"", "\"key\" or \"loopback\"")),
+        _ => word(s, &[("loopback", AppAuth::Loopback), ("key", AppAuth::Key)]),
+    }
 }
 
 fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {

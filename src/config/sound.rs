@@ -73,6 +73,8 @@ pub struct Listen {
     pub admin: Address,
     /// Finch's door; none in this version.
     pub webhooks: Option<Address>,
+    /// Names that the doors answer to, beside their addresses and `localhost`; none.
+    pub names: Vec<String>,
     /// Connections open at once on each door; 4096.
     pub connections_max: usize,
     /// The longest wait for a request head; 10 s.
@@ -247,6 +249,8 @@ pub struct Apps {
 pub enum AppAuth {
     /// It reaches a door that only this machine can reach.
     Loopback,
+    /// It shows its key.
+    Key,
 }
 
 /// Whether calls that change something at Finch pass.

@@ -1,6 +1,7 @@
 //! The admin door: is it alive, is it ready, what has it counted.
 
 use super::guard::Pace;
+use super::visitor::Names;
 use crate::engine::Engine;
 use crate::engine::quota::Mode;
 use crate::telemetry::metrics::QuotaGauges;
@@ -12,7 +13,6 @@ use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
@@ -24,19 +24,23 @@ const PROVIDER_LABELS_MAX: usize = 100;
 pub struct AdminDoor {
     engine: Arc<Engine>,
     token: Option<AdminToken>,
+    names: Names,
 }
 
 impl AdminDoor {
     /// A door to this engine; with a token, whoever wants more than a probe must show it.
-    pub fn new(engine: Arc<Engine>, token: Option<AdminToken>) -> Self {
-        Self { engine, token }
+    pub fn new(engine: Arc<Engine>, token: Option<AdminToken>, names: Names) -> Self {
+        Self { engine, token, names }
     }
 
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
         const TEXT: &str = "text/plain; charset=utf-8";
         let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
-        if !is_own_name(headers) {
-            return text(421, "this door answers to its address and to localhost only");
+        if !headers.get(HOST).is_some_and(|host| self.names.has(host.as_bytes())) {
+            return text(
+                421,
+                "this door answers to its address, to localhost and to the names in listen.names",
+            );
         }
         if method != Method::GET && method != Method::HEAD {
             return text(405, "only GET");
@@ -121,16 +125,6 @@ fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &
         *known.entry((status.as_str(), label)).or_default() += count;
     }
     known.into_iter().map(|((status, provider), count)| (status, provider, count)).collect()
-}
-
-/// A page of a stranger's that made its own name point here must not be answered (DNS rebinding).
-fn is_own_name(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST).and_then(|v| v.to_str().ok()) else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 #[async_trait]

@@ -5,9 +5,11 @@ mod guard;
 mod listen;
 pub mod proxy;
 mod receive;
+mod visitor;
 
 pub use guard::{Guarded, Pace, Patience};
 pub use listen::{Bound, ListenError};
+pub use visitor::{Names, Visitors};
 
 use crate::types::RequestId;
 

@@ -4,6 +4,7 @@
 
 use super::guard::Pace;
 use super::receive::{Bounds, receive};
+use super::visitor::Visitors;
 use crate::engine::{Answer, AnswerBody, Call, Client, Engine, Finished, Running};
 use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
@@ -28,12 +29,18 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 pub struct ProxyDoor {
     engine: Arc<Engine>,
     bounds: Bounds,
+    visitors: Visitors,
 }
 
 impl ProxyDoor {
-    /// A door to this engine.
-    pub fn new(engine: Arc<Engine>, body_bytes_max: usize, body_timeout: Duration) -> Self {
-        Self { engine, bounds: Bounds { body_bytes_max, body_timeout } }
+    /// A door to this engine, for these visitors.
+    pub fn new(
+        engine: Arc<Engine>,
+        visitors: Visitors,
+        body_bytes_max: usize,
+        body_timeout: Duration,
+    ) -> Self {
+        Self { engine, bounds: Bounds { body_bytes_max, body_timeout }, visitors }
     }
 
     /// Runs the call in a task of its own and waits for it, or for its client to leave.
@@ -107,7 +114,7 @@ impl ProxyHttp for ProxyDoor {
             session.set_keepalive(None);
         }
         let mut must_drain = false;
-        let received = receive(session, self.bounds).await;
+        let received = receive(session, self.bounds, &self.visitors).await;
         let finished = match received.call {
             Ok(call) => match self.carry(session, call, began).await {
                 Some(finished) => finished,
@@ -115,7 +122,7 @@ impl ProxyHttp for ProxyDoor {
             },
             Err(refusal) => {
                 // Closing over bytes that still come resets the connection, and the refusal is lost with it.
-                must_drain = matches!(refusal, Refusal::BodyTooLarge { .. });
+                must_drain = refusal.leaves_body();
                 self.engine.refuse_unread(&refusal, received.request_id)
             }
         };

@@ -1,6 +1,7 @@
 //! receive: from bytes on a connection to a call, whole, bounded and with one meaning.
 
 use super::new_request_id;
+use super::visitor::Visitors;
 use crate::engine::Call;
 use crate::policy::{Refusal, wire};
 use crate::telemetry::clock::unix_now;
@@ -28,13 +29,18 @@ pub(super) struct Received {
 }
 
 /// Reads one request.
-pub(super) async fn receive(session: &mut Session, bounds: Bounds) -> Received {
+pub(super) async fn receive(session: &mut Session, bounds: Bounds, visitors: &Visitors) -> Received {
     let request_id = new_request_id();
-    let call = read(session, bounds, request_id.clone()).await;
+    let call = read(session, bounds, visitors, request_id.clone()).await;
     Received { request_id, call }
 }
 
-async fn read(session: &mut Session, bounds: Bounds, request_id: RequestId) -> Result<Call, Refusal> {
+async fn read(
+    session: &mut Session,
+    bounds: Bounds,
+    visitors: &Visitors,
+    request_id: RequestId,
+) -> Result<Call, Refusal> {
     let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
     if let Some(raw) = &raw {
         wire::check_head(raw)?;
@@ -45,7 +51,8 @@ async fn read(session: &mut Session, bounds: Bounds, request_id: RequestId) -> R
     let target = wire::check_target(target)?;
     let (path, query) = (target.path.to_owned(), target.query.map(str::to_owned));
     let method = head.method.as_str().to_owned();
-    let headers = head.headers.clone();
+    let mut headers = head.headers.clone();
+    let app = visitors.admit(&mut headers)?;
     check_body_head(&method, head.version, &headers, bounds)?;
     if headers.contains_key(EXPECT) {
         let is_known = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
@@ -58,7 +65,7 @@ async fn read(session: &mut Session, bounds: Bounds, request_id: RequestId) -> R
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
     let body = read_body(session, bounds).await?;
-    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app: None })
+    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app })
 }
 
 /// What the head already tells about the body.

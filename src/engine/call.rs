@@ -3,9 +3,9 @@
 use super::relay::Relay;
 use crate::policy::batch::Repair;
 use crate::policy::problem::Evidence;
-use crate::policy::{Class, Refusal, Selector};
+use crate::policy::{App, Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
-use crate::types::{AccessToken, AppName, Priority, RequestId, UnixMillis};
+use crate::types::{AccessToken, Priority, RequestId, UnixMillis};
 use crate::vault::Entry;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -31,7 +31,7 @@ pub struct Call {
     /// The whole body.
     pub body: Bytes,
     /// Which app it is, when apps are told apart.
-    pub app: Option<AppName>,
+    pub app: Option<Arc<App>>,
 }
 
 impl std::fmt::Debug for Call {
@@ -43,6 +43,8 @@ impl std::fmt::Debug for Call {
 /// What the headers of a call say about it.
 #[derive(Debug)]
 pub(super) struct Caller {
+    /// Which app calls, when apps are told apart.
+    pub(super) app: Option<Arc<App>>,
     pub(super) selector: Selector,
     pub(super) priority: Priority,
     pub(super) patience: Duration,

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::attempt::note_id;
+use super::authorize::may_have;
 use super::call::{Answer, AnswerBody, Call, Caller};
 use super::quota::{AskFacts, Permit};
 use crate::finch::endpoints::{Auth, Endpoint, Operation};
@@ -142,6 +143,15 @@ impl Engine {
             Keeping::HeldForCustomer => {
                 return Err(Refusal::ExchangedForAnother { connection, is_held: true });
             }
+            Keeping::Withheld(_) | Keeping::HeldForApp(_) => {
+                tracing::warn!(
+                    connection.id = %connection,
+                    "an app exchanged the code of connection {connection}, for whose customer it may not act; the token is sealed"
+                );
+                return Err(Refusal::ExchangedForForbidden {
+                    is_held: matches!(kept, Keeping::HeldForApp(_)),
+                });
+            }
             Keeping::HeldForEnvironment(environment) => {
                 return Err(Refusal::ExchangedElsewhere {
                     connection,
@@ -169,24 +179,40 @@ impl Engine {
         caller: &Caller,
         token: AccessToken,
     ) -> Result<Keeping, Refusal> {
-        let stored = match self.vault.connection(id).await {
-            Ok(entry) => entry.facts.customer_id.clone(),
+        let (stored, is_held) = match self.vault.connection(id).await {
+            Ok(entry) => (entry.facts.customer_id.clone(), entry.facts.status == Status::Held),
             // Not knowing whose it is, is no licence to give it to somebody else.
             Err(error @ (VaultError::Store(_) | VaultError::Damaged(_))) => {
                 return Err(self.not_stored(id, &error));
             }
-            Err(_) => None,
+            Err(_) => (None, false),
         };
-        let keeping = keep(Arrival {
+        let arrival = Arrival {
             finch: facts.customer.as_ref(),
             named: caller.selector.customer.as_ref(),
             stored: stored.as_ref(),
             client_type: facts.client_type,
             configured: self.settings.environment,
-        });
+        };
+        let may = caller
+            .app
+            .as_ref()
+            .is_none_or(|app| may_have(&app.policy, id, (arrival.finch, arrival.stored, arrival.named)));
+        let keeping = match keep(arrival).for_app(may, arrival) {
+            // What waits for an operator is not freed by an app that may not have it.
+            Keeping::Withheld(owner) if is_held => Keeping::HeldForApp(Some(owner)),
+            keeping => keeping,
+        };
         let (customer, status, held_reason) = match &keeping {
             Keeping::Active(customer) => (customer.clone(), facts.status(), None),
-            Keeping::Swapped(customer) => (Some(customer.clone()), facts.status(), None),
+            Keeping::Swapped(customer) | Keeping::Withheld(customer) => {
+                (Some(customer.clone()), facts.status(), None)
+            }
+            Keeping::HeldForApp(customer) => (
+                customer.clone(),
+                Status::Held,
+                Some("the app that exchanged its code may not act for its customer".to_owned()),
+            ),
             Keeping::HeldForCustomer => (
                 stored,
                 Status::Held,

@@ -164,7 +164,7 @@ impl Engine {
     ) -> Result<Joined, Ended> {
         let marks = join::marks(&call.headers)?;
         let parts = Parts {
-            app: call.app.as_ref(),
+            app: call.app.as_ref().map(|app| &app.name),
             whose: match &identity {
                 Ok(Identity::Connection(entry)) => Whose::Connection(&entry.facts.connection_id),
                 Ok(Identity::Brought(token)) => Whose::Token(token),
@@ -434,6 +434,7 @@ mod tests {
             Parts { app, whose, customer, method, path: "/", query, headers: &headers, body: b"" }.key();
         let priority = Priority::Interactive;
         let caller = Caller {
+            app: None,
             selector: Selector::default(),
             priority,
             patience: Duration::ZERO,

@@ -2,6 +2,7 @@
 //! hold one verb each.
 
 mod attempt;
+mod authorize;
 mod bad;
 mod call;
 mod carry;
@@ -102,7 +103,7 @@ impl Engine {
     /// paid for. A call that still waits gives its place back.
     pub async fn run(self: Arc<Self>, call: Call, mut client: Client) -> Finished {
         let mut line = AccessLine::begin(call.request_id.clone(), call.received_at);
-        line.app.clone_from(&call.app);
+        line.app = call.app.as_ref().map(|app| app.name.clone());
         line.bytes_in = call.body.len() as u64;
         let answer = match self.serve(&call, &mut client, &mut line).await {
             Ok(answer) => answer,
@@ -120,6 +121,7 @@ impl Engine {
         let caller = self.identify(call)?;
         // Named is not yet known; a refusal says for whom it was meant all the same.
         line.customer.clone_from(&caller.selector.customer);
+        self.authorize(call, endpoint, &caller).await?;
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
         let identity = self.resolve(call, endpoint, &caller, line).await;
@@ -150,7 +152,11 @@ impl Engine {
         }
         line.class = problem.class;
         line.refusal = Some(problem.finch_code);
-        let body = problem.to_body(call::evidence(line, unix_now()));
+        let mut evidence = call::evidence(line, unix_now());
+        if refusal.is_silent() {
+            (evidence.customer, evidence.connection_id) = (None, None);
+        }
+        let body = problem.to_body(evidence);
         let mut answer = reply::own(problem.status, body);
         if let Some(allow) = &problem.allow {
             reply::put(&mut answer.headers, "allow", allow);

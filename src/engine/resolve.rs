@@ -1,6 +1,7 @@
 //! identify and resolve: from the headers of a call to the connection it means.
 
 use super::Engine;
+use super::authorize::may_bring;
 use super::call::{Call, Caller, Identity, Sent};
 use crate::finch::endpoints::{Auth, Endpoint};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
@@ -45,7 +46,8 @@ impl Engine {
     /// Who calls, how urgently, and how long it may wait.
     pub(super) fn identify(&self, call: &Call) -> Result<Caller, Refusal> {
         let selector = caller::selector(&call.headers)?;
-        let priority = caller::priority(&call.headers)?;
+        let asked = caller::priority(&call.headers)?;
+        let priority = call.app.as_ref().map_or(asked, |app| app.policy.cap(asked));
         let hint = |name| call.headers.get(name).and_then(|v| v.to_str().ok());
         let hints = Hints {
             max_wait: caller::once(&call.headers, PERCH_MAX_WAIT, "Perch-Max-Wait")?,
@@ -59,7 +61,8 @@ impl Engine {
         })?;
         let repair = caller::repair(&call.headers, self.settings.repair)?;
         let names_page = paging::names_page(call.query.as_deref());
-        Ok(Caller { selector, priority, patience, repair, names_page, sent: Sent::default() })
+        let app = call.app.clone();
+        Ok(Caller { app, selector, priority, patience, repair, names_page, sent: Sent::default() })
     }
 
     /// Whose credentials the call goes out with.
@@ -70,7 +73,8 @@ impl Engine {
         caller: &Caller,
         line: &mut AccessLine,
     ) -> Result<Identity, Refusal> {
-        let selector = &caller.selector;
+        let app = self.app_now(endpoint, caller)?;
+        let (selector, app) = (&caller.selector, app.as_ref());
         match endpoint.auth {
             Auth::NoAuth => return Ok(Identity::Nobody),
             Auth::Basic => return Ok(Identity::Application),
@@ -80,6 +84,8 @@ impl Engine {
         if selector.has_raw_token {
             match (self.settings.pass_through, selector.names_somebody()) {
                 (false, _) => return Err(Refusal::RawToken),
+                // Whose it is cannot be told, and the app may not act for everyone.
+                (true, false) if !may_bring(app) => return Err(Refusal::RawToken),
                 (true, false) => return self.bring(call).ok_or(Refusal::RawToken),
                 // Somebody is named: the vault's token goes out, the one that was brought stays here.
                 (true, true) => {}
@@ -87,7 +93,7 @@ impl Engine {
         }
         let entry = match (&selector.connection, &selector.customer, &selector.pick) {
             (Some(connection), customer, pick) => {
-                let entry = self.connection(connection).await?;
+                let entry = self.connection(connection, app).await?;
                 let is_other = customer.as_ref().is_some_and(|c| entry.facts.customer_id.as_ref() != Some(c));
                 if is_other || pick.as_ref().is_some_and(|p| !resolve::is(&entry, p)) {
                     return Err(Refusal::CustomersDisagree);
@@ -95,15 +101,11 @@ impl Engine {
                 entry
             }
             (None, Some(customer), pick) => {
-                let entries = self
-                    .vault
-                    .of_customer(customer)
-                    .await
-                    .map_err(|e| self.vault_refusal(customer.as_str(), &e))?;
+                let entries = self.connections(customer, app).await?;
                 resolve::pick(customer, &entries, pick.as_deref())?
             }
             (None, None, Some(pick)) => match ConnectionId::new(pick) {
-                Ok(id) => self.connection(&id).await?,
+                Ok(id) => self.connection(&id, app).await?,
                 Err(_) => return Err(Refusal::UnknownConnection(pick.clone())),
             },
             (None, None, None) => return Err(Refusal::NoCustomer),
@@ -129,10 +131,6 @@ impl Engine {
         }
     }
 
-    async fn connection(&self, id: &ConnectionId) -> Result<Arc<Entry>, Refusal> {
-        in_time(self.vault.connection(id)).await.map_err(|e| self.vault_refusal(id.as_str(), &e))
-    }
-
     /// The app's own token, where an operator lets old code run beside new.
     fn bring(&self, call: &Call) -> Option<Identity> {
         let value = call.headers.get(AUTHORIZATION)?.to_str().ok()?;
@@ -141,7 +139,7 @@ impl Engine {
     }
 
     /// What a caller reads when the vault does not give a connection.
-    fn vault_refusal(&self, name: &str, error: &VaultError) -> Refusal {
+    pub(super) fn vault_refusal(&self, name: &str, error: &VaultError) -> Refusal {
         match error {
             VaultError::UnknownConnection => Refusal::UnknownConnection(name.to_owned()),
             VaultError::OtherEnvironment { stored } => Refusal::OtherEnvironment {

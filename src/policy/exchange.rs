@@ -27,6 +27,10 @@ pub enum Keeping {
     Swapped(CustomerId),
     /// Unusable until an operator decides.
     HeldForCustomer,
+    /// For the customer the connection already had, whom the app may not act for: it is refused.
+    Withheld(CustomerId),
+    /// For this customer or nobody, whom the app may not act for: unusable until an operator decides.
+    HeldForApp(Option<CustomerId>),
     /// Unusable: its environment is not this one.
     HeldForEnvironment(Environment),
 }
@@ -44,6 +48,22 @@ pub fn keep(arrival: Arrival<'_>) -> Keeping {
         // The same connection, and Finch does not contradict: only the app named somebody else.
         (Some(owner), Some(stored)) if owner == stored => Keeping::Swapped(stored.clone()),
         _ => Keeping::HeldForCustomer,
+    }
+}
+
+impl Keeping {
+    /// The same for an app that may, or may not, act for whom the token was found to be: nothing is handed to
+    /// an app that may not, and a new connection waits for somebody who decides.
+    #[must_use]
+    pub fn for_app(self, may: bool, arrival: Arrival<'_>) -> Self {
+        match self {
+            keeping if may => keeping,
+            Keeping::Active(Some(owner)) if arrival.stored == Some(&owner) => Keeping::Withheld(owner),
+            Keeping::Active(owner) | Keeping::HeldForApp(owner) => Keeping::HeldForApp(owner),
+            Keeping::Swapped(owner) | Keeping::Withheld(owner) => Keeping::Withheld(owner),
+            Keeping::HeldForCustomer => Keeping::HeldForApp(arrival.stored.cloned()),
+            Keeping::HeldForEnvironment(other) => Keeping::HeldForEnvironment(other),
+        }
     }
 }
 
@@ -89,5 +109,31 @@ mod tests {
         };
         assert_eq!(keep(arrival), Keeping::HeldForEnvironment(Environment::Sandbox));
         assert_eq!(keep(Arrival { client_type: None, ..arrival }), Keeping::Active(None));
+    }
+
+    #[test]
+    fn an_app_that_may_not_act_for_the_customer_gets_nothing_to_use() {
+        let (a, b) = (CustomerId::new("a").expect("an id"), CustomerId::new("b").expect("an id"));
+        let none = Arrival {
+            finch: None,
+            named: None,
+            stored: None,
+            client_type: None,
+            configured: Environment::Sandbox,
+        };
+        for (arrival, keeping) in [
+            (none, Keeping::HeldForApp(None)),
+            (Arrival { finch: Some(&a), ..none }, Keeping::HeldForApp(Some(a.clone()))),
+            (Arrival { finch: Some(&a), stored: Some(&a), ..none }, Keeping::Withheld(a.clone())),
+            (Arrival { finch: Some(&a), stored: Some(&b), ..none }, Keeping::HeldForApp(Some(b.clone()))),
+            (Arrival { named: Some(&b), stored: Some(&a), ..none }, Keeping::Withheld(a.clone())),
+            (
+                Arrival { client_type: Some(Environment::Production), ..none },
+                Keeping::HeldForEnvironment(Environment::Production),
+            ),
+        ] {
+            assert_eq!(keep(arrival).for_app(false, arrival), keeping, "{arrival:?}");
+            assert_eq!(keep(arrival).for_app(true, arrival), keep(arrival), "{arrival:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! FLOOR 1: decisions. Pure functions of facts: no I/O, no clock, no randomness of their own.
 
+pub mod app_key;
+pub mod apps;
 pub mod batch;
 pub mod caller;
 pub mod class;
@@ -19,6 +21,7 @@ pub mod route;
 pub mod shield;
 pub mod wire;
 
+pub use apps::{App, Policy};
 pub use caller::Selector;
 pub use class::Class;
 pub use problem::Problem;

@@ -17,6 +17,17 @@ pub struct Choice {
     pub provider_id: Option<String>,
 }
 
+/// What an app's policy has not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forbidden {
+    /// This product.
+    Product(Product),
+    /// Doing more than reading and connecting customers.
+    Effect,
+    /// Connecting or exchanging for whoever was named.
+    Customer,
+}
+
 /// Why a call was not sent to Finch, or why its answer was not had.
 #[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +48,16 @@ pub enum Refusal {
     BodyTooLarge { max: usize },
     /// The body did not arrive in time.
     BodyTooSlow,
+    /// `Host` is no name of this door's.
+    WrongHost,
+    /// A page in a browser sent it.
+    Browser,
+    /// The call shows no app key.
+    AppKeyRequired,
+    /// It shows one that is nobody's, or nobody's any more.
+    AppKeyRefused,
+    /// The app's policy does not reach so far.
+    AppForbidden(Forbidden),
     /// The body of a code exchange or session is not a JSON object.
     BodyNotAnObject,
     /// Nobody is named.
@@ -87,6 +108,8 @@ pub enum Refusal {
     BadAnswer(&'static str),
     /// The code gave a token for another customer than the one named. The token is kept.
     ExchangedForAnother { connection: ConnectionId, is_held: bool },
+    /// The code gave a token for a customer the app may not act for. The token is kept; whose it is, is not said.
+    ExchangedForForbidden { is_held: bool },
     /// The code gave a token of another environment. The token is kept.
     ExchangedElsewhere { connection: ConnectionId, environment: String, configured: Environment },
     /// 202 in place of data, where an operator wants that to be an error.
@@ -106,6 +129,23 @@ impl Refusal {
     /// be sent again.
     pub const fn is_after_sending(&self) -> bool {
         matches!(self, Refusal::Broken(_) | Refusal::TimedOut | Refusal::BadAnswer(_))
+    }
+
+    /// Whether whom the call was for must not be told to the caller: nobody it may know of.
+    pub const fn is_silent(&self) -> bool {
+        matches!(self, Refusal::ExchangedForForbidden { .. })
+    }
+
+    /// Whether it was found in the head, with the body still on its way.
+    pub const fn leaves_body(&self) -> bool {
+        matches!(
+            self,
+            Refusal::BodyTooLarge { .. }
+                | Refusal::WrongHost
+                | Refusal::Browser
+                | Refusal::AppKeyRequired
+                | Refusal::AppKeyRefused
+        )
     }
 
     /// The answer it becomes.
@@ -144,6 +184,50 @@ impl Refusal {
                 "the body did not arrive in time; nothing was sent to Finch".to_owned(),
             )
             .closing(),
+            R::WrongHost => Problem::new(
+                421,
+                "perch_wrong_host",
+                Class::CallerRefused,
+                "this door answers to its address, to localhost and to the names in listen.names; nothing was sent".to_owned(),
+            )
+            .closing(),
+            R::Browser => Problem::new(
+                403,
+                "perch_browser_refused",
+                Class::CallerRefused,
+                "this call comes from a page in a browser (Origin, Sec-Fetch-Site); perch answers an app's server only".to_owned(),
+            )
+            .closing(),
+            R::AppKeyRequired => Problem::new(
+                403,
+                "perch_app_key_required",
+                Class::CallerRefused,
+                "show the app's key: header Perch-App-Key: <key>; an operator makes one with `perch apps add NAME`".to_owned(),
+            )
+            .closing(),
+            R::AppKeyRefused => Problem::new(
+                403,
+                "perch_app_key_refused",
+                Class::CallerRefused,
+                "this Perch-App-Key is not one that perch accepts; an operator sees with `perch apps list` which are".to_owned(),
+            )
+            .closing(),
+            R::AppForbidden(what) => Problem::new(
+                403,
+                "perch_app_forbidden",
+                Class::CallerRefused,
+                match what {
+                    Forbidden::Product(product) => format!(
+                        "this app may not call {product}; nothing was sent; an operator decides, see `perch apps show NAME`"
+                    ),
+                    Forbidden::Effect => "this app may read and connect customers, and this call does more; nothing was sent; \
+                         an operator decides, see `perch apps show NAME`"
+                        .to_owned(),
+                    Forbidden::Customer => "this app may not connect this customer; nothing was sent; an operator decides, see \
+                         `perch apps show NAME`"
+                        .to_owned(),
+                },
+            ),
             R::BodyNotAnObject => bad("perch_invalid_body", "the body must be one JSON object".to_owned()),
             R::NoCustomer => bad(
                 "perch_customer_missing",
@@ -320,6 +404,18 @@ impl Refusal {
                         "the code belongs to another customer than the one named. The token is sealed for the customer that \
                          connection {connection} already belongs to"
                     ),
+                },
+            ),
+            R::ExchangedForForbidden { is_held } => Problem::new(
+                403,
+                "perch_exchange_customer_mismatch",
+                Class::CallerRefused,
+                match is_held {
+                    true => "the code belongs to a customer whom this app may not act for. The token is sealed and held; an \
+                             operator decides with `perch connections list` and `perch connections assign`"
+                        .to_owned(),
+                    false => "the code belongs to a customer whom this app may not act for. The token is sealed for that customer"
+                        .to_owned(),
                 },
             ),
             R::ExchangedElsewhere { connection, environment, configured } => Problem::new(

@@ -15,6 +15,7 @@
 //!
 //! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
 
+pub mod apps;
 pub mod boot;
 pub mod connections;
 pub mod journal;

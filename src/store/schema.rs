@@ -16,7 +16,7 @@ pub(super) struct Kind {
 }
 
 /// The store ("perc").
-pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2] };
+pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS] };
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -74,6 +74,22 @@ CREATE UNIQUE INDEX conn_token ON connection (app, env, token_bidx);
 const V2: &str = "
 CREATE TABLE quota_journal (only INTEGER PRIMARY KEY CHECK (only = 1)) STRICT;
 INSERT INTO quota_journal SELECT only FROM vault_meta;
+";
+
+/// Apps and the digests of their keys. A name has one good key; revoked ones stay for the record.
+const V3_APPS: &str = "
+CREATE TABLE app (
+    application TEXT NOT NULL,
+    env         TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
+    name        TEXT NOT NULL,
+    key_id      TEXT NOT NULL CHECK (length(key_id) = 16),
+    key_hash    BLOB NOT NULL CHECK (length(key_hash) = 32),
+    policy      TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    revoked_at  INTEGER,
+    PRIMARY KEY (application, env, key_id)
+) STRICT;
+CREATE UNIQUE INDEX app_name ON app (application, env, name) WHERE revoked_at IS NULL;
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of

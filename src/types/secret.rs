@@ -38,6 +38,8 @@ secrets! {
     WebhookSecret,
     /// What an operator shows at the admin door.
     AdminToken,
+    /// What an app shows at the proxy door.
+    AppKey,
     /// As whom perch signs in at the shared quota store.
     StoreUser,
     /// What it shows there.

@@ -4,10 +4,12 @@
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
 //! seen    the newest version of each row: no replays        read, write  the life of a connection
+//! apps    who may call, by the keys they show
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
 
+mod apps;
 mod cache;
 mod entry;
 mod error;
@@ -20,6 +22,7 @@ mod seen;
 mod write;
 
 pub use crate::store::{Connection, Status};
+pub use apps::{APPS_MAX, AppError, AppFacts};
 pub use entry::{
     Entry, ImportError, LIST_ITEMS_MAX, NewConnection, Sealed, Stats, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
@@ -76,6 +79,7 @@ struct Shared {
     seen: Seen,
     connections: Cache<ConnectionId, read::Found>,
     customers: Cache<CustomerId, Arc<[Connection]>>,
+    apps: apps::Apps,
     unreadable: AtomicU64,
     /// The connections last reported unreadable, so that the log has one line for each and not one per call.
     reported: Mutex<std::collections::HashSet<ConnectionId>>,
@@ -96,7 +100,7 @@ impl Vault {
         .map_err(|_| OpenError::Store("perch is stopping".to_owned()))??;
         let data_version = store.data_version().await?;
         let ring = store.write(move |tx| Ring::open_or_create(tx, &kek, now), |_| ()).await?;
-        Ok(Arc::new(Self {
+        let vault = Arc::new(Self {
             store,
             shared: Arc::new(Shared {
                 scope: Scope { application, environment },
@@ -104,13 +108,17 @@ impl Vault {
                 seen: Seen::default(),
                 connections: Cache::new(cache_ttl),
                 customers: Cache::new(cache_ttl),
+                apps: apps::Apps::default(),
                 unreadable: AtomicU64::new(0),
                 reported: Mutex::default(),
             }),
             origin: Instant::now(),
             data_version: AtomicI64::new(data_version),
             refreshing: tokio::sync::Mutex::new(()),
-        }))
+        });
+        vault.shared.doubt_apps();
+        vault.renew_apps().await.map_err(|error| OpenError::Store(error.to_string()))?;
+        Ok(vault)
     }
 
     /// Notices what other processes wrote, such as `perch connections …` beside a running gateway, and
@@ -126,7 +134,9 @@ impl Vault {
         if is_changed {
             self.shared.connections.invalidate_all();
             self.shared.customers.invalidate_all();
+            self.shared.doubt_apps();
         }
+        self.renew_apps().await?;
         Ok(is_changed)
     }
 

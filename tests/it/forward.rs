@@ -40,14 +40,14 @@ async fn only_listed_headers_reach_finch() {
     let nominated = (0..80).map(|i| format!("X-{i}")).collect::<Vec<_>>().join(", ");
     let mut socket = Socket::to(world.proxy).await;
     let request = format!(
-        "GET /employer/company?entity_ids[]=a HTTP/1.1\r\nHost: evil.test\r\nPerch-Customer: acme\r\n\
+        "GET /employer/company?entity_ids[]=a HTTP/1.1\r\nHost: perch\r\nPerch-Customer: acme\r\n\
          Authorization: Bearer EVIL\r\nProxy-Authorization: Basic EVIL\r\nX-Authorization: Bearer EVIL\r\n\
          Authorization_: EVIL\r\nHTTP_AUTHORIZATION: EVIL\r\nConnection: {nominated}, authorization, finch-api-version\r\n\
          Keep-Alive: timeout=EVIL\r\nProxy-Connection: EVIL\r\nTE: trailers, EVIL\r\nTrailer: EVIL\r\nUpgrade: EVIL\r\n\
          HTTP2-Settings: EVIL\r\nX-Forwarded-For: EVIL\r\nX-Forwarded-Host: EVIL\r\nForwarded: for=EVIL\r\nVia: EVIL\r\n\
          X-Real-Ip: EVIL\r\nX-Original-URL: /EVIL\r\nX-Rewrite-URL: /EVIL\r\nX-HTTP-Method-Override: EVIL\r\n\
          Cookie: EVIL\r\nPerch-Max-Wait: 3\r\nPerch-Priority: batch\r\nPerch-App-Key: EVIL\r\nPerch-Anything: EVIL\r\n\
-         X-Perch-Customer: EVIL\r\nRange: bytes=0-1\r\nIf-None-Match: EVIL\r\nOrigin: EVIL\r\nReferer: EVIL\r\n\
+         X-Perch-Customer: EVIL\r\nRange: bytes=0-1\r\nIf-None-Match: EVIL\r\nX-Origin: EVIL\r\nReferer: EVIL\r\n\
          Accept-Encoding: gzip\r\nAccept: application/json\r\nUser-Agent: finch-python/1\r\nX-Stainless-Lang: python\r\n\
          Finch-API-Version: 2020-09-17\r\n\r\n"
     );

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
 mod amplify;
+mod apps;
 mod batch;
 mod canary;
 mod catalogue;

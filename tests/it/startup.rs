@@ -102,7 +102,7 @@ async fn all_that_is_wrong_with_a_configuration_is_told_at_once() {
     let world = World::with().without_gateway().await;
     world.set(
         "limits.windw = \"2s\"\nlimits.replicas = 3\nlimits.products.directory = \"many\"\ndrain.grace = 25\n\
-         apps.auth = \"key\"\nfinch.ca_file = \"nowhere.pem\"\nlog.level = \"loud\"",
+         apps.auth = \"mtls\"\nfinch.ca_file = \"nowhere.pem\"\nlog.level = \"loud\"",
     );
     let line = |key: &str| {
         let text = fs::read_to_string(world.path("perch.toml")).expect("settings");

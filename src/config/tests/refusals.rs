@@ -57,7 +57,7 @@ admin = "0.0.0.0:4600"
             "12:10 `limits.window` is \"60 seconds\"; a duration is a whole number and one of ms, s, m, h, d; \
              write \"60s\"",
             "16:9 `listen.proxy` is 0.0.0.0:4600, which other machines can reach, and `apps.auth` = \"loopback\" \
-             lets in whoever reaches it; listen on 127.0.0.1, [::1] or unix:/…, beside the app",
+             lets in whoever reaches it; set apps.auth to \"key\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app",
             "17:9 `listen.admin` is 0.0.0.0:4600, where `listen.proxy` listens already; \
              give each door a place of its own",
             "17:9 `listen.admin` is 0.0.0.0:4600, which other machines can reach, and there is no `admin.token`; \
@@ -204,8 +204,17 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         (
             "[apps]\nauth = \"mtls\"",
-            "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"loopback\" is",
+            "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"key\" or \"loopback\" is",
         ),
+        (
+            "[listen]\nnames = \"perch\"",
+            "2:9 `listen.names` is a text; a list is needed; write [\"perch.internal\"]",
+        ),
+        (
+            "[listen]\nnames = [\"perch:80\"]",
+            "2:9 `listen.names` has \"perch:80\", which is no name of a host; write the name alone, without scheme and port",
+        ),
+        ("[listen]\nnames = [7]", "2:9 `listen.names` has a whole number in it; names are texts"),
         (
             "[listen]\nwebhooks = \"0.0.0.0:4602\"",
             "2:12 `listen.webhooks` is a door for webhooks, which is not available in this \

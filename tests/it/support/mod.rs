@@ -4,6 +4,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod apps;
 pub mod canary;
 pub mod client;
 pub mod fleet;
@@ -162,7 +163,7 @@ impl World {
         let base_url = setup.finch.unwrap_or_else(|| format!("http://{finch}"));
         let toml = format!(
             "finch.base_url = \"{base_url}\"\nfinch.environment = \"sandbox\"\nlisten.proxy = \"127.0.0.1:0\"\n\
-             listen.admin = \"127.0.0.1:0\"\nvault.store = \"sqlite:{}\"\nvault.key = \"file:{}\"\n{}",
+             listen.admin = \"127.0.0.1:0\"\nlisten.names = [\"perch\"]\nvault.store = \"sqlite:{}\"\nvault.key = \"file:{}\"\n{}",
             path("perch.db").display(),
             path("perch.key").display(),
             setup.settings,

@@ -1,0 +1,122 @@
+//! Apps and their keys in SQL. Only a digest of a key is here. A revoked row stays, so that a key's id in an old
+//! log still has a name.
+
+use super::StoreError;
+use super::connections::Scope;
+use crate::types::UnixMillis;
+use rusqlite::{Row, Transaction, params};
+
+/// An app as it is stored. The policy is text here; what it means is the vault's affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppRow {
+    /// The app's name.
+    pub name: String,
+    /// The public half of its key.
+    pub key_id: String,
+    /// SHA-256 of the key.
+    pub key_hash: [u8; 32],
+    /// Its policy, as JSON.
+    pub policy: String,
+    /// When the key was made.
+    pub created_at: UnixMillis,
+    /// When it ended.
+    pub revoked_at: Option<UnixMillis>,
+}
+
+const COLUMNS: &str = "name, key_id, key_hash, policy, created_at, revoked_at";
+
+/// Every app of the scope, revoked ones too, oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn all(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<AppRow>, StoreError> {
+    let mut select = tx.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 ORDER BY created_at, key_id"
+    ))?;
+    let rows = select.query_map(params![scope.application.as_str(), scope.environment.as_str()], row_of)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The app of this name whose key is good.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn find(tx: &Transaction<'_>, scope: &Scope, name: &str) -> Result<Option<AppRow>, StoreError> {
+    let mut select = tx.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL"
+    ))?;
+    let mut rows =
+        select.query_map(params![scope.application.as_str(), scope.environment.as_str(), name], row_of)?;
+    Ok(rows.next().transpose()?)
+}
+
+/// How many keys of the scope are good.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn count(tx: &Transaction<'_>, scope: &Scope) -> Result<u64, StoreError> {
+    let count: i64 = tx.query_row(
+        "SELECT count(*) FROM app WHERE application = ?1 AND env = ?2 AND revoked_at IS NULL",
+        params![scope.application.as_str(), scope.environment.as_str()],
+        |row| row.get(0),
+    )?;
+    Ok(count.unsigned_abs())
+}
+
+/// Adds an app. Of the revoked ones the newest `revoked_max` stay.
+///
+/// # Errors
+/// [`StoreError`], also when an app of this name has a good key.
+pub fn add(tx: &Transaction<'_>, scope: &Scope, app: &AppRow, revoked_max: usize) -> Result<(), StoreError> {
+    let AppRow { name, key_id, key_hash, policy, created_at, revoked_at } = app;
+    let (application, env) = (scope.application.as_str(), scope.environment.as_str());
+    tx.execute(
+        "INSERT INTO app (application, env, name, key_id, key_hash, policy, created_at, revoked_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![application, env, name, key_id, key_hash, policy, created_at.0, revoked_at.map(|at| at.0)],
+    )?;
+    tx.execute(
+        "DELETE FROM app WHERE application = ?1 AND env = ?2 AND key_id IN ( \
+            SELECT key_id FROM app WHERE application = ?1 AND env = ?2 AND revoked_at IS NOT NULL \
+            ORDER BY revoked_at DESC, key_id LIMIT -1 OFFSET ?3)",
+        params![application, env, i64::try_from(revoked_max).unwrap_or(i64::MAX)],
+    )?;
+    Ok(())
+}
+
+/// Gives the app of this name another policy; whether there was one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_policy(tx: &Transaction<'_>, scope: &Scope, name: &str, policy: &str) -> Result<bool, StoreError> {
+    let changed = tx.execute(
+        "UPDATE app SET policy = ?4 \
+         WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
+        params![scope.application.as_str(), scope.environment.as_str(), name, policy],
+    )?;
+    Ok(changed > 0)
+}
+
+/// Ends the good key of this name; whether there was one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn revoke(tx: &Transaction<'_>, scope: &Scope, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
+    let ended = tx.execute(
+        "UPDATE app SET revoked_at = ?4 \
+         WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
+        params![scope.application.as_str(), scope.environment.as_str(), name, now.0],
+    )?;
+    Ok(ended > 0)
+}
+
+fn row_of(row: &Row<'_>) -> rusqlite::Result<AppRow> {
+    Ok(AppRow {
+        name: row.get(0)?,
+        key_id: row.get(1)?,
+        key_hash: row.get(2)?,
+        policy: row.get(3)?,
+        created_at: UnixMillis(row.get(4)?),
+        revoked_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+    })
+}
