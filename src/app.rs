@@ -7,7 +7,7 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Patience};
 use crate::engine::quota::{Member, Quota};
-use crate::engine::{Drain, Engine, Joins, Outlook, OutlookRules, Settings};
+use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
@@ -171,6 +171,7 @@ impl Gateway {
             finch,
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
+            life: Life::default(),
             drain: Drain::default(),
         });
         let listen = &config.listen;

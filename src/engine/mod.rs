@@ -9,6 +9,7 @@ mod drain;
 mod exchange;
 mod good;
 mod join;
+pub mod life;
 mod link;
 mod outlook;
 pub mod quota;
@@ -22,10 +23,11 @@ mod watch;
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use join::Joins;
+pub use life::Life;
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Endpoint, Method, find};
+use crate::finch::endpoints::{Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
@@ -86,6 +88,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What happens to connections beside calls.
+    pub life: Life,
     /// Who is still inside.
     pub drain: Drain,
 }
@@ -129,7 +133,10 @@ impl Engine {
             Joined::Lead(seat) => seat,
             Joined::Told(answer) => return Ok(answer),
         };
-        let ended = self.carry_out(call, endpoint, &caller, (client, line)).await;
+        let ended = match endpoint.operation {
+            Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
+            _ => self.carry_out(call, endpoint, &caller, (client, line)).await,
+        };
         seat.finish(self, ended, line)
     }
 

@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// What a caller reads when the vault does not give a connection.
-    fn vault_refusal(&self, name: &str, error: &VaultError) -> Refusal {
+    pub(super) fn vault_refusal(&self, name: &str, error: &VaultError) -> Refusal {
         match error {
             VaultError::UnknownConnection => Refusal::UnknownConnection(name.to_owned()),
             VaultError::OtherEnvironment { stored } => Refusal::OtherEnvironment {

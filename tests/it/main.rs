@@ -21,6 +21,7 @@ mod identity;
 mod import;
 mod join;
 mod ledger;
+mod life;
 mod limited;
 mod notices;
 mod path;
