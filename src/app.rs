@@ -165,6 +165,7 @@ impl Gateway {
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
                 repair: repair(config.merge.repair),
+                disconnect_retry: config.connections.disconnect_retry,
                 refuses_unready: config.merge.not_ready == NotReady::Error,
             },
             vault,
@@ -186,13 +187,17 @@ impl Gateway {
             patience,
         );
         let addresses = (proxy.address().clone(), admin.address().clone());
-        let doors = vec![
+        let mut doors = vec![
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
             tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(hear_news(Arc::clone(&engine), news, stopping.clone())),
-            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping)),
+            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(Arc::clone(&engine).finish_disconnects(stopping.clone())),
         ];
+        if let Some(every) = config.connections.introspect_every {
+            doors.push(tokio::spawn(Arc::clone(&engine).ask_round(every, stopping)));
+        }
         tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
         Ok(Self {
             engine,
@@ -385,7 +390,12 @@ async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         match engine.vault.refresh().await {
-            Ok(_) => is_well = true,
+            Ok(is_changed) => {
+                is_well = true;
+                if is_changed {
+                    engine.life.look();
+                }
+            }
             Err(error) if is_well => {
                 is_well = false;
                 tracing::error!(error = %error, "the vault's store does not answer; what is cached is served");

@@ -1,7 +1,7 @@
 //! receive: from bytes on a connection to a call, whole, bounded and with one meaning.
 
 use super::new_request_id;
-use crate::engine::Call;
+use crate::engine::{By, Call};
 use crate::policy::{Refusal, wire};
 use crate::telemetry::clock::unix_now;
 use crate::types::RequestId;
@@ -58,7 +58,17 @@ async fn read(session: &mut Session, bounds: Bounds, request_id: RequestId) -> R
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
     let body = read_body(session, bounds).await?;
-    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app: None })
+    Ok(Call {
+        request_id,
+        received_at: unix_now(),
+        method,
+        path,
+        query,
+        headers,
+        body,
+        app: None,
+        by: By::App,
+    })
 }
 
 /// What the head already tells about the body.

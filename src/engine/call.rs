@@ -32,6 +32,19 @@ pub struct Call {
     pub body: Bytes,
     /// Which app it is, when apps are told apart.
     pub app: Option<AppName>,
+    /// Whose will it is.
+    pub by: By,
+}
+
+/// Whose will a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// An app's.
+    App,
+    /// An operator's, at the admin door or the command line.
+    Operator,
+    /// perch's own.
+    Perch,
 }
 
 impl std::fmt::Debug for Call {

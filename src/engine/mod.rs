@@ -20,10 +20,10 @@ mod resolve;
 mod shield;
 mod watch;
 
-pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
+pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use join::Joins;
-pub use life::Life;
+pub use life::{Errand, Life, Told};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
@@ -42,6 +42,7 @@ use call::Ended;
 use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Settings {
     pub outlook: OutlookRules,
     /// Which failed items of a batch are asked for once more, when a call does not say.
     pub repair: Repair,
+    /// How long after a disconnect that Finch did not confirm it is tried again.
+    pub disconnect_retry: Duration,
     /// Whether a 202 in place of data becomes an error.
     pub refuses_unready: bool,
 }
@@ -107,6 +110,11 @@ impl Engine {
     pub async fn run(self: Arc<Self>, call: Call, mut client: Client) -> Finished {
         let mut line = AccessLine::begin(call.request_id.clone(), call.received_at);
         line.app.clone_from(&call.app);
+        line.by = match call.by {
+            By::App => None,
+            By::Operator => Some("operator"),
+            By::Perch => Some("perch"),
+        };
         line.bytes_in = call.body.len() as u64;
         let answer = match self.serve(&call, &mut client, &mut line).await {
             Ok(answer) => answer,
@@ -135,6 +143,7 @@ impl Engine {
         };
         let ended = match endpoint.operation {
             Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
+            Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
             _ => self.carry_out(call, endpoint, &caller, (client, line)).await,
         };
         seat.finish(self, ended, line)

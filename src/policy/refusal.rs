@@ -93,6 +93,8 @@ pub enum Refusal {
     NotReady,
     /// The token that the exchange gave could not be stored.
     ExchangeNotStored { connection: Option<ConnectionId>, why: String },
+    /// Finch did not confirm that the connection is gone; perch goes on asking.
+    DisconnectPending { connection: ConnectionId, why: String },
     /// The code was sent before, its answer was lost, and Finch does not know it any more.
     ExchangeOutcomeUnknown,
     /// The idempotency key stands for another call.
@@ -341,6 +343,15 @@ impl Refusal {
                     "Finch gave a token for {}, and perch could not store it: {why}. The code is spent; the customer has to \
                      go through Finch Connect again",
                     connection.as_ref().map_or("an unnamed connection", ConnectionId::as_str)
+                ),
+            ),
+            R::DisconnectPending { connection, why } => Problem::new(
+                502,
+                "perch_disconnect_pending",
+                Class::FinchUnreachable,
+                format!(
+                    "{why}. Connection {connection} is not called any more, and perch goes on asking Finch to disconnect it \
+                     until Finch agrees; nothing is to be done"
                 ),
             ),
             R::ExchangeOutcomeUnknown => Problem::new(

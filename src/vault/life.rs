@@ -12,6 +12,9 @@ use crate::types::{
 use rusqlite::Transaction;
 use std::sync::Arc;
 
+/// How often it is written down that nothing is new, in milliseconds.
+const WRITE_EVERY_MS: i64 = 60_000;
+
 /// What the journal knows of a code that is to be exchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Journalled {
@@ -207,6 +210,7 @@ impl Vault {
             if row.facts.version != version || row.facts.status == Status::Disconnected {
                 return Ok(misfit);
             }
+            let before = row.facts.clone();
             let facts = &mut row.facts;
             facts.introspected_at = Some(asked_at);
             facts.company_id = told.company.or(facts.company_id.take());
@@ -243,6 +247,17 @@ impl Vault {
                 }
                 (None, Some(customer)) if !misfit.environment => shared.give(row, customer)?,
                 _ => {}
+            }
+            // Whoever asks all the time does not make the store write all the time.
+            let is_old_news = crate::store::Connection {
+                introspected_at: row.facts.introspected_at,
+                status_at: row.facts.status_at,
+                ..before.clone()
+            } == row.facts;
+            let is_recent =
+                before.introspected_at.is_some_and(|last| asked_at.0.saturating_sub(last.0) < WRITE_EVERY_MS);
+            if is_old_news && is_recent {
+                row.facts = before;
             }
             Ok(misfit)
         })
