@@ -24,6 +24,7 @@ mod ledger;
 mod life;
 mod limited;
 mod notices;
+mod operate;
 mod path;
 mod process;
 mod redis;
