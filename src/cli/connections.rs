@@ -80,7 +80,7 @@ pub enum ConnectionsCommand {
         /// The connection's id
         #[arg(value_parser = connection_id)]
         id: ConnectionId,
-        /// Where the customer lands; finch.redirect_uri when left out
+        /// Where the customer lands, when not where the configuration says
         #[arg(long)]
         redirect_uri: Option<String>,
     },

@@ -142,3 +142,20 @@ async fn commands_go_through_the_gateway_that_runs_and_without_one_by_themselves
         assert!(!ended.all().contains(TOKEN_MARKER), "{ended:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entities_that_were_disconnected_are_no_longer_reached() {
+    let world = World::with().scenario("[[customer]]\nid = \"many\"\nentities = 3").start().await;
+    world.import().await;
+    let connection = id_of(&world.connections().await[0]);
+    let entities = world.stored(&connection).await.expect("it is there").facts.entity_ids.clone();
+    assert_eq!(entities.len(), 3);
+    let body = json!({ "entity_ids": [entities[0]] });
+    let parted = world.for_customer("many").post("/disconnect-entity", &body).await;
+    assert_eq!((parted.status, parted.class()), (200, "ok"), "{}", parted.text());
+    assert_eq!(world.stored(&connection).await.expect("it is there").facts.entity_ids, entities[1..]);
+    // Finch still lists the one that is gone, as gone.
+    let asked = world.operator().post(&format!("{LIST}/{connection}/introspect"), &json!({})).await;
+    assert_eq!(asked.json()["entity_ids"], json!(entities[1..]), "{}", asked.text());
+    assert_eq!(asked.json()["status"], "active");
+}
