@@ -7,7 +7,7 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
-use crate::engine::{Drain, Engine, Joins, Outlook, OutlookRules, Settings};
+use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
@@ -165,12 +165,14 @@ impl Gateway {
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
                 repair: repair(config.merge.repair),
+                disconnect_retry: config.connections.disconnect_retry,
                 refuses_unready: config.merge.not_ready == NotReady::Error,
             },
             vault,
             finch,
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
+            life: Life::default(),
             drain: Drain::default(),
         });
         let listen = &config.listen;
@@ -188,13 +190,17 @@ impl Gateway {
             patience,
         );
         let addresses = (proxy.address().clone(), admin.address().clone());
-        let doors = vec![
+        let mut doors = vec![
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
             tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(hear_news(Arc::clone(&engine), news, stopping.clone())),
-            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping)),
+            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(Arc::clone(&engine).finish_disconnects(stopping.clone())),
         ];
+        if let Some(every) = config.connections.introspect_every {
+            doors.push(tokio::spawn(Arc::clone(&engine).ask_round(every, stopping)));
+        }
         tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
         Ok(Self {
             engine,
@@ -401,7 +407,12 @@ async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         match engine.vault.refresh().await {
-            Ok(_) => is_well = true,
+            Ok(is_changed) => {
+                is_well = true;
+                if is_changed {
+                    engine.life.look();
+                }
+            }
             Err(error) if is_well => {
                 is_well = false;
                 tracing::error!(error = %error, "the vault's store does not answer; what is cached is served");

@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 
 /// How often each file lets a secret out with `expose()`. A new row is a decision: it says where a
 /// secret goes. The failure message gives the row to write.
-const EXPOSURES: [(&str, usize); 13] = [
+const EXPOSURES: [(&str, usize); 14] = [
     ("src/cli/apps.rs", 1),
     ("src/cli/apps/print.rs", 2),
+    ("src/cli/connections/gateway.rs", 1),
     ("src/cli/connections/import.rs", 2),
     ("src/doors/admin.rs", 1),
     ("src/engine/attempt.rs", 5),

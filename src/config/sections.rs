@@ -35,6 +35,11 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         Ok("off") => Ok(None),
         _ => duration(s).map(Some),
     });
+    let introspect_every = r.get("connections.introspect_every", |s| match s.text() {
+        Ok("off") => Ok(None),
+        _ => duration(s).map(Some),
+    });
+    let disconnect_retry = r.get("connections.disconnect_retry", duration);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -49,6 +54,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         merge: merge?,
         retry: Retry { attempts: attempts?, budget: budget? },
         shield: Shield { probe: probe? },
+        connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })

@@ -35,6 +35,8 @@ pub struct Config {
     pub retry: Retry,
     /// What is answered for dead logins.
     pub shield: Shield,
+    /// How connections are looked after.
+    pub connections: Connections,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -327,6 +329,15 @@ pub struct Retry {
 pub struct Shield {
     /// How long after its discovery one is first asked about; 5 min. `None`: its calls are sent.
     pub probe: Option<Duration>,
+}
+
+/// How connections are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// In which time each is asked about once; 24 h. `None`: only when a call gives reason.
+    pub introspect_every: Option<Duration>,
+    /// How long after a disconnect that Finch did not confirm it is tried again; 1 min, and longer each time.
+    pub disconnect_retry: Duration,
 }
 
 /// How perch stops.

@@ -1,5 +1,7 @@
 //! The admin door: is it alive, is it ready, what has it counted.
 
+mod connections;
+
 use super::guard::Pace;
 use super::visitor::Names;
 use crate::engine::Engine;
@@ -8,16 +10,31 @@ use crate::telemetry::metrics::QuotaGauges;
 use crate::types::{AdminToken, ProviderId};
 use crate::vault::Status;
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 /// The most providers that get a metric label of their own; the rest share `other`.
 const PROVIDER_LABELS_MAX: usize = 100;
+
+/// The largest body that is read, and how long it may take to come.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_MAX: Duration = Duration::from_secs(10);
+
+/// What is asked of the door.
+struct Asked {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    /// `Err` when it was too large or too slow.
+    body: Result<Vec<u8>, ()>,
+}
 
 /// The door.
 #[derive(Debug)]
@@ -33,7 +50,9 @@ impl AdminDoor {
         Self { engine, token, names }
     }
 
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
+    async fn answer(&self, asked: &Asked, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
+        let Asked { method, path, query, body } = asked;
+        let path = path.as_str();
         const TEXT: &str = "text/plain; charset=utf-8";
         let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
         if !headers.get(HOST).is_some_and(|host| self.names.has(host.as_bytes())) {
@@ -42,8 +61,13 @@ impl AdminDoor {
                 "this door answers to its address, to localhost and to the names in listen.names",
             );
         }
-        if method != Method::GET && method != Method::HEAD {
+        let changes = method == Method::POST && connections::is_here(path);
+        if method != Method::GET && method != Method::HEAD && !changes {
             return text(405, "only GET");
+        }
+        // A page in somebody's browser must not do what its reader may.
+        if changes && headers.contains_key(ORIGIN) {
+            return text(403, "a request with an Origin comes from a page, and pages change nothing here");
         }
         match path {
             "/livez" => text(200, "ok"),
@@ -60,6 +84,13 @@ impl AdminDoor {
                     text(500, "the metrics cannot be written; see the log")
                 }
             },
+            _ if connections::is_here(path) => {
+                let Ok(body) = body else {
+                    return text(413, "the body is too large, or did not come in time");
+                };
+                let said = connections::answer(&self.engine, method, (path, query.as_deref()), body).await;
+                (said.0, "application/json", said.1)
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -70,7 +101,7 @@ impl AdminDoor {
                 Ok(body) => (200, "application/json", body),
                 Err(_) => text(500, "the counts cannot be written"),
             },
-            _ => text(404, "there is /livez, /readyz, /metrics, /api/holds and /api/drift"),
+            _ => text(404, "there is /livez, /readyz, /metrics, /api/connections, /api/holds and /api/drift"),
         }
     }
 
@@ -127,13 +158,32 @@ fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &
     known.into_iter().map(|((status, provider), count)| (status, provider, count)).collect()
 }
 
+/// Reads what a POST brings, as far as one may be.
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, ()> {
+    let mut body = Vec::new();
+    while let Some(piece) = session.read_request_body().await.map_err(|_| ())? {
+        if body.len() + piece.len() > BODY_BYTES_MAX {
+            return Err(());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
 #[async_trait]
 impl ServeHttp for AdminDoor {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         Pace::head_is_read();
         let head = session.req_header();
-        let (status, content_type, body) = self.answer(&head.method, head.uri.path(), &head.headers).await;
-        let is_head = head.method == Method::HEAD;
+        let (method, headers) = (head.method.clone(), head.headers.clone());
+        let (path, query) = (head.uri.path().to_owned(), head.uri.query().map(str::to_owned));
+        let body = match method == Method::POST {
+            true => timeout(BODY_MAX, read_body(session)).await.unwrap_or(Err(())),
+            false => Ok(Vec::new()),
+        };
+        let is_head = method == Method::HEAD;
+        let asked = Asked { method, path, query, body };
+        let (status, content_type, body) = self.answer(&asked, &headers).await;
         let challenge = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),
             405 => Some(("Allow", "GET, HEAD")),

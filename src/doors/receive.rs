@@ -2,7 +2,7 @@
 
 use super::new_request_id;
 use super::visitor::Visitors;
-use crate::engine::Call;
+use crate::engine::{By, Call};
 use crate::policy::{Refusal, wire};
 use crate::telemetry::clock::unix_now;
 use crate::types::RequestId;
@@ -65,7 +65,7 @@ async fn read(
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
     let body = read_body(session, bounds).await?;
-    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app })
+    Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app, by: By::App })
 }
 
 /// What the head already tells about the body.

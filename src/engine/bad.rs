@@ -6,10 +6,11 @@ use super::carry::LIMITED_MAX;
 use super::outlook::is_forced_refresh;
 use super::reply::{Heard, advise, code};
 use super::shield::login_of;
-use crate::finch::endpoints::Endpoint;
+use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::error::FinchError;
 use crate::limit::{Scope, Subject, headers as limits};
 use crate::policy::class::LimitedBy;
+use crate::policy::life::{Parting, parting};
 use crate::policy::problem::Relayed;
 use crate::policy::resend::{self, Resend};
 use crate::policy::{Class, class};
@@ -73,6 +74,11 @@ impl Engine {
             true => Resend::Later,
             false => resend::of_outcome(Some(endpoint), verdict.class, verdict.wait),
         };
+        // perch comes back by itself.
+        let is_pending = endpoint.operation == Operation::Disconnect
+            && matches!(identity, Identity::Connection(_))
+            && parting(status, line.class) == Parting::Pending;
+        let resend = if is_pending { Resend::No } else { resend };
         let url = match identity {
             Identity::Connection(entry) if line.class == Class::ReauthenticationRequired => {
                 self.reauth_url(&entry.facts.connection_id).await
@@ -87,6 +93,9 @@ impl Engine {
             scope: verdict.scope,
             since: None,
             reauth_url: url.as_deref(),
+            action: is_pending.then_some(
+                "nothing: the connection is not called any more, and perch goes on asking Finch to disconnect it until it agrees",
+            ),
         };
         let body = relayed.to_body(&body, call::evidence(line, unix_now()));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

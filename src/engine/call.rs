@@ -5,7 +5,7 @@ use crate::policy::batch::Repair;
 use crate::policy::problem::Evidence;
 use crate::policy::{App, Class, Refusal, Selector};
 use crate::telemetry::AccessLine;
-use crate::types::{AccessToken, Priority, RequestId, UnixMillis};
+use crate::types::{AccessToken, AppName, Priority, RequestId, UnixMillis};
 use crate::vault::Entry;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -32,6 +32,26 @@ pub struct Call {
     pub body: Bytes,
     /// Which app it is, when apps are told apart.
     pub app: Option<Arc<App>>,
+    /// Whose will it is.
+    pub by: By,
+}
+
+/// Whose will a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// An app's.
+    App,
+    /// An operator's, at the admin door or the command line.
+    Operator,
+    /// perch's own.
+    Perch,
+}
+
+impl Call {
+    /// The name of the app, when apps are told apart.
+    pub(super) fn app_name(&self) -> Option<&AppName> {
+        self.app.as_ref().map(|app| &app.name)
+    }
 }
 
 impl std::fmt::Debug for Call {

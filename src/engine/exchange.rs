@@ -4,6 +4,7 @@ use super::Engine;
 use super::attempt::note_id;
 use super::authorize::may_have;
 use super::call::{Answer, AnswerBody, Call, Caller};
+use super::life::code_of;
 use super::quota::{AskFacts, Permit};
 use crate::finch::endpoints::{Auth, Endpoint, Operation};
 use crate::policy::caller::reference;
@@ -17,7 +18,7 @@ use crate::types::{
     AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId,
 };
 use crate::upstream::{IntrospectError, Introspection, SendError, introspect};
-use crate::vault::{NewConnection, Status, VaultError};
+use crate::vault::{Actor, NewConnection, Status, VaultError};
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -76,7 +77,7 @@ impl Engine {
     /// in the token's place. Everything is stored before anything is said.
     pub(super) async fn keep_token(
         &self,
-        endpoint: &Endpoint,
+        (call, endpoint): (&Call, &Endpoint),
         caller: &Caller,
         status: u16,
         finch_headers: &HeaderMap,
@@ -105,7 +106,15 @@ impl Engine {
         let mut connection = object.text("connection_id").and_then(|id| ConnectionId::new(id).ok());
         let mut kept = None;
         if let Some(id) = &connection {
-            kept = Some(self.store(id, &facts, caller, AccessToken::new(probe.expose().to_owned())).await?);
+            kept = Some(
+                self.store(
+                    (call, endpoint),
+                    caller,
+                    (id, &facts),
+                    AccessToken::new(probe.expose().to_owned()),
+                )
+                .await?,
+            );
         }
         // What `/introspect` adds is worth a second write; the token itself is already safe.
         if let Some(told) = self.ask_whose(&probe, line).await {
@@ -113,7 +122,7 @@ impl Engine {
             let id =
                 connection.clone().or_else(|| told.connection_id.and_then(|id| ConnectionId::new(id).ok()));
             if let Some(id) = id.filter(|_| kept.is_none() || fuller != facts) {
-                kept = match (self.store(&id, &fuller, caller, token).await, kept) {
+                kept = match (self.store((call, endpoint), caller, (&id, &fuller), token).await, kept) {
                     (Ok(keeping), _) => Some(keeping),
                     // Sealed already, for the same customer and environment: only details are missing.
                     (Err(_), Some(first)) if fuller.belongs_as(&facts) => Some(first),
@@ -174,9 +183,9 @@ impl Engine {
     /// One transaction: the token is sealed for whom it belongs to, or held.
     async fn store(
         &self,
-        id: &ConnectionId,
-        facts: &Facts,
+        (call, endpoint): (&Call, &Endpoint),
         caller: &Caller,
+        (id, facts): (&ConnectionId, &Facts),
         token: AccessToken,
     ) -> Result<Keeping, Refusal> {
         let (stored, is_held) = match self.vault.connection(id).await {
@@ -235,7 +244,10 @@ impl Engine {
             status,
             held_reason,
         };
-        self.vault.seal(new, unix_now()).await.map_err(|error| self.not_stored(id, &error))?;
+        // The code is done in the same transaction: whoever sends it again gets this connection.
+        let (code, actor) = (code_of(call, endpoint), Actor::App(call.app_name().cloned()));
+        let sealed = self.vault.seal_exchanged(new, code, actor, unix_now()).await;
+        sealed.map_err(|error| self.not_stored(id, &error))?;
         Ok(keeping)
     }
 
@@ -346,7 +358,8 @@ impl Facts {
 
     /// The same, and what `/introspect` knows better.
     fn with(self, told: &Introspection) -> Self {
-        let entities: Vec<String> = told.entities.iter().flatten().map(|e| e.id.clone()).collect();
+        let reached = told.entities.iter().flatten().filter(|e| !e.is_gone());
+        let entities: Vec<String> = reached.map(|e| e.id.clone()).collect();
         Self {
             customer: told.customer_id.as_deref().and_then(|id| CustomerId::new(id).ok()).or(self.customer),
             company: told.company_id.as_deref().and_then(|id| CompanyId::new(id).ok()).or(self.company),

@@ -10,6 +10,7 @@ mod drain;
 mod exchange;
 mod good;
 mod join;
+pub mod life;
 mod link;
 mod outlook;
 pub mod quota;
@@ -20,13 +21,14 @@ mod resolve;
 mod shield;
 mod watch;
 
-pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
+pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use join::Joins;
+pub use life::{Errand, Life, Told};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Endpoint, Method, find};
+use crate::finch::endpoints::{Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
@@ -41,6 +43,7 @@ use call::Ended;
 use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub struct Settings {
     pub outlook: OutlookRules,
     /// Which failed items of a batch are asked for once more, when a call does not say.
     pub repair: Repair,
+    /// How long after a disconnect that Finch did not confirm it is tried again.
+    pub disconnect_retry: Duration,
     /// Whether a 202 in place of data becomes an error.
     pub refuses_unready: bool,
 }
@@ -87,6 +92,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What happens to connections beside calls.
+    pub life: Life,
     /// Who is still inside.
     pub drain: Drain,
 }
@@ -104,6 +111,11 @@ impl Engine {
     pub async fn run(self: Arc<Self>, call: Call, mut client: Client) -> Finished {
         let mut line = AccessLine::begin(call.request_id.clone(), call.received_at);
         line.app = call.app.as_ref().map(|app| app.name.clone());
+        line.by = match call.by {
+            By::App => None,
+            By::Operator => Some("operator"),
+            By::Perch => Some("perch"),
+        };
         line.bytes_in = call.body.len() as u64;
         let answer = match self.serve(&call, &mut client, &mut line).await {
             Ok(answer) => answer,
@@ -131,7 +143,11 @@ impl Engine {
             Joined::Lead(seat) => seat,
             Joined::Told(answer) => return Ok(answer),
         };
-        let ended = self.carry_out(call, endpoint, &caller, (client, line)).await;
+        let ended = match endpoint.operation {
+            Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
+            Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
+            _ => self.carry_out(call, endpoint, &caller, (client, line)).await,
+        };
         seat.finish(self, ended, line)
     }
 

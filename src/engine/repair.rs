@@ -197,5 +197,6 @@ fn narrowed(call: &Call, ask: &Ask) -> Call {
         headers: call.headers.clone(),
         body,
         app: call.app.clone(),
+        by: call.by,
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
         let is_good = (200..300).contains(&status);
         if is_good && brings_token(endpoint.operation) {
             // Whatever the exchange brings stays here; an answer too large to be one is none.
-            return self.keep_token(endpoint, caller, status, &headers, body, line).await;
+            return self.keep_token((call, endpoint), caller, status, &headers, body, line).await;
         }
         let retry_after = limits::read_retry_after(&headers);
         let headers = headers::to_app(&headers, !body.is_empty());

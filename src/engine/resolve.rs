@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::authorize::may_bring;
-use super::call::{Call, Caller, Identity, Sent};
-use crate::finch::endpoints::{Auth, Endpoint};
+use super::call::{By, Call, Caller, Identity, Sent};
+use crate::finch::endpoints::{Auth, Endpoint, Operation};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
 use crate::policy::resolve::{self, Candidate};
@@ -121,6 +121,17 @@ impl Engine {
         }
         match facts.status {
             Status::Active | Status::NeedsReauth => Ok(Identity::Connection(entry)),
+            // Its end may be asked for again, until Finch agrees.
+            Status::Disconnecting if endpoint.operation == Operation::Disconnect => {
+                Ok(Identity::Connection(entry))
+            }
+            // Who decides about it may look at it and end it.
+            Status::Held
+                if call.by != By::App
+                    && matches!(endpoint.operation, Operation::Introspect | Operation::Disconnect) =>
+            {
+                Ok(Identity::Connection(entry))
+            }
             Status::Held => Err(Refusal::Held {
                 connection: facts.connection_id.clone(),
                 why: facts.held_reason.clone().unwrap_or_else(|| "no reason is recorded".to_owned()),

@@ -115,11 +115,14 @@ impl Engine {
     async fn health_of(
         &self,
         login: &Login,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         (patience, line): (Duration, &mut AccessLine),
     ) -> Health {
         let Some(token) = &entry.token else { return Health::Unknown };
         let told = self.ask_finch(token, patience, line).await;
+        if let Some(Ok(told)) = &told {
+            self.keep_told(entry, told).await;
+        }
         let health = match &told {
             Some(Ok(told)) => health_in(told, login.entity.as_ref()),
             Some(Err(IntrospectError::Refused(401))) => Health::Ill(Ailment::Disconnected),
@@ -133,7 +136,7 @@ impl Engine {
     pub(super) async fn hidden_ailment(
         &self,
         login: &Login,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         line: &mut AccessLine,
     ) -> Option<Class> {
         let probe = self.settings.outlook.probe?;
@@ -164,12 +167,16 @@ impl Engine {
         let id = &entry.facts.connection_id;
         if let Some((login, entry)) = login_of(call, endpoint, identity) {
             match Ailment::of_class(class) {
-                Some(ailment) => self.fell_ill(&login, &entry, ailment).await,
+                Some(ailment) => {
+                    self.fell_ill(&login, &entry, ailment).await;
+                    self.note_word(&login, &entry, Some(ailment)).await;
+                }
                 None if class == Class::Ok => {
                     let is_concern = entry.facts.status == Status::NeedsReauth
                         || self.outlook.shield.lock().concerns(&login);
                     if is_concern {
                         self.recovered(&login, &entry).await;
+                        self.note_word(&login, &entry, None).await;
                     }
                 }
                 None => {}
@@ -177,9 +184,10 @@ impl Engine {
             return;
         }
         match endpoint.operation {
-            Operation::Disconnect if class == Class::Ok => {
-                if let Err(error) = self.vault.mark_disconnected(id, unix_now()).await {
-                    tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
+            Operation::DisconnectEntity if class == Class::Ok => {
+                let gone = entities_of(&call.body);
+                if let Err(error) = self.vault.drop_entities(id, gone, unix_now()).await {
+                    tracing::warn!(error = %error, connection.id = %id, "could not note which entities connection {id} lost");
                 }
                 // It has no login any more that could be dead.
                 self.renewed(id).await;
@@ -193,9 +201,16 @@ impl Engine {
     async fn note_introspection(&self, entry: &Arc<Entry>, class: Class, body: &[u8]) {
         let whole = Login { connection: entry.facts.connection_id.clone(), entity: None };
         if let Some(ailment) = Ailment::of_class(class) {
+            match ailment {
+                Ailment::Disconnected => self.learn_dead(entry).await,
+                Ailment::Reauthentication | Ailment::AccountSetup => {
+                    self.note_word(&whole, entry, Some(ailment)).await;
+                }
+            }
             return self.fell_ill(&whole, entry, ailment).await;
         }
         let Ok(told) = serde_json::from_slice::<Introspection>(body) else { return };
+        self.keep_told(entry, &told).await;
         let entities: Vec<(EntityId, Health)> = told
             .entities
             .iter()
@@ -225,7 +240,7 @@ impl Engine {
     }
 
     /// Finch said that a login does not work.
-    async fn fell_ill(&self, login: &Login, entry: &Entry, ailment: Ailment) {
+    pub(super) async fn fell_ill(&self, login: &Login, entry: &Entry, ailment: Ailment) {
         let facts = &entry.facts;
         let id = &login.connection;
         let is_new = self.outlook.shield.lock().fell_ill(
@@ -254,7 +269,7 @@ impl Engine {
     }
 
     /// Finch said, or showed, that a login works.
-    async fn recovered(&self, login: &Login, entry: &Entry) {
+    pub(super) async fn recovered(&self, login: &Login, entry: &Entry) {
         let id = &login.connection;
         if self.outlook.shield.lock().recovered(login, entry.facts.version, self.quota.now()) {
             tracing::info!(connection.id = %id, "the login of connection {id} works again");
@@ -321,6 +336,7 @@ impl Engine {
             scope: None,
             since: Some(case.since),
             reauth_url: url.as_deref(),
+            action: None,
         };
         let body = relayed.to_body(&words.to_bytes(), call::evidence(line, unix_now()));
         let mut answer = own(401, Vec::new());
@@ -338,6 +354,13 @@ impl Engine {
         let now = super::resolve::in_time(self.vault.read_anew(&entry.facts.connection_id)).await;
         now.is_ok_and(|now| now.facts.version > entry.facts.version && now.token.is_some())
     }
+}
+
+/// The entities that a call to `/disconnect-entity` names.
+fn entities_of(body: &[u8]) -> Vec<EntityId> {
+    let ids = RawObject::parse(body)
+        .and_then(|body| serde_json::from_str::<Vec<String>>(body.get("entity_ids")?.get()).ok());
+    ids.into_iter().flatten().filter_map(|id| EntityId::new(id).ok()).collect()
 }
 
 /// What `/introspect` says of one login.

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod freshness;
 pub mod headers;
 pub mod join;
+pub mod life;
 pub mod paging;
 pub mod problem;
 pub mod redact;

@@ -192,6 +192,8 @@ pub struct Relayed<'a> {
     pub since: Option<UnixMillis>,
     /// Where the customer renews the login.
     pub reauth_url: Option<&'a str>,
+    /// What the app should do, when not what the class says.
+    pub action: Option<&'static str>,
 }
 
 impl Relayed<'_> {
@@ -212,7 +214,7 @@ impl Relayed<'_> {
                 origin: "finch",
                 retryable: self.resend.is_retryable(),
                 retry_at: self.wait.map(|wait| evidence.now.plus(wait)),
-                action: self.class.action(),
+                action: self.action.unwrap_or(self.class.action()),
                 scope: self.scope,
                 choices: &[],
                 since: self.since,
@@ -243,7 +245,7 @@ mod tests {
 
     fn relayed(class: Class, status: u16) -> Relayed<'static> {
         let (wait, scope, since, reauth_url) = (None, None, None, None);
-        Relayed { class, status, resend: Resend::No, wait, scope, since, reauth_url }
+        Relayed { class, status, resend: Resend::No, wait, scope, since, reauth_url, action: None }
     }
 
     #[test]

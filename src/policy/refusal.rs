@@ -116,6 +116,10 @@ pub enum Refusal {
     NotReady,
     /// The token that the exchange gave could not be stored.
     ExchangeNotStored { connection: Option<ConnectionId>, why: String },
+    /// Finch did not confirm that the connection is gone; perch goes on asking.
+    DisconnectPending { connection: ConnectionId, why: String },
+    /// The code was sent before, its answer was lost, and Finch does not know it any more.
+    ExchangeOutcomeUnknown,
     /// The idempotency key stands for another call.
     IdempotencyKeyReused,
     /// What the call asks for again was carried out, and its answer is gone.
@@ -436,6 +440,24 @@ impl Refusal {
                      go through Finch Connect again",
                     connection.as_ref().map_or("an unnamed connection", ConnectionId::as_str)
                 ),
+            ),
+            R::DisconnectPending { connection, why } => Problem::new(
+                502,
+                "perch_disconnect_pending",
+                Class::FinchUnreachable,
+                format!(
+                    "{why}. Connection {connection} is not called any more, and perch goes on asking Finch to disconnect it \
+                     until Finch agrees; nothing is to be done"
+                ),
+            ),
+            R::ExchangeOutcomeUnknown => Problem::new(
+                502,
+                "perch_exchange_outcome_unknown",
+                Class::PerchUnavailable,
+                "this code was sent to Finch before and the answer was lost; Finch does not know the code any more, so it may \
+                 have been spent for a token that nobody has. Do not send it again: the customer has to go through Finch \
+                 Connect again"
+                    .to_owned(),
             ),
             R::NotReady => Problem::new(
                 503,

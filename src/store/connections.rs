@@ -16,7 +16,7 @@ pub struct Scope {
 
 const COLUMNS: &str = "env, connection_id, customer_id, company_id, provider_id, products, entity_ids, \
     client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, row_version, created_at, \
-    updated_at, last_used_at";
+    updated_at, last_used_at, status_at, introspected_at, note";
 
 /// The connection, in the scope's environment when it is there, else in another one.
 ///
@@ -106,8 +106,9 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
     let mut insert = tx.prepare_cached(
         "INSERT INTO connection (app, env, connection_id, customer_id, company_id, provider_id, products, \
             entity_ids, client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, \
-            row_version, change_seq, created_at, updated_at, last_used_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+            row_version, change_seq, created_at, updated_at, last_used_at, status_at, introspected_at, note) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
+            ?22, ?23) \
          ON CONFLICT (app, env, connection_id) DO UPDATE SET customer_id = excluded.customer_id, \
             company_id = excluded.company_id, provider_id = excluded.provider_id, \
             products = excluded.products, entity_ids = excluded.entity_ids, \
@@ -115,7 +116,8 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
             status = excluded.status, held_reason = excluded.held_reason, sealed = excluded.sealed, \
             dek_id = excluded.dek_id, token_bidx = excluded.token_bidx, \
             row_version = excluded.row_version, change_seq = excluded.change_seq, \
-            updated_at = excluded.updated_at, last_used_at = excluded.last_used_at",
+            updated_at = excluded.updated_at, last_used_at = excluded.last_used_at, \
+            status_at = excluded.status_at, introspected_at = excluded.introspected_at, note = excluded.note",
     )?;
     insert.execute(params![
         scope.application.as_str(),
@@ -138,6 +140,9 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
         facts.created_at.0,
         facts.updated_at.0,
         facts.last_used_at.map(|at| at.0),
+        facts.status_at.map(|at| at.0),
+        facts.introspected_at.map(|at| at.0),
+        facts.note,
     ])?;
     Ok(())
 }
@@ -158,6 +163,32 @@ pub fn used(
     )?;
     update.execute(params![scope.application.as_str(), scope.environment.as_str(), id.as_str(), at.0])?;
     Ok(())
+}
+
+/// The connections of the scope that are in this part of their life, each with when `/introspect` was last asked
+/// about it.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when an id is none.
+pub fn in_status(
+    tx: &Transaction<'_>,
+    scope: &Scope,
+    status: Status,
+) -> Result<Vec<(ConnectionId, Option<UnixMillis>)>, StoreError> {
+    let mut select = tx.prepare_cached(
+        "SELECT connection_id, introspected_at FROM connection WHERE app = ?1 AND env = ?2 AND status = ?3 \
+         ORDER BY connection_id",
+    )?;
+    let mut rows =
+        select.query(params![scope.application.as_str(), scope.environment.as_str(), status.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = ConnectionId::new(row.get::<_, String>(0)?).map_err(|_| {
+            StoreError::Damaged("a connection's connection_id is not what perch writes".to_owned())
+        })?;
+        found.push((id, row.get::<_, Option<i64>>(1)?.map(UnixMillis)));
+    }
+    Ok(found)
 }
 
 /// How many connections of the scope there are, by status and provider.
@@ -218,6 +249,9 @@ fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
             created_at: UnixMillis(row.get(15)?),
             updated_at: UnixMillis(row.get(16)?),
             last_used_at: row.get::<_, Option<i64>>(17)?.map(UnixMillis),
+            status_at: row.get::<_, Option<i64>>(18)?.map(UnixMillis),
+            introspected_at: row.get::<_, Option<i64>>(19)?.map(UnixMillis),
+            note: maybe(20)?,
         },
     })
 }

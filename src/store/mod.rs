@@ -9,15 +9,17 @@
 //! The quota's journal is a file of its own beside the store's: it is written at every call, and neither
 //! waits for the other.
 //!
-//! `schema` says what the tables are, `keys` and `connections` speak SQL, `record` names
+//! `schema` says what the tables are, `keys`, `connections`, `exchange` and `audit` speak SQL, `record` names
 //! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in
 //! front: there is one implementation.
 //!
 //! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
 
 pub mod apps;
+pub mod audit;
 pub mod boot;
 pub mod connections;
+pub mod exchange;
 pub mod journal;
 pub mod keys;
 pub mod record;

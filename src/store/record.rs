@@ -71,8 +71,14 @@ pub struct Connection {
     /// The kind of credentials its token came from; Finch's `client_type`.
     #[serde(serialize_with = "in_words")]
     pub client_type: Environment,
-    /// Finch's last word on it: `connection_status.status` of `/introspect`.
+    /// Finch's last word on it: `connection_status.status` of `/introspect`, a webhook's, or what its answers mean.
     pub account_status: Option<String>,
+    /// When that word was learnt; older words do not replace it.
+    pub status_at: Option<UnixMillis>,
+    /// When `/introspect` was last asked about it.
+    pub introspected_at: Option<UnixMillis>,
+    /// What an operator should know: where Finch and the vault disagree.
+    pub note: Option<String>,
     /// Where it is in its life.
     pub status: Status,
     /// Why it is held.

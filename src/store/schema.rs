@@ -16,7 +16,7 @@ pub(super) struct Kind {
 }
 
 /// The store ("perc").
-pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS] };
+pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE] };
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -90,6 +90,43 @@ CREATE TABLE app (
     PRIMARY KEY (application, env, key_id)
 ) STRICT;
 CREATE UNIQUE INDEX app_name ON app (application, env, name) WHERE revoked_at IS NULL;
+";
+
+/// What a connection goes through: when Finch's last word on it was learnt, codes on their way, and who did what.
+const V4_LIFE: &str = "
+ALTER TABLE connection ADD COLUMN status_at INTEGER;
+ALTER TABLE connection ADD COLUMN introspected_at INTEGER;
+ALTER TABLE connection ADD COLUMN note TEXT;
+CREATE INDEX conn_status ON connection (app, env, status);
+
+CREATE TABLE exchange (
+    app           TEXT NOT NULL,
+    env           TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
+    code_hash     BLOB NOT NULL CHECK (length(code_hash) = 32),
+    state         TEXT NOT NULL CHECK (state IN ('started', 'done', 'unknown')),
+    asked_by      TEXT NOT NULL,
+    connection_id TEXT,
+    started_at    INTEGER NOT NULL,
+    finished_at   INTEGER,
+    PRIMARY KEY (app, env, code_hash),
+    CHECK ((state = 'started') = (finished_at IS NULL)),
+    CHECK ((state = 'done') = (connection_id IS NOT NULL))
+) STRICT;
+CREATE INDEX exchange_age ON exchange (started_at);
+
+CREATE TABLE audit (
+    seq           INTEGER PRIMARY KEY,
+    at            INTEGER NOT NULL,
+    actor         TEXT NOT NULL,
+    action        TEXT NOT NULL,
+    app           TEXT NOT NULL,
+    env           TEXT NOT NULL,
+    connection_id TEXT NOT NULL,
+    row_version   INTEGER NOT NULL,
+    prev_mac      BLOB NOT NULL CHECK (length(prev_mac) = 32),
+    mac           BLOB NOT NULL CHECK (length(mac) = 32)
+) STRICT;
+CREATE INDEX audit_connection ON audit (app, env, connection_id, seq);
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of
@@ -209,7 +246,7 @@ mod tests {
             };
             db.execute_batch(&format!(
                 "INSERT INTO connection VALUES ('a', 'sandbox', '{id}', NULL, NULL, NULL, '[]', '[]', 'sandbox', \
-                 NULL, '{status}', NULL, {with}, 1, 1, 0, 0, NULL)"
+                 NULL, '{status}', NULL, {with}, 1, 1, 0, 0, NULL, NULL, NULL, NULL)"
             ))
         };
         assert!(insert("01", "active", "x'00'").is_ok());

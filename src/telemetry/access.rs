@@ -28,6 +28,9 @@ pub struct AccessLine {
     pub finch_request_id: Vec<FinchRequestId>,
     /// The app, when apps are told apart.
     pub app: Option<AppName>,
+    /// `operator` or `perch`, when it was no app's call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<&'static str>,
     /// Whom it was for.
     pub customer: Option<CustomerId>,
     /// Through which connection.
@@ -106,6 +109,7 @@ impl AccessLine {
             request_id,
             finch_request_id: Vec::new(),
             app: None,
+            by: None,
             customer: None,
             connection_id: None,
             company_id: None,

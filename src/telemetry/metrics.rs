@@ -15,7 +15,8 @@ use super::access::AccessLine;
 use crate::types::{Priority, Product};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds from a cached answer to Finch's own limit of six minutes.
@@ -36,6 +37,7 @@ pub struct Metrics {
     queue_depth: IntGaugeVec,
     holds: IntGaugeVec,
     connections: IntGaugeVec,
+    disconnects_pending: IntGauge,
     limiter_mode: IntGaugeVec,
     vault_errors: IntCounterVec,
     /// What was found in good answers.
@@ -123,6 +125,10 @@ impl Metrics {
             queue_depth: gauges(r, "perch_queue_depth", "Calls waiting for quota", &["product", "priority"])?,
             holds: gauges(r, "perch_holds", "Scopes that must not be called until a time", &["scope"])?,
             connections: gauges(r, "perch_connections", "Connections in the vault", &["status", "provider"])?,
+            disconnects_pending: register(
+                r,
+                IntGauge::new("perch_disconnects_pending", "Disconnects that Finch did not confirm yet")?,
+            )?,
             limiter_mode: gauges(r, "perch_limiter_mode", "1 for the mode in force", &["mode"])?,
             vault_errors: counters(
                 r,
@@ -225,6 +231,8 @@ impl Metrics {
         for (status, provider, count) in counts {
             self.connections.with_label_values(&[status, provider]).set(whole(*count));
         }
+        let pending = counts.iter().filter(|(status, ..)| *status == "disconnecting").map(|(.., n)| n).sum();
+        self.disconnects_pending.set(whole(pending));
     }
 
     /// The text for Prometheus.

@@ -64,6 +64,13 @@ pub struct EntityRef {
     pub status: Option<String>,
 }
 
+impl EntityRef {
+    /// Whether the connection no longer reaches it.
+    pub fn is_gone(&self) -> bool {
+        self.status.as_deref() == Some("disconnected")
+    }
+}
+
 /// How a connection is.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 pub struct StatusRef {

@@ -3,17 +3,19 @@
 //! ```text
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
-//! seen    the newest version of each row: no replays        read, write  the life of a connection
-//! apps    who may call, by the keys they show
+//! seen    the newest version of each row: no replays        read, write, life  the life of a connection
+//! apps    who may call, by the keys they show              audit  who did what, in a chain
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
 
 mod apps;
+pub mod audit;
 mod cache;
 mod entry;
 mod error;
 pub mod kek;
+mod life;
 pub mod process;
 mod read;
 pub mod ring;
@@ -21,13 +23,16 @@ pub mod seal;
 mod seen;
 mod write;
 
+pub use crate::store::exchange::CodeHash;
 pub use crate::store::{Connection, Status};
 pub use apps::{APPS_MAX, AppError, AppFacts};
+pub use audit::{Action, Actor};
 pub use entry::{
     Entry, ImportError, LIST_ITEMS_MAX, NewConnection, Sealed, Stats, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
+pub use life::{Journalled, Learnt, Misfit};
 pub use ring::OpenError;
 
 use crate::store::connections::Scope;

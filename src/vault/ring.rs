@@ -156,6 +156,11 @@ impl Ring {
         std::array::from_fn(|i| mac[i])
     }
 
+    /// The key of the audit trail. It comes from the index key, which stays when record keys change.
+    pub(super) fn audit_key(&self) -> [u8; 32] {
+        hmac(self.index.bytes(), b"perch/v1/audit")
+    }
+
     fn place<'a>(&'a self, owner: Owner<'a>, dek_id: u64) -> Place<'a> {
         Place {
             store_id: &self.store_id,

@@ -1,6 +1,7 @@
 //! Writing: a connection's life. Each change is one transaction; what was opened before it is
 //! forgotten right behind the commit, on the same thread, whether or not anyone still waits.
 
+use super::audit::{Action, Actor};
 use super::entry::is_plain;
 use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
 use crate::store::{Row, SealedToken, StoreError, connections, keys};
@@ -10,6 +11,14 @@ use std::sync::Arc;
 
 /// Uses noted in one go.
 const USES_MAX: usize = 10_000;
+
+/// What the audit trail says of a change.
+pub(super) enum Deeds {
+    /// Nothing: it is Finch's word, or changes nothing of weight.
+    None,
+    /// Who did what; nothing when the row stays as it is.
+    By(Actor, Action),
+}
 
 /// What a change did, for those who must forget what was before.
 struct Change<T> {
@@ -26,8 +35,21 @@ impl Vault {
     /// [`VaultError::TokenElsewhere`], [`VaultError::BelongsToAnother`], [`VaultError::Invalid`],
     /// [`VaultError::Store`]; nothing is stored then.
     pub async fn seal(&self, new: NewConnection, now: UnixMillis) -> Result<Sealed, VaultError> {
+        self.seal_by(new, Actor::Perch, now, |_, _, _| Ok(())).await
+    }
+
+    /// The same for somebody, with what else belongs into its transaction.
+    pub(super) async fn seal_by(
+        &self,
+        new: NewConnection,
+        actor: Actor,
+        now: UnixMillis,
+        beside: impl FnOnce(&Shared, &Transaction<'_>, &ConnectionId) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Sealed, VaultError> {
         self.change(Some(new.connection_id.clone()), move |shared, tx| {
             let (sealed, touched) = shared.upsert(tx, &new, now)?;
+            shared.record(tx, (&actor, Action::Seal), (&touched.0, touched.1), now)?;
+            beside(shared, tx, &touched.0)?;
             Ok(Change { answer: sealed, touched: vec![touched] })
         })
         .await
@@ -43,6 +65,7 @@ impl Vault {
             for (at, new) in new.iter().enumerate() {
                 let (sealed, touched) =
                     shared.upsert(tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
+                shared.record(tx, (&Actor::Operator, Action::Import), (&touched.0, touched.1), now)?;
                 change.answer.push(sealed);
                 change.touched.push(touched);
             }
@@ -68,7 +91,12 @@ impl Vault {
         if status == Status::Disconnected {
             return self.mark_disconnected(id, now).await;
         }
-        self.update(id, now, move |shared, row| {
+        // Word of a broken login is Finch's, and no deed.
+        let deeds = match status {
+            Status::NeedsReauth => Deeds::None,
+            _ => Deeds::By(Actor::Perch, Action::Status),
+        };
+        self.update(id, now, deeds, move |shared, row| {
             if row.facts.status == Status::Disconnected {
                 return Err(VaultError::Disconnected { connection: row.facts.connection_id.clone() });
             }
@@ -123,7 +151,7 @@ impl Vault {
         version: u64,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, move |_, row| {
+        self.update(id, now, Deeds::None, move |_, row| {
             if row.facts.status == Status::NeedsReauth && row.facts.version == version {
                 row.facts.status = Status::Active;
             }
@@ -145,7 +173,7 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<(), VaultError> {
         let customer = customer.clone();
-        self.update(id, now, move |shared, row| {
+        self.update(id, now, Deeds::By(Actor::Operator, Action::Assign), move |shared, row| {
             let facts = &mut row.facts;
             let is_held = facts.status == Status::Held;
             match &facts.customer_id {
@@ -154,21 +182,12 @@ impl Vault {
                 }
                 _ => {}
             }
-            let Some(sealed) = &row.sealed else {
-                return Err(VaultError::Disconnected { connection: facts.connection_id.clone() });
-            };
-            let owner = shared.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
-            // The old record must open in its old place before anything is sealed for a new one.
-            let token = shared.ring.open_token(owner, &sealed.blob).map_err(|_| {
-                shared.unreadable(&facts.connection_id, "its sealed token does not open in its place")
-            })?;
-            facts.customer_id = Some(customer);
-            facts.version = shared.next_version(&facts.connection_id, facts.version);
+            shared.give(row, customer)?;
+            let facts = &mut row.facts;
             if is_held && facts.client_type == shared.scope.environment {
                 facts.status = Status::Active;
                 facts.held_reason = None;
             }
-            row.sealed = Some(shared.reseal(facts, &token)?);
             Ok(())
         })
         .await
@@ -179,7 +198,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
-        self.update(id, now, |shared, row| {
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, row| {
             if row.facts.status != Status::Disconnected {
                 row.facts.status = Status::Disconnected;
                 row.facts.held_reason = None;
@@ -201,8 +220,9 @@ impl Vault {
         account_status: Option<String>,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, |_, row| {
+        self.update(id, now, Deeds::None, move |_, row| {
             row.facts.account_status = account_status.filter(|status| is_plain(status));
+            row.facts.status_at = Some(now);
             Ok(())
         })
         .await
@@ -229,12 +249,13 @@ impl Vault {
     }
 
     /// Changes one row that is there.
-    async fn update(
+    pub(super) async fn update<T: Send + 'static>(
         &self,
         id: &ConnectionId,
         now: UnixMillis,
-        edit: impl FnOnce(&Shared, &mut Row) -> Result<(), VaultError> + Send + 'static,
-    ) -> Result<(), VaultError> {
+        deeds: Deeds,
+        edit: impl FnOnce(&Shared, &mut Row) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<T, VaultError> {
         let target = id.clone();
         self.change(Some(id.clone()), move |shared, tx| {
             let mut row =
@@ -246,13 +267,16 @@ impl Vault {
                 return Err(shared.unreadable(&target, "an older version of its row was put back"));
             }
             let before = row.clone();
-            edit(shared, &mut row)?;
+            let answer = edit(shared, &mut row)?;
             if row != before {
                 row.facts.updated_at = now;
                 connections::put(tx, &shared.scope, &row, keys::next_generation(tx)?)?;
+                if let Deeds::By(actor, action) = &deeds {
+                    shared.record(tx, (actor, *action), (&target, row.facts.version), now)?;
+                }
             }
             let customers = [before.facts.customer_id, row.facts.customer_id].into_iter().flatten().collect();
-            Ok(Change { answer: (), touched: vec![(target, row.facts.version, customers)] })
+            Ok(Change { answer, touched: vec![(target, row.facts.version, customers)] })
         })
         .await
     }
@@ -342,6 +366,10 @@ impl Shared {
             entity_ids: new.entity_ids.clone(),
             client_type: new.client_type,
             account_status: new.account_status.clone(),
+            status_at: new.account_status.is_some().then_some(now),
+            // Only `/introspect` and imports that asked it know this word.
+            introspected_at: new.account_status.is_some().then_some(now),
+            note: None,
             status,
             held_reason,
             version: self.next_version(id, old.as_ref().map_or(0, |row| row.facts.version)),
@@ -359,6 +387,23 @@ impl Shared {
         let row = Row { facts, environment: self.scope.environment, sealed };
         connections::put(tx, &self.scope, &row, keys::next_generation(tx)?)?;
         Ok((answer, (id.clone(), answer.version, touched)))
+    }
+
+    /// Seals a row's token anew, for this customer.
+    pub(super) fn give(&self, row: &mut Row, customer: CustomerId) -> Result<(), VaultError> {
+        let facts = &mut row.facts;
+        let Some(sealed) = &row.sealed else {
+            return Err(VaultError::Disconnected { connection: facts.connection_id.clone() });
+        };
+        let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+        // The old record must open in its old place before anything is sealed for a new one.
+        let token = self.ring.open_token(owner, &sealed.blob).map_err(|_| {
+            self.unreadable(&facts.connection_id, "its sealed token does not open in its place")
+        })?;
+        facts.customer_id = Some(customer);
+        facts.version = self.next_version(&facts.connection_id, facts.version);
+        row.sealed = Some(self.reseal(facts, &token)?);
+        Ok(())
     }
 
     /// The owner a row names, when its sealed token proves it: the readable column alone could have

@@ -370,7 +370,7 @@ async fn a_token_that_finch_repeats_is_neither_kept_nor_told() {
             true => finch.next(told(&token, &facts(&connection, &token))),
             false => finch.next([answer("401 Unauthorized", &echo(&token), &token)]),
         }
-        let code = json!({ "client_id": "x", "client_secret": "x", "code": "any" });
+        let code = json!({ "client_id": "x", "client_secret": "x", "code": format!("any-{nth}") });
         let kept = world.app().post("/auth/token", &code).await;
         assert_eq!(kept.status, 200, "{}", kept.text());
         let line = json!({ "customer_id": "kept", "connection_id": "kept", "access_token": token });

@@ -73,11 +73,10 @@ async fn perch_supplies_the_credentials_whatever_the_app_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spent_code_is_finchs_to_refuse() {
+async fn a_code_that_finch_does_not_know_is_finchs_to_refuse() {
     let world = World::new().await;
-    let code = world.code("acme", "gusto").await;
-    assert_eq!(spend(world.app(), &code).await.status, 200);
-    let again = spend(world.app(), &code).await;
+    assert_eq!(spend(world.app(), &world.code("acme", "gusto").await).await.status, 200);
+    let again = spend(world.app(), "no-such-code").await;
     assert_eq!((again.status, again.class()), (400, "invalid_request"), "{}", again.text());
     assert_eq!(again.json()["name"], "invalid_grant_error");
     assert_eq!(told(&again)["origin"], "finch");

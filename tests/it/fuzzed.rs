@@ -260,6 +260,7 @@ fn relayed(body: &[u8]) -> Vec<u8> {
         scope: None,
         since: None,
         reauth_url: None,
+        action: None,
     };
     relayed.to_body(body, evidence)
 }

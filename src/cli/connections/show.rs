@@ -2,9 +2,17 @@
 
 use crate::cli::exit::Failure;
 use crate::cli::output::Format;
+use crate::store::audit::Deed;
 use crate::types::{ConnectionId, CustomerId, UnixMillis};
 use crate::vault::{Connection, Vault};
 use std::io::Write;
+
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    facts: &'a Connection,
+    deeds: &'a [Deed],
+}
 
 /// Prints every connection: a table, or a JSON array.
 ///
@@ -18,10 +26,11 @@ pub async fn list(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<
             writeln!(out)?;
         }
         Format::Text => {
-            let mut rows =
-                vec![["CONNECTION", "CUSTOMER", "PROVIDER", "STATUS", "UPDATED"].map(str::to_owned)];
+            let mut rows = vec![
+                ["CONNECTION", "CUSTOMER", "PROVIDER", "STATUS", "UPDATED", "FINCH SAYS"].map(str::to_owned),
+            ];
             rows.extend(all.iter().map(row_of));
-            let widths: [usize; 5] =
+            let widths: [usize; 6] =
                 std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
             for row in &rows {
                 let line: Vec<String> =
@@ -50,10 +59,11 @@ pub async fn show(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let entry = vault.connection(id).await?;
-    let facts = &entry.facts;
+    let (facts, deeds) = (&entry.facts, vault.deeds(id).await?);
     match format {
         Format::Json => {
-            serde_json::to_writer(&mut *out, facts).map_err(Failure::failed)?;
+            let shown = Shown { facts, deeds: &deeds };
+            serde_json::to_writer(&mut *out, &shown).map_err(Failure::failed)?;
             writeln!(out)?;
         }
         Format::Text => {
@@ -68,6 +78,9 @@ pub async fn show(
                 ("status", facts.status.to_string()),
                 ("held because", or_none(facts.held_reason.as_ref(), "")),
                 ("finch says", or_none(facts.account_status.as_ref(), "")),
+                ("said at", or_none(facts.status_at.as_ref(), "")),
+                ("asked at", or_none(facts.introspected_at.as_ref(), "")),
+                ("note", or_none(facts.note.as_ref(), "")),
                 ("version", facts.version.to_string()),
                 ("created", facts.created_at.to_string()),
                 ("updated", facts.updated_at.to_string()),
@@ -75,6 +88,10 @@ pub async fn show(
             ];
             for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
                 writeln!(out, "{name:14}{value}")?;
+            }
+            for (at, deed) in deeds.iter().enumerate() {
+                let name = if at == 0 { "lately" } else { "" };
+                writeln!(out, "{name:14}{}  {}  by {}", deed.at, deed.action, deed.actor)?;
             }
         }
     }
@@ -104,13 +121,14 @@ pub async fn assign(
     }
 }
 
-fn row_of(facts: &Connection) -> [String; 5] {
+fn row_of(facts: &Connection) -> [String; 6] {
     [
         facts.connection_id.to_string(),
         or_none(facts.customer_id.as_ref(), "(unassigned)"),
         or_none(facts.provider_id.as_ref(), "-"),
         facts.status.to_string(),
         facts.updated_at.to_string(),
+        or_none(facts.account_status.as_ref(), "-"),
     ]
 }
 

@@ -238,7 +238,7 @@ fn v15_no_argument_and_no_variable_can_carry_a_token() {
     seen.dedup();
     assert_eq!(
         seen,
-        ["customer", "file", "id", "no_verify", "output"],
+        ["all", "customer", "file", "id", "no_verify", "output", "redirect_uri", "yes"],
         "a new argument: can it hold a token?"
     );
     let help = command.render_long_help().to_string();

@@ -1,0 +1,139 @@
+//! Who did what to which connection, in SQL: rows are only ever added, each bound to the one before it by a MAC that
+//! the vault makes. The oldest go when there are very many.
+
+use super::StoreError;
+use super::connections::Scope;
+use crate::types::{ConnectionId, UnixMillis};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+/// The most rows kept.
+const ROWS_MAX: i64 = 1_000_000;
+/// How many go at once when there are more.
+const PRUNED: i64 = 10_000;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Deed {
+    /// Its number; they follow one another without a gap.
+    pub seq: i64,
+    /// When.
+    pub at: UnixMillis,
+    /// Who: `app`, `app:NAME`, `operator` or `perch`.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// The Finch application.
+    #[serde(skip)]
+    pub app: String,
+    /// The environment.
+    #[serde(skip)]
+    pub env: String,
+    /// To which connection.
+    pub connection_id: String,
+    /// The connection's version after it.
+    pub version: i64,
+}
+
+/// A row and what binds it to its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The row.
+    pub deed: Deed,
+    /// The MAC of the row before it.
+    pub prev_mac: [u8; 32],
+    /// Its own.
+    pub mac: [u8; 32],
+}
+
+const COLUMNS: &str = "seq, at, actor, action, app, env, connection_id, row_version, prev_mac, mac";
+
+/// The number and the MAC of the newest row; zeros when there is none.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn newest(tx: &Transaction<'_>) -> Result<(i64, [u8; 32]), StoreError> {
+    let mut select = tx.prepare_cached("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")?;
+    let found = select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    Ok(found.unwrap_or((0, [0; 32])))
+}
+
+/// Adds a row.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn append(tx: &Transaction<'_>, row: &Bound) -> Result<(), StoreError> {
+    let Bound { deed, prev_mac, mac } = row;
+    let mut insert = tx.prepare_cached(&format!(
+        "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+    ))?;
+    insert.execute(params![
+        deed.seq,
+        deed.at.0,
+        deed.actor,
+        deed.action,
+        deed.app,
+        deed.env,
+        deed.connection_id,
+        deed.version,
+        prev_mac,
+        mac
+    ])?;
+    if deed.seq % PRUNED == 0 {
+        tx.execute("DELETE FROM audit WHERE seq <= ?1", [deed.seq - ROWS_MAX])?;
+    }
+    Ok(())
+}
+
+/// The newest rows about a connection, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_connection(
+    tx: &Transaction<'_>,
+    scope: &Scope,
+    id: &ConnectionId,
+    limit: u32,
+) -> Result<Vec<Deed>, StoreError> {
+    let mut select = tx.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM audit WHERE app = ?1 AND env = ?2 AND connection_id = ?3 ORDER BY seq DESC LIMIT ?4"
+    ))?;
+    let rows = select.query_map(
+        params![scope.application.as_str(), scope.environment.as_str(), id.as_str(), limit],
+        |row| Ok(row_of(row)?.deed),
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Shows every row to `look`, oldest first, until it has seen enough.
+///
+/// # Errors
+/// [`StoreError`], that of `look` too.
+pub fn each<E: From<StoreError>>(
+    tx: &Transaction<'_>,
+    mut look: impl FnMut(Bound) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut select =
+        tx.prepare(&format!("SELECT {COLUMNS} FROM audit ORDER BY seq")).map_err(StoreError::from)?;
+    let mut rows = select.query([]).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        look(row_of(row).map_err(StoreError::from)?)?;
+    }
+    Ok(())
+}
+
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Bound> {
+    Ok(Bound {
+        deed: Deed {
+            seq: row.get(0)?,
+            at: UnixMillis(row.get(1)?),
+            actor: row.get(2)?,
+            action: row.get(3)?,
+            app: row.get(4)?,
+            env: row.get(5)?,
+            connection_id: row.get(6)?,
+            version: row.get(7)?,
+        },
+        prev_mac: row.get(8)?,
+        mac: row.get(9)?,
+    })
+}
