@@ -11,6 +11,7 @@ pub mod join;
 pub mod paging;
 pub mod problem;
 pub mod redact;
+pub mod redeliver;
 pub mod refusal;
 pub mod resend;
 pub mod resolve;
