@@ -35,6 +35,8 @@ pub struct Config {
     pub retry: Retry,
     /// What is answered for dead logins.
     pub shield: Shield,
+    /// What becomes of Finch's webhooks.
+    pub webhooks: Webhooks,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -54,6 +56,8 @@ pub struct Finch {
     pub client_secret: ClientSecret,
     /// The key of webhook signatures; none.
     pub webhook_secret: Option<WebhookSecret>,
+    /// The one that it replaces, while Finch signs with both; none.
+    pub webhook_secret_previous: Option<WebhookSecret>,
     /// A PEM file with one more trust anchor; none. It existed at load.
     pub ca_file: Option<PathBuf>,
     /// Where a customer lands who has renewed a login; none.
@@ -71,7 +75,7 @@ pub struct Listen {
     pub proxy: Address,
     /// The operators' door; `127.0.0.1:4601`. Off loopback there is an admin token.
     pub admin: Address,
-    /// Finch's door; none in this version.
+    /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
     /// Connections open at once on each door; 4096.
     pub connections_max: usize,
@@ -323,6 +327,39 @@ pub struct Retry {
 pub struct Shield {
     /// How long after its discovery one is first asked about; 5 min. `None`: its calls are sent.
     pub probe: Option<Duration>,
+}
+
+/// What becomes of Finch's webhooks.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// How the app gets them; not at all.
+    pub deliver: Option<Delivery>,
+    /// How many events are kept; 10 000.
+    pub queue: u32,
+    /// How long what is settled is kept; 30 days.
+    pub keep: Duration,
+}
+
+/// How the app gets what Finch tells.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where.
+    pub target: Target,
+    /// What messages are signed with; Finch's own signature stays on them without it.
+    pub sign_with: Option<WebhookSecret>,
+    /// How long the app may take for one; 15 s.
+    pub timeout: Duration,
+    /// How often one is offered; 7.
+    pub attempts: u32,
+}
+
+/// An address with a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Scheme, host and port. Never one of perch's own doors.
+    pub base: BaseUrl,
+    /// Path and query.
+    pub path: String,
 }
 
 /// How perch stops.

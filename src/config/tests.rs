@@ -34,6 +34,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.listen.proxy.to_string(), "127.0.0.1:4600");
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:4601");
     assert_eq!(config.listen.webhooks, None);
+    assert!(config.webhooks.deliver.is_none() && config.finch.webhook_secret_previous.is_none());
+    assert_eq!((config.webhooks.queue, config.webhooks.keep), (10_000, Duration::from_secs(30 * 24 * 3600)));
     assert_eq!(config.listen.request_bytes_max, 16 << 20);
     assert!(config.admin.token.is_none());
     assert_eq!(config.vault.store, Store::Sqlite("perch.db".into()));
@@ -58,7 +60,7 @@ fn the_defaults_are_those_of_the_interface() {
 fn the_example_of_the_interface_loads() {
     let folder = TempDir::new().expect("a folder");
     let secret = folder.path().join("finch-webhook");
-    std::fs::write(&secret, "whsec_1\n").expect("written");
+    std::fs::write(&secret, "AAECAwQFBgcICQoLDA0ODw==\n").expect("written");
     let text = r#"
 [finch]
 base_url = "https://api.tryfinch.com"   # http:// only to loopback
@@ -112,7 +114,7 @@ cache = { }                             # e.g. { company = "10m" }; off by defau
 "#
     .replace("file:SECRET", &format!("file:{}", secret.display()));
     let config = load_text(&text, &environ(&[])).expect("the example loads").config;
-    assert_eq!(config.finch.webhook_secret.expect("read").expose(), "whsec_1");
+    assert_eq!(config.finch.webhook_secret.expect("read").expose(), "AAECAwQFBgcICQoLDA0ODw==");
     let limit = |product| config.limits.products.of(product).map(NonZeroU32::get);
     assert_eq!((limit(Product::Directory), limit(Product::Company)), (Some(20), Some(12)));
 }
@@ -252,9 +254,47 @@ fn the_manual_as_a_file_changes_nothing() {
 #[test]
 fn no_secret_stands_in_what_can_be_printed() {
     let text = "[finch]\nwebhook_secret = \"env:HOOK\"";
-    let loaded = load_text(text, &environ(&[("HOOK", "finch-secret-2")])).expect("loads");
+    let loaded = load_text(text, &environ(&[("HOOK", "ZmluY2gtc2VjcmV0LTI=")])).expect("loads");
     let printed = format!("{loaded:?}");
-    assert!(printed.contains("env:HOOK") && !printed.contains("finch-secret"), "{printed}");
+    assert!(
+        printed.contains("env:HOOK") && !printed.contains("finch-secret") && !printed.contains("ZmluY2g"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn the_webhooks_door_and_the_app_that_is_told_are_read() {
+    let text = "[finch]\nwebhook_secret = \"env:NEW\"\nwebhook_secret_previous = \"env:OLD\"\n\
+                [listen]\nwebhooks = \"0.0.0.0:4602\"\n\
+                [webhooks]\ndeliver_to = \"http://127.0.0.1:8080/finch?from=perch\"\nsign_with = \"env:OWN\"";
+    let env = environ(&[("NEW", "AAEC"), ("OLD", "AwQF"), ("OWN", "BgcI")]);
+    let config = load_text(text, &env).expect("loads").config;
+    assert_eq!(config.listen.webhooks.expect("a door").to_string(), "0.0.0.0:4602");
+    assert_eq!(config.finch.webhook_secret_previous.expect("a secret").expose(), "AwQF");
+    let deliver = config.webhooks.deliver.expect("an app");
+    assert_eq!(deliver.target.base.to_string(), "http://127.0.0.1:8080");
+    assert_eq!(deliver.target.path, "/finch?from=perch");
+    assert_eq!(deliver.sign_with.expect("a secret").expose(), "BgcI");
+    for (url, path) in
+        [("https://app.example.com", "/"), ("http://localhost:1/", "/"), ("http://[::1]:1?a", "?a")]
+    {
+        let text = format!("[webhooks]\ndeliver_to = \"{url}\"");
+        let told = load_text(&text, &env).map(|loaded| loaded.config.webhooks.deliver.map(|d| d.target.path));
+        match path.starts_with('/') {
+            true => assert_eq!(told.expect(url).as_deref(), Some(path)),
+            false => assert!(told.is_err(), "{url}"),
+        }
+    }
+}
+
+#[test]
+fn the_webhooks_door_has_a_place_of_its_own() {
+    for (door, other) in [("127.0.0.1:4600", "listen.proxy"), ("0.0.0.0:4601", "listen.admin")] {
+        let text = format!("[finch]\nwebhook_secret = \"env:HOOK\"\n[listen]\nwebhooks = \"{door}\"");
+        let problems = load_text(&text, &environ(&[("HOOK", "AAEC")])).expect_err(door).to_string();
+        let told = format!("`listen.webhooks` is {door}, where `{other}` listens already");
+        assert!(problems.contains(&told), "{problems}");
+    }
 }
 
 #[test]
