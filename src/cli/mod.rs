@@ -14,6 +14,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+pub mod webhooks;
 
 use crate::config::Environ;
 use crate::vault::process;
@@ -54,6 +55,8 @@ pub enum Command {
     Connections(connections::ConnectionsArgs),
     /// The sealing keys
     Keys(keys::KeysArgs),
+    /// What Finch told by webhook
+    Webhooks(webhooks::WebhooksArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),
+        Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

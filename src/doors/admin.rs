@@ -22,8 +22,8 @@ const PROVIDER_LABELS_MAX: usize = 100;
 /// The door.
 #[derive(Debug)]
 pub struct AdminDoor {
-    engine: Arc<Engine>,
-    token: Option<AdminToken>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) token: Option<AdminToken>,
 }
 
 impl AdminDoor {
@@ -32,11 +32,19 @@ impl AdminDoor {
         Self { engine, token }
     }
 
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
+    async fn answer(
+        &self,
+        method: &Method,
+        (path, query): (&str, Option<&str>),
+        headers: &HeaderMap,
+    ) -> (u16, &'static str, Vec<u8>) {
         const TEXT: &str = "text/plain; charset=utf-8";
         let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
         if !is_own_name(headers) {
             return text(421, "this door answers to its address and to localhost only");
+        }
+        if let Some((status, body)) = self.webhooks(method, (path, query), headers).await {
+            return (status, "application/json", body);
         }
         if method != Method::GET && method != Method::HEAD {
             return text(405, "only GET");
@@ -66,11 +74,11 @@ impl AdminDoor {
                 Ok(body) => (200, "application/json", body),
                 Err(_) => text(500, "the counts cannot be written"),
             },
-            _ => text(404, "there is /livez, /readyz, /metrics, /api/holds and /api/drift"),
+            _ => text(404, "there is /livez, /readyz, /metrics, /api/holds, /api/drift and /api/webhooks"),
         }
     }
 
-    fn is_known(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let shown = headers
             .get(AUTHORIZATION)
@@ -98,6 +106,7 @@ impl AdminDoor {
             holds: holds.into_iter().collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {
@@ -138,7 +147,10 @@ impl ServeHttp for AdminDoor {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         Pace::head_is_read();
         let head = session.req_header();
-        let (status, content_type, body) = self.answer(&head.method, head.uri.path(), &head.headers).await;
+        let (status, content_type, body) = {
+            let target = (head.uri.path(), head.uri.query());
+            self.answer(&head.method, target, &head.headers).await
+        };
         let is_head = head.method == Method::HEAD;
         let challenge = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),

@@ -18,6 +18,7 @@ mod reply;
 mod resolve;
 mod shield;
 mod watch;
+pub mod webhooks;
 
 pub use call::{Answer, AnswerBody, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
@@ -40,6 +41,7 @@ use call::Ended;
 use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
+use webhooks::Webhooks;
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What Finch tells by webhook.
+    pub webhooks: Webhooks,
     /// Who is still inside.
     pub drain: Drain,
 }

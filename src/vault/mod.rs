@@ -4,6 +4,7 @@
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
 //! seen    the newest version of each row: no replays        read, write  the life of a connection
+//! webhooks  what Finch told of them
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
@@ -17,6 +18,7 @@ mod read;
 pub mod ring;
 pub mod seal;
 mod seen;
+pub mod webhooks;
 mod write;
 
 pub use crate::store::{Connection, Status};
