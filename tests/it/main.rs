@@ -40,4 +40,5 @@ mod tls;
 mod twin;
 mod upstream;
 mod vault;
+mod webhooks;
 mod wire;
