@@ -41,4 +41,5 @@ mod twin;
 mod upstream;
 mod vault;
 mod webhooks;
+mod webhooks_sdk;
 mod wire;
