@@ -37,7 +37,7 @@ pub enum WebhooksCommand {
     },
     /// Offer dead letters to the app again; a running gateway does it within seconds
     Replay {
-        /// Finch's id of one, such as msg_2b9…
+        /// Its id at Finch, as `perch webhooks list` shows it
         #[arg(value_parser = event_id, required_unless_present = "all_dead")]
         id: Option<EventId>,
         /// All of them

@@ -10,7 +10,7 @@ use crate::finch::webhook::check_secret;
 use crate::types::WebhookSecret;
 
 /// The most events kept.
-const QUEUE_MAX: u32 = 1_000_000;
+const QUEUE_MAX: u32 = 100_000;
 /// The most times an event is offered.
 const ATTEMPTS_MAX: u32 = 100;
 /// The longest path of the app's.

@@ -19,6 +19,8 @@ use tokio::time::{Instant, timeout_at};
 const PATH: &str = "/webhooks/finch";
 /// The largest body. Finch's messages name things and have some hundred bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a body may take at the most: a small one that comes slowly only holds a place that Finch needs.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the rest of a refused body is read, so that the refusal can be.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
@@ -38,7 +40,7 @@ impl WebhookDoor {
 
     /// A door to this engine.
     pub fn new(engine: Arc<Engine>, body_timeout: Duration) -> Self {
-        Self { engine, body_timeout }
+        Self { engine, body_timeout: body_timeout.min(BODY_TIME_MAX) }
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Reply {

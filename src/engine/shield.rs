@@ -248,7 +248,8 @@ impl Engine {
         let login = Login { connection: connection.clone(), entity };
         let mut health = Health::of_word(word);
         // Finch's timestamps are whole seconds.
-        if !is_last || at.plus(Duration::from_secs(1)) < facts.updated_at {
+        let is_doubtful = !is_last || at.plus(Duration::from_secs(1)) < facts.updated_at;
+        if is_doubtful {
             // A webhook is no call: its line is not written.
             let mut line = AccessLine::begin(new_line_id(), unix_now());
             health = self.health_of(&login, &entry, &mut line).await;
@@ -256,6 +257,8 @@ impl Engine {
                 connection.id = %connection, finch.request_ids = ?line.finch_request_id,
                 "asked Finch about connection {connection}, for its webhook may be old: {health:?}"
             );
+        } else if login.entity.is_none() && health != Health::Unknown {
+            self.vault.set_account_status(connection, Some(word.to_owned()), unix_now()).await?;
         }
         match health {
             Health::Ill(ailment) => {

@@ -67,7 +67,12 @@ impl Courier {
             body: event.body.clone().into(),
         };
         let offered = async {
-            let answer = self.way.connect().await.map_err(told)?.send(&attempt).await.map_err(told)?;
+            let answer = match self.send(&attempt).await {
+                // The app had closed a kept connection, as servers do; a new one tells how it is.
+                Err(SendError::Broken { stale: true, .. }) => self.send(&attempt).await,
+                sent => sent,
+            }
+            .map_err(told)?;
             let status = answer.status;
             // The status is the answer, whatever comes behind it.
             let _ = answer.rest.read(ANSWER_BYTES_MAX).await;
@@ -80,6 +85,10 @@ impl Courier {
         tokio::time::timeout(self.timeout + CONNECT_MAX, offered)
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Result<upstream::Answer, SendError> {
+        self.way.connect().await?.send(attempt).await
     }
 
     /// With a secret of the app's own the message is signed now. Without one Finch's signature stays, whatever its age:

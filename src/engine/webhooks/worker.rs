@@ -121,9 +121,15 @@ impl Worker {
             let status = Event::parse(&kept.arrived.body).and_then(|event| event.status);
             match engine.act_on(&kept.arrived, status.as_deref()).await {
                 Ok(()) => acted.push(kept.seq),
-                Err(error) => {
+                Err(error @ VaultError::Store(_)) => {
                     outcome = Err(error);
                     break;
+                }
+                // It would fail again; the app has a right to the event all the same.
+                Err(error) => {
+                    let id = &kept.arrived.event_id;
+                    tracing::error!(error = %error, event.id = %id, "perch did nothing about webhook {id}: {error}");
+                    acted.push(kept.seq);
                 }
             }
         }
