@@ -60,7 +60,7 @@ fn the_defaults_are_those_of_the_interface() {
 fn the_example_of_the_interface_loads() {
     let folder = TempDir::new().expect("a folder");
     let secret = folder.path().join("finch-webhook");
-    std::fs::write(&secret, "AAECAwQFBgcICQoLDA0ODw==\n").expect("written");
+    std::fs::write(&secret, "whsec_1\n").expect("written");
     let text = r#"
 [finch]
 base_url = "https://api.tryfinch.com"   # http:// only to loopback
@@ -114,7 +114,7 @@ cache = { }                             # e.g. { company = "10m" }; off by defau
 "#
     .replace("file:SECRET", &format!("file:{}", secret.display()));
     let config = load_text(&text, &environ(&[])).expect("the example loads").config;
-    assert_eq!(config.finch.webhook_secret.expect("read").expose(), "AAECAwQFBgcICQoLDA0ODw==");
+    assert_eq!(config.finch.webhook_secret.expect("read").expose(), "whsec_1");
     let limit = |product| config.limits.products.of(product).map(NonZeroU32::get);
     assert_eq!((limit(Product::Directory), limit(Product::Company)), (Some(20), Some(12)));
 }
@@ -254,12 +254,9 @@ fn the_manual_as_a_file_changes_nothing() {
 #[test]
 fn no_secret_stands_in_what_can_be_printed() {
     let text = "[finch]\nwebhook_secret = \"env:HOOK\"";
-    let loaded = load_text(text, &environ(&[("HOOK", "ZmluY2gtc2VjcmV0LTI=")])).expect("loads");
+    let loaded = load_text(text, &environ(&[("HOOK", "finch-secret-2")])).expect("loads");
     let printed = format!("{loaded:?}");
-    assert!(
-        printed.contains("env:HOOK") && !printed.contains("finch-secret") && !printed.contains("ZmluY2g"),
-        "{printed}"
-    );
+    assert!(printed.contains("env:HOOK") && !printed.contains("finch-secret"), "{printed}");
 }
 
 #[test]

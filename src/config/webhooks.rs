@@ -3,7 +3,7 @@
 use super::address::base_url;
 use super::problem::{Check, Complaint};
 use super::reader::Reader;
-use super::sections::secret;
+use super::sections::{secret, webhook_door};
 use super::sound::{Delivery, Target, Webhooks};
 use super::value::{Setting, duration, whole};
 use crate::finch::webhook::check_secret;
@@ -32,9 +32,13 @@ pub(super) fn webhooks(r: &mut Reader<'_>) -> Option<Webhooks> {
     })
 }
 
-/// A secret of Finch's kind of signatures, or none: one that is no base64 could sign nothing.
+/// A secret of Finch's kind of signatures, or none. Where it is used it is base64: anything else could sign nothing.
 pub(super) fn webhook_secret(r: &mut Reader<'_>, key: &str) -> Option<Option<WebhookSecret>> {
     let secret = secret(r, key)?.map(WebhookSecret::new);
+    let is_used = key == "webhooks.sign_with" || r.again("listen.webhooks", webhook_door).flatten().is_some();
+    if !is_used {
+        return Some(secret);
+    }
     if secret.as_ref().is_some_and(|secret| check_secret(secret).is_err()) {
         let complaint = Complaint::new("refers to a secret that is not base64, which signs nothing");
         r.complain(key, complaint.hint("copy the whole secret, as the dashboard shows it"));

@@ -247,8 +247,13 @@ impl Engine {
         let entity = entity.filter(|_| facts.entity_ids.len() != 1).cloned();
         let login = Login { connection: connection.clone(), entity };
         let mut health = Health::of_word(word);
-        // Finch's timestamps are whole seconds.
-        let is_doubtful = !is_last || at.plus(Duration::from_secs(1)) < facts.updated_at;
+        // Finch's timestamps are whole seconds: within one nobody can tell what was first. What cannot be undone is not
+        // done on such a word.
+        let slack = match health {
+            Health::Ill(Ailment::Disconnected) => Duration::ZERO,
+            Health::Ill(_) | Health::Well | Health::Unknown => Duration::from_secs(1),
+        };
+        let is_doubtful = !is_last || at.plus(slack) < facts.updated_at;
         if is_doubtful {
             // A webhook is no call: its line is not written.
             let mut line = AccessLine::begin(new_line_id(), unix_now());

@@ -26,7 +26,7 @@ async fn check_tells_what_a_start_would_do_and_makes_nothing() {
 async fn config_shows_references_and_no_secret() {
     let world = World::with().settings("admin.token = \"env:ADMIN_TOKEN\"").without_gateway().await;
     world.set("finch.webhook_secret = \"file:hook\"");
-    fs::write(world.path("hook"), "CANARYofTheWebhooks5a1dA\n").expect("a writable folder");
+    fs::write(world.path("hook"), format!("hook-{CLIENT_SECRET}\n")).expect("a writable folder");
     for words in [&["config"] as &[&str], &["config", "-o", "json"], &["check"], &["check", "-o", "json"]] {
         let mut command = world.command(words);
         command.env("ADMIN_TOKEN", format!("admin-{CLIENT_SECRET}"));

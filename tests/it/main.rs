@@ -41,5 +41,6 @@ mod twin;
 mod upstream;
 mod vault;
 mod webhooks;
+mod webhooks_process;
 mod webhooks_sdk;
 mod wire;

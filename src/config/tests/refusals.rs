@@ -216,7 +216,7 @@ fn what_cannot_hold_is_refused_where_it_stands() {
             "2:12 `listen.webhooks` is \"on\"; it can be \"off\", ADDRESS:PORT or unix:/PATH",
         ),
         (
-            "[finch]\nwebhook_secret = \"env:FINCH_CLIENT_SECRET\"",
+            "[finch]\nwebhook_secret = \"env:FINCH_CLIENT_SECRET\"\n[listen]\nwebhooks = \"127.0.0.1:4602\"",
             "2:18 `finch.webhook_secret` refers to a secret that is not base64, which signs nothing; \
           copy the whole secret, as the dashboard shows it",
         ),

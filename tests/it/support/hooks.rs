@@ -54,6 +54,14 @@ pub fn event(event_type: &str, connection: &str) -> Value {
     json!({ "company_id": "co", "connection_id": connection, "event_type": event_type, "data": {} })
 }
 
+/// Sends an event as Finch does, through this door.
+pub async fn send(door: App, id: &str, at: i64, body: &[u8]) -> Answer {
+    let at = at.to_string();
+    let app = door.with("finch-event-id", id).with("finch-timestamp", &at);
+    let app = app.with("finch-signature", &sign(SECRET, id, &at, body));
+    app.call("POST", "/webhooks/finch", body.to_vec().into()).await
+}
+
 impl World {
     /// Finch's door.
     pub fn hooks(&self) -> App {
@@ -65,10 +73,7 @@ impl World {
 
     /// Sends an event as Finch does, at this second.
     pub async fn tell_at(&self, id: &str, at: i64, body: &[u8]) -> Answer {
-        let at = at.to_string();
-        let app = self.hooks().with("finch-event-id", id).with("finch-timestamp", &at);
-        let app = app.with("finch-signature", &sign(SECRET, id, &at, body));
-        app.call("POST", "/webhooks/finch", body.to_vec().into()).await
+        send(self.hooks(), id, at, body).await
     }
 
     /// Sends an event as Finch does; it is taken.
