@@ -295,6 +295,20 @@ fn the_webhooks_door_has_a_place_of_its_own() {
 }
 
 #[test]
+fn a_secret_that_has_no_use_is_a_mistake() {
+    for (text, told) in [
+        ("[webhooks]\nsign_with = \"env:HOOK\"", "there is no `webhooks.deliver_to` to sign anything for"),
+        (
+            "[finch]\nwebhook_secret_previous = \"env:HOOK\"",
+            "there is no `finch.webhook_secret` that replaces it",
+        ),
+    ] {
+        let problems = load_text(text, &environ(&[("HOOK", "AAEC")])).expect_err(text).to_string();
+        assert!(problems.contains(told), "{problems}");
+    }
+}
+
+#[test]
 fn one_key_can_be_small_without_another_having_to_follow() {
     for text in [
         "[limits]\nwindow = \"50ms\"",

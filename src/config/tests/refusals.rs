@@ -239,6 +239,11 @@ fn what_cannot_hold_is_refused_where_it_stands() {
             "[webhooks]\ndeliver_to = \"http://localhost:8080/a b\"",
             "2:14 `webhooks.deliver_to` has a path that cannot be called; write /… after the host",
         ),
+        (
+            "[webhooks]\ndeliver_to = \"https://app.example.com\"\nsign_with = \"env:FINCH_CLIENT_SECRET\"",
+            "3:13 `webhooks.sign_with` refers to a secret that is not base64, which signs nothing; \
+          copy the whole secret, as the dashboard shows it",
+        ),
         ("[webhooks]\nattempts = 0", "2:12 `webhooks.attempts` is 0; it must be between 1 and 100"),
         (
             "[rollout]\ncustomers = [\"acme\"]",
