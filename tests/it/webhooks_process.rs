@@ -14,8 +14,8 @@ const MARK: &str = "CANARY-of-a-body-7f21";
 fn door(gateway: &Process) -> App {
     let log = gateway.err.text();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let told = lines.filter_map(|line| line["webhooks"].as_str()?.parse().ok());
-    App::at(told.last().unwrap_or_else(|| panic!("no door in {log}")))
+    let mut told = lines.filter_map(|line| line["webhooks"].as_str()?.parse().ok());
+    App::at(told.next().unwrap_or_else(|| panic!("no door in {log}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
