@@ -5,8 +5,10 @@ use crate::config::{
 };
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
+use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
+use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
 use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
@@ -18,12 +20,13 @@ use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
-use crate::types::Kek;
+use crate::types::{Kek, WebhookSecret};
 use crate::upstream::{self, Finch, RootsError};
 use crate::vault::{KeyError, OpenError, Vault, VaultOptions, kek};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -112,6 +115,7 @@ pub struct Gateway {
     engine: Arc<Engine>,
     proxy: Address,
     admin: Address,
+    webhooks: Option<Address>,
     grace: Duration,
     shutdown: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
@@ -128,9 +132,11 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
+        let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault(&config, true).await?;
         let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
+        let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
         let rules = rules(&config);
         let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
@@ -149,6 +155,12 @@ impl Gateway {
             retry_percent: config.retry.budget,
             probe: config.shield.probe,
         };
+        let webhooks = webhooks_of(
+            config.webhooks,
+            [config.finch.webhook_secret, config.finch.webhook_secret_previous],
+            hooks.is_some(),
+            ca_file,
+        )?;
         let news = quota.news();
         let engine = Arc::new(Engine {
             quota,
@@ -173,6 +185,7 @@ impl Gateway {
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
             life: Life::default(),
+            webhooks,
             drain: Drain::default(),
         });
         let listen = &config.listen;
@@ -190,22 +203,37 @@ impl Gateway {
             patience,
         );
         let addresses = (proxy.address().clone(), admin.address().clone());
-        let mut doors = vec![
+        let hooks_address = hooks.as_ref().map(|door| door.address().clone());
+        let mut doors = Vec::new();
+        if let Some(door) = hooks {
+            let app = WebhookDoor::new(Arc::clone(&engine), listen.body_timeout);
+            let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
+            let app = Guarded::new(app, places, patience);
+            doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+        }
+        if engine.webhooks.is_used() {
+            doors.push(tokio::spawn(webhooks::run(Arc::clone(&engine), stopping.clone())));
+        }
+        doors.extend([
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
             tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(hear_news(Arc::clone(&engine), news, stopping.clone())),
             tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(Arc::clone(&engine).finish_disconnects(stopping.clone())),
-        ];
+        ]);
         if let Some(every) = config.connections.introspect_every {
             doors.push(tokio::spawn(Arc::clone(&engine).ask_round(every, stopping)));
         }
-        tracing::info!(proxy = %addresses.0, admin = %addresses.1, "perch listens");
+        tracing::info!(
+            proxy = %addresses.0, admin = %addresses.1, webhooks = hooks_address.as_ref().map(tracing::field::display),
+            "perch listens"
+        );
         Ok(Self {
             engine,
             proxy: addresses.0,
             admin: addresses.1,
+            webhooks: hooks_address,
             grace: config.drain.grace,
             shutdown,
             doors,
@@ -220,6 +248,11 @@ impl Gateway {
     /// Where operators look.
     pub fn admin(&self) -> &Address {
         &self.admin
+    }
+
+    /// Where Finch tells, when it has a door.
+    pub fn webhooks(&self) -> Option<&Address> {
+        self.webhooks.as_ref()
     }
 
     /// How many calls are not answered yet.
@@ -254,6 +287,27 @@ impl Gateway {
         }
         cut
     }
+}
+
+/// What becomes of webhooks, as configured: who is believed, and who is told.
+fn webhooks_of(
+    configured: config::Webhooks,
+    secrets: [Option<WebhookSecret>; 2],
+    has_door: bool,
+    ca_file: Option<PathBuf>,
+) -> Result<Webhooks, StartError> {
+    let config::Webhooks { deliver, queue, keep } = configured;
+    let attempts = deliver.as_ref().map_or(1, |delivery| delivery.attempts);
+    let courier = match deliver {
+        Some(config::Delivery { target, sign_with, timeout, attempts: _ }) => {
+            // The extra trust anchor is for names on the network; it has nothing to say about loopback.
+            let ca_file = ca_file.filter(|_| target.base.tls);
+            Some(Courier::new(target, sign_with, timeout, ca_file)?)
+        }
+        None => None,
+    };
+    let secrets = secrets.into_iter().flatten().collect();
+    Ok(Webhooks::new(WebhookRules { secrets, has_door, queue, keep, attempts }, courier))
 }
 
 /// A number that is larger at every start, and no other replica's: milliseconds, then chance.

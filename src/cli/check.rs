@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::online;
 use super::output::Format;
-use crate::config::{self, Environ, LimitStore, Loaded, Problems};
+use crate::config::{self, Config, Delivery, Environ, LimitStore, Loaded, Problems};
 use crate::types::Product;
 use std::io::{self, Write};
 use std::path::Path;
@@ -137,6 +137,7 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
             ),
         ),
         ("quota", quota(loaded)),
+        ("webhooks", webhooks(config)),
         (
             "apps",
             format!(
@@ -147,6 +148,18 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
             ),
         ),
     ]
+}
+
+/// Who is told of what Finch tells.
+fn webhooks(config: &Config) -> String {
+    match &config.webhooks.deliver {
+        None => "delivered to nobody".to_owned(),
+        Some(Delivery { target, sign_with, attempts, .. }) => format!(
+            "delivered to {}, {}, {attempts} attempts",
+            target.base,
+            if sign_with.is_some() { "signed for the app" } else { "with Finch's signature" },
+        ),
+    }
 }
 
 /// Where spent quota is remembered, and as whom this replica spends it.

@@ -15,6 +15,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+pub mod webhooks;
 
 use crate::config::Environ;
 use crate::vault::process;
@@ -57,6 +58,8 @@ pub enum Command {
     Apps(apps::AppsArgs),
     /// The sealing keys
     Keys(keys::KeysArgs),
+    /// What Finch told by webhook
+    Webhooks(webhooks::WebhooksArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Apps(args) => done(apps::run(named, &env, &args, &mut out, &mut err)),
         Command::Keys(args) => done(keys::run(&args, &mut out)),
+        Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

@@ -16,6 +16,7 @@ mod rules;
 mod sections;
 mod sound;
 mod value;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -132,6 +133,8 @@ fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
             "finch.client_id"
                 | "finch.client_secret"
                 | "finch.webhook_secret"
+                | "finch.webhook_secret_previous"
+                | "webhooks.sign_with"
                 | "admin.token"
                 | "limits.store"
                 | "limits.password"

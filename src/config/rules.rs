@@ -5,15 +5,17 @@ use super::address::{Address, address, base_url};
 use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::sections::app_auth;
+use super::sections::{app_auth, webhook_door};
 use super::sound::{AppAuth, LimitStore};
 use super::value::{duration_or_zero, whole};
+use super::webhooks::target;
 
 /// Holds every rule against the settings.
 pub(super) fn hold(r: &mut Reader<'_>) {
     doors(r);
     door_users(r);
-    finch_is_not_perch(r);
+    nobody_is_perch(r);
+    webhooks_are_signed(r);
     no_shared_quota_in_memory(r);
     waits(r);
 }
@@ -41,25 +43,41 @@ fn waits(r: &mut Reader<'_>) {
 
 /// Two doors cannot be one. Port 0 is always a new port.
 fn doors(r: &mut Reader<'_>) {
-    let (Some(proxy), Some(admin)) = (r.again("listen.proxy", address), r.again("listen.admin", address))
-    else {
-        return;
-    };
-    let are_one = match (&proxy, &admin) {
+    let all = [
+        ("listen.admin", r.again("listen.admin", address)),
+        ("listen.proxy", r.again("listen.proxy", address)),
+        ("listen.webhooks", r.again("listen.webhooks", webhook_door).flatten()),
+    ];
+    let mut told = Vec::new();
+    for (at, (key, door)) in all.iter().enumerate() {
+        for (other, place) in &all[..at] {
+            let (Some(door), Some(place)) = (door, place) else { continue };
+            if !are_one(door, place) {
+                continue;
+            }
+            // The one to look at is the one that the operator wrote.
+            let (key, other) = if r.is_default(other) || *key == "listen.webhooks" {
+                (*key, *other)
+            } else {
+                (*other, *key)
+            };
+            if !told.contains(&key) {
+                told.push(key);
+                let complaint = Complaint::new(format!("is {door}, where `{other}` listens already"));
+                r.complain(key, complaint.hint("give each door a place of its own"));
+            }
+        }
+    }
+}
+
+fn are_one(one: &Address, other: &Address) -> bool {
+    match (one, other) {
         (Address::Tcp(a), Address::Tcp(b)) => {
             let any = a.ip().is_unspecified() || b.ip().is_unspecified();
             a.port() != 0 && a.port() == b.port() && (any || a.ip().to_canonical() == b.ip().to_canonical())
         }
         (Address::Unix(a), Address::Unix(b)) => a == b,
         (Address::Tcp(_), Address::Unix(_)) | (Address::Unix(_), Address::Tcp(_)) => false,
-    };
-    if are_one {
-        let (key, other, door) = match r.is_default("listen.admin") {
-            true => ("listen.proxy", "listen.admin", proxy),
-            false => ("listen.admin", "listen.proxy", admin),
-        };
-        let complaint = Complaint::new(format!("is {door}, where `{other}` listens already"));
-        r.complain(key, complaint.hint("give each door a place of its own"));
     }
 }
 
@@ -89,13 +107,36 @@ fn door_users(r: &mut Reader<'_>) {
 }
 
 /// perch calling itself would call itself again.
-fn finch_is_not_perch(r: &mut Reader<'_>) {
-    let Some(url) = r.again("finch.base_url", base_url) else { return };
-    for key in ["listen.proxy", "listen.admin"] {
-        if r.again(key, address).is_some_and(|door| url.is_door(&door)) {
-            let complaint = Complaint::new(format!("is {url}, perch's own `{key}`: it would call itself"));
-            r.complain("finch.base_url", complaint.hint("name the address of Finch or of the simulator"));
+fn nobody_is_perch(r: &mut Reader<'_>) {
+    let finch = r.again("finch.base_url", base_url).map(|url| (url, "Finch or of the simulator"));
+    let app = r.again("webhooks.deliver_to", target).map(|target| (target.base, "the app"));
+    for (called, to) in [("finch.base_url", finch), ("webhooks.deliver_to", app)] {
+        let Some((url, who)) = to else { continue };
+        for key in ["listen.proxy", "listen.admin", "listen.webhooks"] {
+            if r.again(key, webhook_door).flatten().is_some_and(|door| url.is_door(&door)) {
+                let complaint =
+                    Complaint::new(format!("is {url}, perch's own `{key}`: it would call itself"));
+                r.complain(called, complaint.hint(format!("name the address of {who}")));
+            }
         }
+    }
+}
+
+/// Nobody is believed without a secret, and nothing is signed for nobody.
+fn webhooks_are_signed(r: &mut Reader<'_>) {
+    let door = r.again("listen.webhooks", webhook_door).flatten();
+    if let Some(door) = door.filter(|_| r.is_empty("finch.webhook_secret")) {
+        let what = format!("is {door}, and there is no `finch.webhook_secret` to tell Finch from anybody");
+        let hint = "set finch.webhook_secret to file:… or env:…, or write off";
+        r.complain("listen.webhooks", Complaint::new(what).hint(hint));
+    }
+    if r.is_empty("webhooks.deliver_to") && !r.is_empty("webhooks.sign_with") {
+        let complaint = Complaint::new("is set, and there is no `webhooks.deliver_to` to sign anything for");
+        r.complain("webhooks.sign_with", complaint.hint("set webhooks.deliver_to, or leave it empty"));
+    }
+    if r.is_empty("finch.webhook_secret") && !r.is_empty("finch.webhook_secret_previous") {
+        let complaint = Complaint::new("is set, and there is no `finch.webhook_secret` that replaces it");
+        r.complain("finch.webhook_secret_previous", complaint.hint("set finch.webhook_secret"));
     }
 }
 

@@ -8,7 +8,8 @@ use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, WebhookSecret};
+use super::webhooks::{webhook_secret, webhooks};
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -40,6 +41,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         _ => duration(s).map(Some),
     });
     let disconnect_retry = r.get("connections.disconnect_retry", duration);
+    let webhooks = webhooks(r);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -55,6 +57,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         retry: Retry { attempts: attempts?, budget: budget? },
         shield: Shield { probe: probe? },
         connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
+        webhooks: webhooks?,
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })
@@ -70,7 +73,8 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     } else {
         secret(r, "finch.client_secret").flatten()
     };
-    let webhook_secret = secret(r, "finch.webhook_secret");
+    let current = webhook_secret(r, "finch.webhook_secret");
+    let previous = webhook_secret(r, "finch.webhook_secret_previous");
     let ca_file = r.get_unless_empty("finch.ca_file", ca_file);
     let redirect_uri = r.get_unless_empty("finch.redirect_uri", redirect_uri);
     let timeout = r.get("finch.timeout", duration);
@@ -80,7 +84,8 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
         environment: environment?,
         client_id: client_id?,
         client_secret: ClientSecret::new(client_secret?),
-        webhook_secret: webhook_secret?.map(WebhookSecret::new),
+        webhook_secret: current?,
+        webhook_secret_previous: previous?,
         ca_file: ca_file?,
         redirect_uri: redirect_uri?,
         timeout: timeout?,
@@ -134,11 +139,7 @@ pub(super) fn ca_file(s: &Setting) -> Check<PathBuf> {
 fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let proxy = r.get("listen.proxy", address);
     let admin = r.get("listen.admin", address);
-    let webhooks = r.get("listen.webhooks", |s| match s.text()? {
-        "off" => Ok(None),
-        _ if address(s).is_ok() => Err(not_available("a door for webhooks", "\"off\"")),
-        other => Err(Complaint::new(format!("is \"{}\"; it can be \"off\"", shown(other)))),
-    });
+    let webhooks = r.get("listen.webhooks", webhook_door);
     let names = r.get("listen.names", names);
     let connections_max = r.get("listen.connections_max", |s| whole(s, 1, CONNECTIONS_MAX));
     let head_timeout = r.get("listen.head_timeout", duration);
@@ -187,6 +188,20 @@ fn names(s: &Setting) -> Check<Vec<String>> {
         }
     };
     list.iter().map(name).collect()
+}
+
+/// Reads the address of Finch's door, or `off`.
+pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
+    match s.text()? {
+        "off" => Ok(None),
+        text => address(s).map(Some).map_err(|complaint| match complaint.suggestion {
+            None => Complaint::new(format!(
+                "is \"{}\"; it can be \"off\", ADDRESS:PORT or unix:/PATH",
+                shown(text)
+            )),
+            Some(_) => complaint,
+        }),
+    }
 }
 
 fn vault(r: &mut Reader<'_>) -> Option<Vault> {

@@ -37,6 +37,8 @@ pub struct Config {
     pub shield: Shield,
     /// How connections are looked after.
     pub connections: Connections,
+    /// What becomes of Finch's webhooks.
+    pub webhooks: Webhooks,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -56,6 +58,8 @@ pub struct Finch {
     pub client_secret: ClientSecret,
     /// The key of webhook signatures; none.
     pub webhook_secret: Option<WebhookSecret>,
+    /// The one that it replaces, while Finch signs with both; none.
+    pub webhook_secret_previous: Option<WebhookSecret>,
     /// A PEM file with one more trust anchor; none. It existed at load.
     pub ca_file: Option<PathBuf>,
     /// Where a customer lands who has renewed a login; none.
@@ -73,7 +77,7 @@ pub struct Listen {
     pub proxy: Address,
     /// The operators' door; `127.0.0.1:4601`. Off loopback there is an admin token.
     pub admin: Address,
-    /// Finch's door; none in this version.
+    /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
     /// Names that the doors answer to, beside their addresses and `localhost`; none.
     pub names: Vec<String>,
@@ -338,6 +342,39 @@ pub struct Connections {
     pub introspect_every: Option<Duration>,
     /// How long after a disconnect that Finch did not confirm it is tried again; 1 min, and longer each time.
     pub disconnect_retry: Duration,
+}
+
+/// What becomes of Finch's webhooks.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// How the app gets them; not at all.
+    pub deliver: Option<Delivery>,
+    /// How many events are kept; 10 000.
+    pub queue: u32,
+    /// How long what is settled is kept; 30 days.
+    pub keep: Duration,
+}
+
+/// How the app gets what Finch tells.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where.
+    pub target: Target,
+    /// What messages are signed with; Finch's own signature stays on them without it.
+    pub sign_with: Option<WebhookSecret>,
+    /// How long the app may take for one; 15 s.
+    pub timeout: Duration,
+    /// How often one is offered; 7.
+    pub attempts: u32,
+}
+
+/// An address with a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Scheme, host and port. Never one of perch's own doors.
+    pub base: BaseUrl,
+    /// Path and query.
+    pub path: String,
 }
 
 /// How perch stops.

@@ -34,6 +34,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.listen.proxy.to_string(), "127.0.0.1:4600");
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:4601");
     assert_eq!(config.listen.webhooks, None);
+    assert!(config.webhooks.deliver.is_none() && config.finch.webhook_secret_previous.is_none());
+    assert_eq!((config.webhooks.queue, config.webhooks.keep), (10_000, Duration::from_secs(30 * 24 * 3600)));
     assert_eq!(config.listen.request_bytes_max, 16 << 20);
     assert!(config.admin.token.is_none());
     assert_eq!(config.vault.store, Store::Sqlite("perch.db".into()));
@@ -255,6 +257,55 @@ fn no_secret_stands_in_what_can_be_printed() {
     let loaded = load_text(text, &environ(&[("HOOK", "finch-secret-2")])).expect("loads");
     let printed = format!("{loaded:?}");
     assert!(printed.contains("env:HOOK") && !printed.contains("finch-secret"), "{printed}");
+}
+
+#[test]
+fn the_webhooks_door_and_the_app_that_is_told_are_read() {
+    let text = "[finch]\nwebhook_secret = \"env:NEW\"\nwebhook_secret_previous = \"env:OLD\"\n\
+                [listen]\nwebhooks = \"0.0.0.0:4602\"\n\
+                [webhooks]\ndeliver_to = \"http://127.0.0.1:8080/finch?from=perch\"\nsign_with = \"env:OWN\"";
+    let env = environ(&[("NEW", "AAEC"), ("OLD", "AwQF"), ("OWN", "BgcI")]);
+    let config = load_text(text, &env).expect("loads").config;
+    assert_eq!(config.listen.webhooks.expect("a door").to_string(), "0.0.0.0:4602");
+    assert_eq!(config.finch.webhook_secret_previous.expect("a secret").expose(), "AwQF");
+    let deliver = config.webhooks.deliver.expect("an app");
+    assert_eq!(deliver.target.base.to_string(), "http://127.0.0.1:8080");
+    assert_eq!(deliver.target.path, "/finch?from=perch");
+    assert_eq!(deliver.sign_with.expect("a secret").expose(), "BgcI");
+    for (url, path) in
+        [("https://app.example.com", "/"), ("http://localhost:1/", "/"), ("http://[::1]:1?a", "?a")]
+    {
+        let text = format!("[webhooks]\ndeliver_to = \"{url}\"");
+        let told = load_text(&text, &env).map(|loaded| loaded.config.webhooks.deliver.map(|d| d.target.path));
+        match path.starts_with('/') {
+            true => assert_eq!(told.expect(url).as_deref(), Some(path)),
+            false => assert!(told.is_err(), "{url}"),
+        }
+    }
+}
+
+#[test]
+fn the_webhooks_door_has_a_place_of_its_own() {
+    for (door, other) in [("127.0.0.1:4600", "listen.proxy"), ("0.0.0.0:4601", "listen.admin")] {
+        let text = format!("[finch]\nwebhook_secret = \"env:HOOK\"\n[listen]\nwebhooks = \"{door}\"");
+        let problems = load_text(&text, &environ(&[("HOOK", "AAEC")])).expect_err(door).to_string();
+        let told = format!("`listen.webhooks` is {door}, where `{other}` listens already");
+        assert!(problems.contains(&told), "{problems}");
+    }
+}
+
+#[test]
+fn a_secret_that_has_no_use_is_a_mistake() {
+    for (text, told) in [
+        ("[webhooks]\nsign_with = \"env:HOOK\"", "there is no `webhooks.deliver_to` to sign anything for"),
+        (
+            "[finch]\nwebhook_secret_previous = \"env:HOOK\"",
+            "there is no `finch.webhook_secret` that replaces it",
+        ),
+    ] {
+        let problems = load_text(text, &environ(&[("HOOK", "AAEC")])).expect_err(text).to_string();
+        assert!(problems.contains(told), "{problems}");
+    }
 }
 
 #[test]

@@ -39,8 +39,8 @@ struct Asked {
 /// The door.
 #[derive(Debug)]
 pub struct AdminDoor {
-    engine: Arc<Engine>,
-    token: Option<AdminToken>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) token: Option<AdminToken>,
     names: Names,
 }
 
@@ -60,6 +60,9 @@ impl AdminDoor {
                 421,
                 "this door answers to its address, to localhost and to the names in listen.names",
             );
+        }
+        if let Some((status, body)) = self.webhooks(method, (path, query.as_deref()), headers).await {
+            return (status, "application/json", body);
         }
         let changes = method == Method::POST && connections::is_here(path);
         if method != Method::GET && method != Method::HEAD && !changes {
@@ -101,11 +104,14 @@ impl AdminDoor {
                 Ok(body) => (200, "application/json", body),
                 Err(_) => text(500, "the counts cannot be written"),
             },
-            _ => text(404, "there is /livez, /readyz, /metrics, /api/connections, /api/holds and /api/drift"),
+            _ => text(
+                404,
+                "there is /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift and /api/webhooks",
+            ),
         }
     }
 
-    fn is_known(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let shown = headers
             .get(AUTHORIZATION)
@@ -133,6 +139,7 @@ impl AdminDoor {
             holds: holds.into_iter().collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {

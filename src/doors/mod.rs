@@ -1,11 +1,13 @@
 //! FLOOR 4: the doors. pingora listens and speaks HTTP; behind the doors is the engine.
 
 pub mod admin;
+mod admin_webhooks;
 mod guard;
 mod listen;
 pub mod proxy;
 mod receive;
 mod visitor;
+pub mod webhooks;
 
 pub use guard::{Guarded, Pace, Patience};
 pub use listen::{Bound, ListenError};

@@ -20,11 +20,12 @@ mod reply;
 mod resolve;
 mod shield;
 mod watch;
+pub mod webhooks;
 
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use join::Joins;
-pub use life::{Errand, Life, Told};
+pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
@@ -44,6 +45,7 @@ use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
 use std::time::Duration;
+use webhooks::Webhooks;
 
 /// What the engine takes from the configuration.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub struct Engine {
     pub joins: Joins,
     /// What happens to connections beside calls.
     pub life: Life,
+    /// What Finch tells by webhook.
+    pub webhooks: Webhooks,
     /// Who is still inside.
     pub drain: Drain,
 }

@@ -4,6 +4,7 @@ use super::Engine;
 use super::call::{self, Answer, AnswerBody, Call, Identity};
 use super::outlook::ILL_SPAN;
 use super::reply::{advise, own};
+use super::resolve::in_time;
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::limit::{Ailment, Notice};
 use crate::policy::Class;
@@ -13,9 +14,9 @@ use crate::policy::shield::{Advice, Case, Health, Login, entity_in, may_probe, n
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::json::RawObject;
-use crate::types::{ConnectionId, EntityId};
+use crate::types::{ConnectionId, EntityId, RequestId, UnixMillis};
 use crate::upstream::{IntrospectError, Introspection};
-use crate::vault::{Entry, Status};
+use crate::vault::{Entry, Status, VaultError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,6 +240,72 @@ impl Engine {
         }
     }
 
+    /// A webhook told the status of a login, at `at`; `is_last` says that no other word is as new. Where the vault was
+    /// changed after that, or the order cannot be told, Finch is asked what holds now: an old word must neither stop a
+    /// login that was just renewed nor erase its token.
+    ///
+    /// # Errors
+    /// The vault does not answer.
+    pub(super) async fn told_by_finch(
+        &self,
+        connection: &ConnectionId,
+        entity: Option<&EntityId>,
+        word: &str,
+        (at, is_last): (UnixMillis, bool),
+    ) -> Result<(), VaultError> {
+        let entry = match in_time(self.vault.connection(connection)).await {
+            Ok(entry) => entry,
+            Err(error @ VaultError::Store(_)) => return Err(error),
+            Err(error) => {
+                tracing::info!(connection.id = %connection, "Finch tells of connection {connection}: {error}");
+                return Ok(());
+            }
+        };
+        let facts = &entry.facts;
+        if facts.status == Status::Disconnected {
+            return Ok(());
+        }
+        // A connection with one entity is that entity.
+        let entity = entity.filter(|_| facts.entity_ids.len() != 1).cloned();
+        let login = Login { connection: connection.clone(), entity };
+        let mut health = Health::of_word(word);
+        // Finch's timestamps are whole seconds: within one nobody can tell what was first. What cannot be undone is not
+        // done on such a word.
+        let slack = match health {
+            Health::Ill(Ailment::Disconnected) => Duration::ZERO,
+            Health::Ill(_) | Health::Well | Health::Unknown => Duration::from_secs(1),
+        };
+        let is_doubtful = !is_last || at.plus(slack) < facts.updated_at;
+        if is_doubtful {
+            // A webhook is no call: its line is not written.
+            let mut line = AccessLine::begin(new_line_id(), unix_now());
+            health = self.health_of(&login, &entry, (ASK_PATIENCE, &mut line)).await;
+            tracing::info!(
+                connection.id = %connection, finch.request_ids = ?line.finch_request_id,
+                "asked Finch about connection {connection}, for its webhook may be old: {health:?}"
+            );
+        } else if login.entity.is_none() && health != Health::Unknown {
+            let is_newest = self.vault.note_account_status(connection, word, at, unix_now()).await?;
+            if !is_newest {
+                return Ok(());
+            }
+        }
+        match health {
+            Health::Ill(ailment) => {
+                self.fell_ill(&login, &entry, ailment).await;
+                let is_gone = ailment == Ailment::Disconnected && Health::of_word(word) == health;
+                if is_gone && login.entity.is_none() {
+                    return self.vault.mark_disconnected(connection, unix_now()).await;
+                }
+            }
+            Health::Well => self.recovered(&login, &entry).await,
+            Health::Unknown => {
+                tracing::info!(connection.id = %connection, "what Finch tells of connection {connection} says nothing of its login");
+            }
+        }
+        Ok(())
+    }
+
     /// Finch said that a login does not work.
     pub(super) async fn fell_ill(&self, login: &Login, entry: &Entry, ailment: Ailment) {
         let facts = &entry.facts;
@@ -351,7 +418,7 @@ impl Engine {
     /// stored it.
     pub(super) async fn has_newer_token(&self, identity: &Identity) -> bool {
         let Identity::Connection(entry) = identity else { return false };
-        let now = super::resolve::in_time(self.vault.read_anew(&entry.facts.connection_id)).await;
+        let now = in_time(self.vault.read_anew(&entry.facts.connection_id)).await;
         now.is_ok_and(|now| now.facts.version > entry.facts.version && now.token.is_some())
     }
 }
@@ -361,6 +428,11 @@ fn entities_of(body: &[u8]) -> Vec<EntityId> {
     let ids = RawObject::parse(body)
         .and_then(|body| serde_json::from_str::<Vec<String>>(body.get("entity_ids")?.get()).ok());
     ids.into_iter().flatten().filter_map(|id| EntityId::new(id).ok()).collect()
+}
+
+/// The id of a line that nobody reads.
+fn new_line_id() -> RequestId {
+    RequestId::new("webhook").expect("a plain word is an id")
 }
 
 /// What `/introspect` says of one login.

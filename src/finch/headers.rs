@@ -13,6 +13,13 @@ pub const FINCH_API_VERSION: &str = "finch-api-version";
 /// The only version Finch has published.
 pub const FINCH_API_VERSION_VALUE: &str = "2020-09-17";
 
+/// Finch's name for an event, the same when it is sent again.
+pub const FINCH_EVENT_ID: &str = "finch-event-id";
+/// When an event was sent, in seconds since 1970.
+pub const FINCH_TIMESTAMP: &str = "finch-timestamp";
+/// Its signatures, with blanks between them.
+pub const FINCH_SIGNATURE: &str = "finch-signature";
+
 /// What an SDK counts its repetitions with; `0` at first.
 pub const STAINLESS_RETRY_COUNT: &str = "x-stainless-retry-count";
 /// How long the Python SDK waits for the next byte, in seconds.

@@ -6,5 +6,6 @@ pub mod error;
 pub mod headers;
 pub mod shape;
 mod table;
+pub mod webhook;
 
 pub use endpoints::{Auth, Batch, Effect, Endpoint, Method, Operation, Replay};

@@ -14,6 +14,7 @@ pub mod life;
 pub mod paging;
 pub mod problem;
 pub mod redact;
+pub mod redeliver;
 pub mod refusal;
 pub mod resend;
 pub mod resolve;

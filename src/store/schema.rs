@@ -16,7 +16,8 @@ pub(super) struct Kind {
 }
 
 /// The store ("perc").
-pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE] };
+pub(super) const STORE: Kind =
+    Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS] };
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -127,6 +128,34 @@ CREATE TABLE audit (
     mac           BLOB NOT NULL CHECK (length(mac) = 32)
 ) STRICT;
 CREATE INDEX audit_connection ON audit (app, env, connection_id, seq);
+";
+
+/// What Finch told by webhook. `lane` is what is delivered one after the other: a connection, or an event alone.
+/// A column that is `connection`'s namesake refers to none: Finch may speak of connections that are not here.
+const V5_WEBHOOKS: &str = "
+CREATE TABLE webhook (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    app           TEXT NOT NULL,
+    env           TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
+    event_id      TEXT NOT NULL CHECK (length(event_id) BETWEEN 1 AND 255),
+    event_type    TEXT NOT NULL,
+    connection_id TEXT,
+    company_id    TEXT,
+    entity_id     TEXT,
+    lane          TEXT NOT NULL,
+    sent_text     TEXT NOT NULL,
+    sent_at       INTEGER NOT NULL,
+    signature     TEXT NOT NULL,
+    body          BLOB NOT NULL,
+    state         TEXT NOT NULL CHECK (state IN ('new', 'waiting', 'done', 'dead')),
+    received_at   INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL CHECK (attempts >= 0),
+    due_at        INTEGER,
+    failure       TEXT,
+    UNIQUE (app, env, event_id),
+    CHECK ((state = 'waiting') = (due_at IS NOT NULL))
+) STRICT;
+CREATE INDEX webhook_due ON webhook (app, env, state, due_at);
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of

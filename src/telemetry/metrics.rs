@@ -5,11 +5,13 @@ mod answers;
 mod failures;
 mod fields;
 mod merges;
+mod webhooks;
 
 pub use answers::Answers;
 pub use failures::Failures;
 pub use fields::Fields;
 pub use merges::{Merged, Merges};
+pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
 use crate::types::{Priority, Product};
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub fields: Fields,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
+    /// What Finch told by webhook.
+    pub webhooks: Webhooks,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -140,6 +144,7 @@ impl Metrics {
             failures: Failures::register(r)?,
             fields: Fields::register(r)?,
             merges: Merges::register(r)?,
+            webhooks: Webhooks::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",

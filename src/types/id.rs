@@ -115,6 +115,8 @@ ids! {
     RequestId,
     /// Finch's name for an attempt, from `Finch-Request-ID`.
     FinchRequestId,
+    /// Finch's name for an event, from `Finch-Event-Id`: the same when it is sent again.
+    EventId,
 }
 
 #[cfg(test)]

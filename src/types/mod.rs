@@ -7,8 +7,8 @@ pub mod secret;
 pub mod time;
 
 pub use id::{
-    AppName, ApplicationId, CompanyId, ConnectionId, CustomerId, EntityId, FinchRequestId, InvalidId,
-    ProviderId, RequestId,
+    AppName, ApplicationId, CompanyId, ConnectionId, CustomerId, EntityId, EventId, FinchRequestId,
+    InvalidId, ProviderId, RequestId,
 };
 pub use product::Product;
 pub use secret::{

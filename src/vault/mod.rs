@@ -5,6 +5,7 @@
 //! kek     the key from outside that opens the ring          cache  what was opened lately
 //! seen    the newest version of each row: no replays        read, write, life  the life of a connection
 //! apps    who may call, by the keys they show              audit  who did what, in a chain
+//! webhooks  what Finch told of them
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
@@ -21,6 +22,7 @@ mod read;
 pub mod ring;
 pub mod seal;
 mod seen;
+pub mod webhooks;
 mod write;
 
 pub use crate::store::exchange::CodeHash;

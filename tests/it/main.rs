@@ -43,4 +43,7 @@ mod tls;
 mod twin;
 mod upstream;
 mod vault;
+mod webhooks;
+mod webhooks_process;
+mod webhooks_sdk;
 mod wire;

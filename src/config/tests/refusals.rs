@@ -217,9 +217,43 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ("[listen]\nnames = [7]", "2:9 `listen.names` has a whole number in it; names are texts"),
         (
             "[listen]\nwebhooks = \"0.0.0.0:4602\"",
-            "2:12 `listen.webhooks` is a door for webhooks, which is not available in this \
-          version; \"off\" is",
+            "2:12 `listen.webhooks` is 0.0.0.0:4602, and there is no `finch.webhook_secret` to tell Finch from anybody; \
+          set finch.webhook_secret to file:… or env:…, or write off",
         ),
+        (
+            "[listen]\nwebhooks = \"on\"",
+            "2:12 `listen.webhooks` is \"on\"; it can be \"off\", ADDRESS:PORT or unix:/PATH",
+        ),
+        (
+            "[finch]\nwebhook_secret = \"env:FINCH_CLIENT_SECRET\"\n[listen]\nwebhooks = \"127.0.0.1:4602\"",
+            "2:18 `finch.webhook_secret` refers to a secret that is not base64, which signs nothing; \
+          copy the whole secret, as the dashboard shows it",
+        ),
+        (
+            "[webhooks]\ndeliver_to = \"http://app.example.com/finch\"",
+            "2:14 `webhooks.deliver_to` is http:// to another machine; what Finch tells would travel in the clear; \
+          write https://, or an address of this machine",
+        ),
+        (
+            "[webhooks]\ndeliver_to = \"127.0.0.1:8080\"",
+            "2:14 `webhooks.deliver_to` does not begin with https:// (or http://, to loopback); \
+          write the whole address, such as https://api.tryfinch.com",
+        ),
+        (
+            "[webhooks]\ndeliver_to = \"http://localhost:4601/finch\"",
+            "2:14 `webhooks.deliver_to` is http://localhost:4601, perch's own `listen.admin`: it would call itself; \
+          name the address of the app",
+        ),
+        (
+            "[webhooks]\ndeliver_to = \"http://localhost:8080/a b\"",
+            "2:14 `webhooks.deliver_to` has a path that cannot be called; write /… after the host",
+        ),
+        (
+            "[webhooks]\ndeliver_to = \"https://app.example.com\"\nsign_with = \"env:FINCH_CLIENT_SECRET\"",
+            "3:13 `webhooks.sign_with` refers to a secret that is not base64, which signs nothing; \
+          copy the whole secret, as the dashboard shows it",
+        ),
+        ("[webhooks]\nattempts = 0", "2:12 `webhooks.attempts` is 0; it must be between 1 and 100"),
         (
             "[rollout]\ncustomers = [\"acme\"]",
             "2:13 `rollout.customers` is a list, which is not available in this version; \

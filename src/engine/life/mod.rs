@@ -9,7 +9,6 @@ mod told;
 
 pub(super) use code::code_of;
 pub use errand::Errand;
-pub use told::Told;
 
 use code::Codes;
 use tokio::sync::Notify;

@@ -3,25 +3,12 @@
 
 use super::super::Engine;
 use crate::limit::Ailment;
-use crate::policy::shield::{Health, Login};
+use crate::policy::shield::Login;
 use crate::telemetry::clock::unix_now;
-use crate::types::{CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId, UnixMillis};
+use crate::types::{CompanyId, CustomerId, EntityId, Environment, ProviderId};
 use crate::upstream::Introspection;
-use crate::vault::{Entry, Learnt, Misfit, VaultError};
+use crate::vault::{Entry, Learnt, Misfit};
 use std::sync::Arc;
-
-/// One word of Finch's about a connection, as a webhook brings it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// Which connection.
-    pub connection_id: ConnectionId,
-    /// Which of its entities, when it is about one of several.
-    pub entity_id: Option<EntityId>,
-    /// `connected`, `reauth`, `disconnected` and others ("Finch Connect guide").
-    pub account_status: String,
-    /// When Finch said it. An older word than the one that is known changes nothing.
-    pub at: UnixMillis,
-}
 
 /// The word of `connection_status.status` that says the same.
 const fn word(ailment: Ailment) -> &'static str {
@@ -33,31 +20,6 @@ const fn word(ailment: Ailment) -> &'static str {
 }
 
 impl Engine {
-    /// Finch said by itself how a connection is. Answers whether that was news. A token is never erased for it.
-    ///
-    /// # Errors
-    /// [`VaultError::UnknownConnection`] and the others of [`crate::vault::Vault::connection`].
-    pub async fn told_by_finch(&self, told: Told) -> Result<bool, VaultError> {
-        let entry = self.vault.connection(&told.connection_id).await?;
-        // A connection with one entity is that entity.
-        let entity = told.entity_id.filter(|_| entry.facts.entity_ids.len() > 1);
-        if entity.is_none() {
-            let id = &told.connection_id;
-            let is_newest =
-                self.vault.note_account_status(id, &told.account_status, told.at, unix_now()).await?;
-            if !is_newest {
-                return Ok(false);
-            }
-        }
-        let login = Login { connection: told.connection_id, entity };
-        match Health::of_word(&told.account_status) {
-            Health::Ill(ailment) => self.fell_ill(&login, &entry, ailment).await,
-            Health::Well => self.recovered(&login, &entry).await,
-            Health::Unknown => {}
-        }
-        Ok(true)
-    }
-
     /// An answer showed how a login is: the vault keeps it as Finch's word, when it is another than the last.
     pub(in super::super) async fn note_word(&self, login: &Login, entry: &Entry, ailment: Option<Ailment>) {
         if login.entity.is_some() {

@@ -8,6 +8,7 @@ pub mod apps;
 pub mod canary;
 pub mod client;
 pub mod fleet;
+pub mod hooks;
 pub mod metrics;
 pub mod process;
 pub mod raw;
@@ -171,7 +172,10 @@ impl World {
         let settings = path("perch.toml");
         std::fs::write(&settings, toml).expect("a writable folder");
         let environment: Environ =
-            [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)].into_iter().collect();
+            [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)]
+                .into_iter()
+                .chain(hooks::VARIABLES)
+                .collect();
         seal(&settings, &environment, setup.connections).await;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         World {

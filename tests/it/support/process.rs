@@ -177,7 +177,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_perch"));
         command.args(words).current_dir(self.dir.path()).env_clear();
         command.env("PERCH_CONFIG", &self.settings).env("FINCH_CLIENT_ID", "sim-client");
-        command.env("FINCH_CLIENT_SECRET", super::CLIENT_SECRET);
+        command.env("FINCH_CLIENT_SECRET", super::CLIENT_SECRET).envs(super::hooks::VARIABLES);
         command
     }
 

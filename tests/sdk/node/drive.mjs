@@ -5,7 +5,7 @@
 // The plan and the report are described in tests/sdk/README.md; drive.py does the same with the Python SDK.
 // Whatever may differ between two runs that mean the same stands under a member named `volatile`.
 
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -223,6 +223,29 @@ async function slowWrite(writer) {
   await step(writer.id, "slow-write", () => benefits.create(wanted), (b) => [{ benefit_id: b.benefit_id }, {}]);
 }
 
+/** A webhook as the app got it: whether the SDK believes it, and what it reads. */
+function unwrap({ customer, body, headers, secret }) {
+  const step = { customer, step: "webhook" };
+  steps.push(step);
+  const { webhooks } = client();
+  try {
+    webhooks.verifySignature(body, headers, secret);
+    const event = webhooks.unwrap(body, headers, secret);
+    Object.assign(step, { outcome: "ok", event_type: event.event_type, connection_id: event.connection_id });
+  } catch (refused) {
+    Object.assign(step, { outcome: "error", message: refused.message });
+  }
+}
+
+/** A webhook as Finch sends it, signed with nothing of perch's and nothing of the SDK's. */
+async function tell({ customer, url, id, body, secret }) {
+  const at = String(Math.floor(Date.now() / 1000));
+  const signature = createHmac("sha256", Buffer.from(secret, "base64")).update(`${id}.${at}.${body}`).digest("base64");
+  const headers = { "Finch-Event-Id": id, "Finch-Timestamp": at, "Finch-Signature": `v1,${signature}` };
+  const { status } = await fetch(url, { method: "POST", headers, body });
+  steps.push({ customer, step: "tell", outcome: "ok", status });
+}
+
 for (const customer of plan.customers) {
   const token = plan.connect ? await connect(customer) : customer.access_token;
   if (token !== undefined) await sync(customer.id, token);
@@ -233,6 +256,8 @@ for (const customer of plan.customers) {
 if (plan.reauth !== undefined) await reauthenticate(plan.reauth);
 if (plan.slow_write !== undefined) await slowWrite(plan.slow_write);
 for (const each of plan.probe ?? []) await probe(each);
+for (const hook of plan.tell ?? []) await tell(hook);
+for (const hook of plan.webhooks ?? []) unwrap(hook);
 
 const sdk = { language: "node", sdk: version, runtime: process.versions.node };
 process.stdout.write(`${JSON.stringify({ steps, volatile: { ...sdk, tokens } }, null, 1)}\n`);

@@ -6,10 +6,14 @@ The plan and the report are described in tests/sdk/README.md; drive.mjs does the
 Whatever may differ between two runs that mean the same stands under a member named `volatile`.
 """
 
+import base64
 import hashlib
+import hmac
 import json
 import platform
 import sys
+import time
+import urllib.error
 import urllib.request
 
 import finch
@@ -224,6 +228,39 @@ def slow_write(report, plan, writer):
     )
 
 
+def unwrap(report, plan, hook):
+    """A webhook as the app got it: whether the SDK believes it, and what it reads."""
+    step = {"customer": hook["customer"], "step": "webhook"}
+    report.steps.append(step)
+    webhooks = report.client(None, plan).webhooks
+    try:
+        webhooks.verify_signature(hook["body"], hook["headers"], secret=hook["secret"])
+        event = webhooks.unwrap(hook["body"], hook["headers"], secret=hook["secret"])
+        step |= {"outcome": "ok", "event_type": event.event_type, "connection_id": event.connection_id}
+    except ValueError as refused:
+        step |= {"outcome": "error", "message": str(refused)}
+
+
+def tell(report, hook):
+    """A webhook as Finch sends it, signed with nothing of perch's and nothing of the SDK's."""
+    at = str(int(time.time()))
+    body = hook["body"].encode()
+    key = base64.b64decode(hook["secret"])
+    signature = hmac.new(key, f"{hook['id']}.{at}.".encode() + body, hashlib.sha256).digest()
+    headers = {
+        "Finch-Event-Id": hook["id"],
+        "Finch-Timestamp": at,
+        "Finch-Signature": "v1," + base64.b64encode(signature).decode(),
+        "Content-Type": "application/json",
+    }
+    try:
+        with urllib.request.urlopen(urllib.request.Request(hook["url"], body, headers)) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as refused:
+        status = refused.code
+    report.steps.append({"customer": hook["customer"], "step": "tell", "outcome": "ok", "status": status})
+
+
 def main():
     source = open(sys.argv[1], encoding="utf-8") if len(sys.argv) > 1 else sys.stdin
     with source:
@@ -250,6 +287,10 @@ def main():
         slow_write(report, plan, plan["slow_write"])
     for each in plan.get("probe", []):
         probe(report, plan, each)
+    for hook in plan.get("tell", []):
+        tell(report, hook)
+    for hook in plan.get("webhooks", []):
+        unwrap(report, plan, hook)
 
     sdk = {"language": "python", "sdk": finch.__version__, "runtime": platform.python_version()}
     json.dump({"steps": report.steps, "volatile": {**sdk, "tokens": report.tokens}}, sys.stdout, indent=1)
