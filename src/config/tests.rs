@@ -1,5 +1,6 @@
 //! What an operator sees: which configurations load, and as what. How the others are refused is in `refusals`.
 
+mod damage;
 mod refusals;
 mod shared;
 

@@ -190,8 +190,6 @@ impl Engine {
                 if let Err(error) = self.vault.drop_entities(id, gone, unix_now()).await {
                     tracing::warn!(error = %error, connection.id = %id, "could not note which entities connection {id} lost");
                 }
-                // It has no login any more that could be dead.
-                self.renewed(id).await;
             }
             Operation::Introspect => self.note_introspection(entry, class, body).await,
             _ => {}
@@ -285,7 +283,9 @@ impl Engine {
                 "asked Finch about connection {connection}, for its webhook may be old: {health:?}"
             );
         } else if login.entity.is_none() && health != Health::Unknown {
-            let is_newest = self.vault.note_account_status(connection, word, at, unix_now()).await?;
+            // Somewhere in that second, and not later than now.
+            let (said, now) = (at.plus(slack), unix_now());
+            let is_newest = self.vault.note_account_status(connection, word, said.min(now), now).await?;
             if !is_newest {
                 return Ok(());
             }

@@ -99,6 +99,8 @@ impl Engine {
                 if let Err(error) = self.vault.mark_disconnected(&id, unix_now()).await {
                     tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
                 }
+                // It has no login any more that could be dead.
+                self.renewed(&id).await;
             }
             Parting::Pending => self.life.wake.notify_one(),
         }
