@@ -302,7 +302,7 @@ pub async fn open_vault(config: &Config, exclusive: bool) -> Result<Arc<Vault>, 
     let Store::Sqlite(path) = &config.vault.store;
     Ok(Vault::open(VaultOptions {
         path: path.clone(),
-        kek: read_kek(config)?,
+        keys: read_kek(config)?.into(),
         application: config.finch.client_id.clone(),
         environment: config.finch.environment,
         cache_ttl: config.vault.cache_ttl,

@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args, &mut out),
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
-        Command::Keys(args) => done(keys::run(&args, &mut out)),
+        Command::Keys(args) => keys::run(named, &env, &args, &mut out),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

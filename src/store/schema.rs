@@ -16,7 +16,7 @@ pub(super) struct Kind {
 }
 
 /// The store ("perc").
-pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2] };
+pub(super) const STORE: Kind = Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_RING] };
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -74,6 +74,18 @@ CREATE UNIQUE INDEX conn_token ON connection (app, env, token_bidx);
 const V2: &str = "
 CREATE TABLE quota_journal (only INTEGER PRIMARY KEY CHECK (only = 1)) STRICT;
 INSERT INTO quota_journal SELECT only FROM vault_meta;
+";
+
+/// The life of the ring's keys: when one was retired, how many rows each has sealed, and which keys the
+/// gateway has opened, so that none seals before the gateway can open what it sealed.
+const V3_RING: &str = "
+ALTER TABLE vault_key ADD COLUMN retired_at INTEGER;
+CREATE INDEX conn_key ON connection (dek_id);
+CREATE TABLE vault_gateway (
+    gateway    TEXT PRIMARY KEY,
+    newest_key INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL
+) STRICT;
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of
@@ -182,7 +194,7 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &STORE).unwrap();
         db.execute_batch(
-            "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0)",
+            "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0, NULL)",
         )
         .unwrap();
         let insert = |id: &str, status: &str, sealed: &str| {

@@ -24,6 +24,7 @@ const GUARD_WAIT: Duration = Duration::from_millis(500);
 /// The store: one connection behind a mutex, used from blocking threads only.
 pub struct Store {
     db: Arc<Mutex<Connection>>,
+    path: PathBuf,
     /// Held while the gateway lives; the system lets it go with the process, however that ends.
     _guard: Option<File>,
 }
@@ -35,7 +36,7 @@ impl Store {
     /// [`StoreError`] with the file's name and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), _guard: None })
+        Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None })
     }
 
     /// Opens the file for a gateway: no second gateway can, until this one is gone. Blocks.
@@ -43,7 +44,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when another gateway has it.
     pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
-        let guard = guard(path)?;
+        let guard = guard(path, GUARD_WAIT).map_err(|taken| taken.of(path))?;
         Ok(Self { _guard: Some(guard), ..Self::open(path)? })
     }
 
@@ -98,6 +99,37 @@ impl Store {
         })
         .await
         .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned()).into()))
+    }
+
+    /// Whether a gateway has the store, this process or another.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the guard's file cannot be asked.
+    pub async fn has_gateway(&self) -> Result<bool, StoreError> {
+        let (is_ours, path) = (self._guard.is_some(), self.path.clone());
+        if is_ours {
+            return Ok(true);
+        }
+        tokio::task::spawn_blocking(move || match guard(&path, Duration::ZERO) {
+            Ok(_free) => Ok(false),
+            Err(Taken::ByAnother) => Ok(true),
+            Err(Taken::Unknown(error)) => Err(error),
+        })
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned())))
+    }
+
+    /// Moves what is in the write-ahead log into the file and empties the log. Answers whether it could:
+    /// others that read keep it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn empty_log(&self) -> Result<bool, StoreError> {
+        self.run(|db| {
+            let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            Ok(busy == 0)
+        })
+        .await
     }
 
     /// A number that moves whenever another process has committed a change.
@@ -190,9 +222,28 @@ fn private(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn guard(path: &Path) -> Result<File, StoreError> {
+/// Why the guard was not taken.
+enum Taken {
+    ByAnother,
+    Unknown(StoreError),
+}
+
+impl Taken {
+    fn of(self, path: &Path) -> StoreError {
+        match self {
+            Taken::ByAnother => StoreError::Unavailable(format!(
+                "another perch gateway is using {}; stop it first, or give this one a store of its own",
+                path.display()
+            )),
+            Taken::Unknown(error) => error,
+        }
+    }
+}
+
+fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
     let name = beside(path, ".lock");
-    let unavailable = |why: String| StoreError::Unavailable(format!("{}: {why}", name.display()));
+    let unknown =
+        |cause: io::Error| Taken::Unknown(StoreError::Unavailable(format!("{}: {cause}", name.display())));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -200,8 +251,8 @@ fn guard(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .mode(0o600)
         .open(&name)
-        .map_err(|cause| unavailable(cause.to_string()))?;
-    let deadline = Instant::now() + GUARD_WAIT;
+        .map_err(unknown)?;
+    let deadline = Instant::now() + wait;
     let mut locked = file.try_lock();
     while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
         std::thread::sleep(BUSY_PAUSE);
@@ -209,11 +260,8 @@ fn guard(path: &Path) -> Result<File, StoreError> {
     }
     match locked {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
-            "another perch gateway is using {}; stop it first, or give this one a store of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(cause)) => Err(unavailable(cause.to_string())),
+        Err(TryLockError::WouldBlock) => Err(Taken::ByAnother),
+        Err(TryLockError::Error(cause)) => Err(unknown(cause)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! ```text
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
+//! wrap    what wraps the ring's keys                        follow a ring that keeps up with its store
+//! rotate  the life of the ring's keys                       verify a look at every row
 //! seen    the newest version of each row: no replays        read, write  the life of a connection
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
@@ -11,12 +13,16 @@
 mod cache;
 mod entry;
 mod error;
+mod failpoint;
+mod follow;
 pub mod kek;
 pub mod process;
 mod read;
 pub mod ring;
+mod rotate;
 pub mod seal;
 mod seen;
+mod wrap;
 mod write;
 
 pub use crate::store::{Connection, Status};
@@ -26,16 +32,18 @@ pub use entry::{
 pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
 pub use ring::OpenError;
+pub use rotate::{KeyFacts, KeysError, RESEAL_ROWS, Resealed};
+pub use wrap::{Wrapper, Wrappers};
 
 use crate::store::connections::Scope;
 use crate::store::{Row, Store};
-use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Kek, Moment, UnixMillis};
+use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Moment, UnixMillis};
 use cache::Cache;
 use ring::{Owner, Ring};
 use seen::Seen;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// What a vault is opened with.
@@ -43,8 +51,8 @@ use std::time::{Duration, Instant};
 pub struct VaultOptions {
     /// The store's file.
     pub path: PathBuf,
-    /// The key that wraps the store's keys.
-    pub kek: Kek,
+    /// What wraps the store's keys.
+    pub keys: Wrappers,
     /// The Finch application whose connections these are.
     pub application: ApplicationId,
     /// The environment perch works with.
@@ -61,6 +69,11 @@ pub struct VaultOptions {
 pub struct Vault {
     store: Store,
     shared: Arc<Shared>,
+    wrappers: Wrappers,
+    /// What a gateway calls itself in the store; commands have no name.
+    gateway: Option<String>,
+    /// One look at the store's keys at a time, and when one of them last did not open.
+    following: tokio::sync::Mutex<Option<Instant>>,
     /// The origin of the cache's clock.
     origin: Instant,
     /// The store's mark of other processes' commits, as last seen.
@@ -72,7 +85,7 @@ pub struct Vault {
 /// What the blocking side of reads and writes needs too.
 struct Shared {
     scope: Scope,
-    ring: Ring,
+    ring: RwLock<Arc<Ring>>,
     seen: Seen,
     connections: Cache<ConnectionId, read::Found>,
     customers: Cache<CustomerId, Arc<[Connection]>>,
@@ -88,29 +101,34 @@ impl Vault {
     /// [`OpenError`] when the key is wrong, the store is not sound or another gateway has it; nothing
     /// in an existing store is changed then.
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>, OpenError> {
-        let VaultOptions { path, kek, application, environment, cache_ttl, exclusive, now } = options;
+        let VaultOptions { path, keys, application, environment, cache_ttl, exclusive, now } = options;
         let store = tokio::task::spawn_blocking(move || {
             if exclusive { Store::open_exclusive(&path) } else { Store::open(&path) }
         })
         .await
         .map_err(|_| OpenError::Store("perch is stopping".to_owned()))??;
         let data_version = store.data_version().await?;
-        let ring = store.write(move |tx| Ring::open_or_create(tx, &kek, now), |_| ()).await?;
-        Ok(Arc::new(Self {
+        let ring = follow::open_or_create(&store, &keys, now).await?;
+        let vault = Arc::new(Self {
             store,
             shared: Arc::new(Shared {
                 scope: Scope { application, environment },
-                ring,
+                ring: RwLock::new(Arc::new(ring)),
                 seen: Seen::default(),
                 connections: Cache::new(cache_ttl),
                 customers: Cache::new(cache_ttl),
                 unreadable: AtomicU64::new(0),
                 reported: Mutex::default(),
             }),
+            wrappers: keys,
+            gateway: if exclusive { Some(follow::gateway_name()?) } else { None },
+            following: tokio::sync::Mutex::new(None),
             origin: Instant::now(),
             data_version: AtomicI64::new(data_version),
             refreshing: tokio::sync::Mutex::new(()),
-        }))
+        });
+        vault.tell_newest_key().await?;
+        Ok(vault)
     }
 
     /// Notices what other processes wrote, such as `perch connections …` beside a running gateway, and
@@ -126,6 +144,7 @@ impl Vault {
         if is_changed {
             self.shared.connections.invalidate_all();
             self.shared.customers.invalidate_all();
+            self.follow_keys().await?;
         }
         Ok(is_changed)
     }
@@ -164,14 +183,18 @@ impl Shared {
         }
     }
 
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Opens a row of this scope: its token, `None` when it is disconnected.
-    fn open_row(&self, row: &Row) -> Result<Option<crate::types::AccessToken>, VaultError> {
+    fn open_row(&self, ring: &Ring, row: &Row) -> Result<Option<crate::types::AccessToken>, VaultError> {
         let facts = &row.facts;
         let id = &facts.connection_id;
         let token = match &row.sealed {
             Some(sealed) => {
                 let owner = self.owner(facts.customer_id.as_ref(), id, facts.version);
-                let opened = self.ring.open_token(owner, &sealed.blob);
+                let opened = ring.open_token(owner, &sealed.blob);
                 Some(opened.map_err(|seal::Rejected| {
                     self.unreadable(id, "its sealed token does not open in its place")
                 })?)

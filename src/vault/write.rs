@@ -2,7 +2,9 @@
 //! forgotten right behind the commit, on the same thread, whether or not anyone still waits.
 
 use super::entry::is_plain;
+use super::ring::{Mark, Ring};
 use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
+use super::{follow, seal};
 use crate::store::{Row, SealedToken, StoreError, connections, keys};
 use crate::types::{AccessToken, ConnectionId, CustomerId, UnixMillis};
 use rusqlite::Transaction;
@@ -10,6 +12,16 @@ use std::sync::Arc;
 
 /// Uses noted in one go.
 const USES_MAX: usize = 10_000;
+
+/// Tries of one change before it goes ahead with the keys at hand: the store's keys change a few times a year.
+const TRIES: usize = 3;
+
+/// What came of trying a change.
+enum Tried<T> {
+    Done(Change<T>),
+    /// The store's keys are not those at hand; nothing was done.
+    KeysMoved,
+}
 
 /// What a change did, for those who must forget what was before.
 struct Change<T> {
@@ -26,8 +38,8 @@ impl Vault {
     /// [`VaultError::TokenElsewhere`], [`VaultError::BelongsToAnother`], [`VaultError::Invalid`],
     /// [`VaultError::Store`]; nothing is stored then.
     pub async fn seal(&self, new: NewConnection, now: UnixMillis) -> Result<Sealed, VaultError> {
-        self.change(Some(new.connection_id.clone()), move |shared, tx| {
-            let (sealed, touched) = shared.upsert(tx, &new, now)?;
+        self.change(Some(new.connection_id.clone()), move |shared, ring, tx| {
+            let (sealed, touched) = shared.upsert(ring, tx, &new, now)?;
             Ok(Change { answer: sealed, touched: vec![touched] })
         })
         .await
@@ -38,11 +50,11 @@ impl Vault {
     /// # Errors
     /// [`ImportError`] with the first that cannot be stored, and why.
     pub async fn import(&self, new: Vec<NewConnection>, now: UnixMillis) -> Result<Vec<Sealed>, ImportError> {
-        self.change(None, move |shared, tx| {
+        self.change(None, move |shared, ring, tx| {
             let mut change = Change { answer: Vec::with_capacity(new.len()), touched: Vec::new() };
             for (at, new) in new.iter().enumerate() {
                 let (sealed, touched) =
-                    shared.upsert(tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
+                    shared.upsert(ring, tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
                 change.answer.push(sealed);
                 change.touched.push(touched);
             }
@@ -68,7 +80,7 @@ impl Vault {
         if status == Status::Disconnected {
             return self.mark_disconnected(id, now).await;
         }
-        self.update(id, now, move |shared, row| {
+        self.update(id, now, move |shared, _, row| {
             if row.facts.status == Status::Disconnected {
                 return Err(VaultError::Disconnected { connection: row.facts.connection_id.clone() });
             }
@@ -85,7 +97,7 @@ impl Vault {
             row.facts.status = status;
             row.facts.held_reason = match status {
                 Status::Held => {
-                    let reason = held_reason.filter(|reason| is_plain(reason));
+                    let reason = held_reason.clone().filter(|reason| is_plain(reason));
                     Some(reason.unwrap_or_else(|| "held by an operator".to_owned()))
                 }
                 Status::Active | Status::NeedsReauth | Status::Disconnecting | Status::Disconnected => None,
@@ -123,7 +135,7 @@ impl Vault {
         version: u64,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, move |_, row| {
+        self.update(id, now, move |_, _, row| {
             if row.facts.status == Status::NeedsReauth && row.facts.version == version {
                 row.facts.status = Status::Active;
             }
@@ -145,7 +157,7 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<(), VaultError> {
         let customer = customer.clone();
-        self.update(id, now, move |shared, row| {
+        self.update(id, now, move |shared, ring, row| {
             let facts = &mut row.facts;
             let is_held = facts.status == Status::Held;
             match &facts.customer_id {
@@ -159,16 +171,16 @@ impl Vault {
             };
             let owner = shared.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
             // The old record must open in its old place before anything is sealed for a new one.
-            let token = shared.ring.open_token(owner, &sealed.blob).map_err(|_| {
+            let token = ring.open_token(owner, &sealed.blob).map_err(|_| {
                 shared.unreadable(&facts.connection_id, "its sealed token does not open in its place")
             })?;
-            facts.customer_id = Some(customer);
+            facts.customer_id = Some(customer.clone());
             facts.version = shared.next_version(&facts.connection_id, facts.version);
             if is_held && facts.client_type == shared.scope.environment {
                 facts.status = Status::Active;
                 facts.held_reason = None;
             }
-            row.sealed = Some(shared.reseal(facts, &token)?);
+            row.sealed = Some(reseal(shared, ring, facts, &token)?);
             Ok(())
         })
         .await
@@ -179,7 +191,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
-        self.update(id, now, |shared, row| {
+        self.update(id, now, |shared, _, row| {
             if row.facts.status != Status::Disconnected {
                 row.facts.status = Status::Disconnected;
                 row.facts.held_reason = None;
@@ -201,8 +213,8 @@ impl Vault {
         account_status: Option<String>,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, |_, row| {
-            row.facts.account_status = account_status.filter(|status| is_plain(status));
+        self.update(id, now, move |_, _, row| {
+            row.facts.account_status = account_status.clone().filter(|status| is_plain(status));
             Ok(())
         })
         .await
@@ -233,10 +245,10 @@ impl Vault {
         &self,
         id: &ConnectionId,
         now: UnixMillis,
-        edit: impl FnOnce(&Shared, &mut Row) -> Result<(), VaultError> + Send + 'static,
+        edit: impl Fn(&Shared, &Ring, &mut Row) -> Result<(), VaultError> + Send + Sync + 'static,
     ) -> Result<(), VaultError> {
         let target = id.clone();
-        self.change(Some(id.clone()), move |shared, tx| {
+        self.change(Some(id.clone()), move |shared, ring, tx| {
             let mut row =
                 connections::find(tx, &shared.scope, &target)?.ok_or(VaultError::UnknownConnection)?;
             if row.environment != shared.scope.environment {
@@ -246,51 +258,56 @@ impl Vault {
                 return Err(shared.unreadable(&target, "an older version of its row was put back"));
             }
             let before = row.clone();
-            edit(shared, &mut row)?;
+            edit(shared, ring, &mut row)?;
             if row != before {
                 row.facts.updated_at = now;
                 connections::put(tx, &shared.scope, &row, keys::next_generation(tx)?)?;
             }
             let customers = [before.facts.customer_id, row.facts.customer_id].into_iter().flatten().collect();
-            Ok(Change { answer: (), touched: vec![(target, row.facts.version, customers)] })
+            Ok(Change { answer: (), touched: vec![(target.clone(), row.facts.version, customers)] })
         })
         .await
     }
 
+    /// Does it with the keys that the store has in the very transaction. Where one of them does not open
+    /// here, the last try goes ahead with those that do, as long as the one that seals is in use.
     async fn change<T, E>(
         &self,
         target: Option<ConnectionId>,
-        work: impl FnOnce(&Shared, &Transaction<'_>) -> Result<Change<T>, E> + Send + 'static,
+        work: impl Fn(&Shared, &Ring, &Transaction<'_>) -> Result<Change<T>, E> + Send + Sync + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (inside, behind) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let done = self
-            .store
-            .write(
-                move |tx| work(&inside, tx),
-                move |outcome: &Result<Change<T>, E>| match outcome {
-                    Ok(change) => {
-                        for (id, version, customers) in &change.touched {
-                            behind.seen.admits(id, *version);
-                            behind.forget(id, customers);
+        let work = Arc::new(work);
+        let mut tries = 1;
+        loop {
+            let (inside, behind) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+            let (work, target, ring) = (Arc::clone(&work), target.clone(), self.shared.ring());
+            let is_last = tries == TRIES;
+            let tried = self
+                .store
+                .write(
+                    move |tx| {
+                        if !ring.is_of(&Mark::read(tx)?) {
+                            if !is_last {
+                                return Ok(Tried::KeysMoved);
+                            }
+                            follow::stands(&ring, tx)?;
                         }
-                    }
-                    // A commit that reports a failure may still have happened.
-                    Err(_) => {
-                        if let Some(id) = &target {
-                            behind.forget(id, []);
-                        } else {
-                            behind.connections.invalidate_all();
-                        }
-                        behind.customers.invalidate_all();
-                    }
-                },
-            )
-            .await?;
-        Ok(done.answer)
+                        work(&inside, &ring, tx).map(Tried::Done)
+                    },
+                    move |outcome: &Result<Tried<T>, E>| behind.learn(outcome, target.as_ref()),
+                )
+                .await?;
+            match tried {
+                Tried::Done(change) => return Ok(change.answer),
+                // What cannot be followed is told where it is noticed.
+                Tried::KeysMoved => drop(self.follow_keys().await),
+            }
+            tries += 1;
+        }
     }
 }
 
@@ -301,16 +318,39 @@ impl From<StoreError> for ImportError {
 }
 
 impl Shared {
+    /// Forgets what was opened before a change.
+    fn learn<T, E>(&self, outcome: &Result<Tried<T>, E>, target: Option<&ConnectionId>) {
+        match outcome {
+            Ok(Tried::Done(change)) => {
+                for (id, version, customers) in &change.touched {
+                    self.seen.admits(id, *version);
+                    self.forget(id, customers);
+                }
+            }
+            Ok(Tried::KeysMoved) => {}
+            // A commit that reports a failure may still have happened.
+            Err(_) => {
+                if let Some(id) = target {
+                    self.forget(id, []);
+                } else {
+                    self.connections.invalidate_all();
+                }
+                self.customers.invalidate_all();
+            }
+        }
+    }
+
     #[expect(clippy::type_complexity, reason = "one caller takes it apart")]
     fn upsert(
         &self,
+        ring: &Ring,
         tx: &Transaction<'_>,
         new: &NewConnection,
         now: UnixMillis,
     ) -> Result<(Sealed, (ConnectionId, u64, Vec<CustomerId>)), VaultError> {
         new.check()?;
         let id = &new.connection_id;
-        let index = self.ring.index_of(&new.token);
+        let index = ring.index_of(&new.token);
         if let Some(stored_under) =
             connections::holder(tx, &self.scope, &index)?.filter(|holder| holder != id.as_str())
         {
@@ -324,7 +364,7 @@ impl Shared {
                 return Err(VaultError::BelongsToAnother { connection: id.clone() });
             }
             (_, Some(named)) => Some(named.clone()),
-            (Some(_), None) => self.proven_owner(old.as_ref()),
+            (Some(_), None) => self.proven_owner(ring, tx, old.as_ref())?,
             (None, None) => None,
         };
         let is_foreign = new.client_type != self.scope.environment;
@@ -353,7 +393,7 @@ impl Shared {
             facts.created_at = old.facts.created_at;
             facts.last_used_at = old.facts.last_used_at;
         }
-        let sealed = Some(self.reseal(&facts, &new.token)?);
+        let sealed = Some(reseal(self, ring, &facts, &new.token)?);
         let touched = [before, facts.customer_id.clone()].into_iter().flatten().collect();
         let answer = Sealed { version: facts.version, replaced: old.is_some(), status };
         let row = Row { facts, environment: self.scope.environment, sealed };
@@ -363,12 +403,27 @@ impl Shared {
 
     /// The owner a row names, when its sealed token proves it: the readable column alone could have
     /// been changed by whoever can write the store.
-    fn proven_owner(&self, old: Option<&Row>) -> Option<CustomerId> {
-        let old = old?;
+    fn proven_owner(
+        &self,
+        ring: &Ring,
+        tx: &Transaction<'_>,
+        old: Option<&Row>,
+    ) -> Result<Option<CustomerId>, VaultError> {
+        let Some((old, sealed)) = old.and_then(|old| Some((old, old.sealed.as_ref()?))) else {
+            return Ok(None);
+        };
         let facts = &old.facts;
+        // That its key is not at hand says nothing about a row.
+        if let Some(key) = seal::key_id(&sealed.blob).filter(|key| !ring.has(*key))
+            && Mark::read(tx)?.state(key).is_some_and(|state| state.is_in_use())
+        {
+            return Err(VaultError::Store(format!(
+                "connection {} is sealed with key {key}, which does not open here; see the log",
+                facts.connection_id
+            )));
+        }
         let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
-        self.ring.open_token(owner, &old.sealed.as_ref()?.blob).ok()?;
-        facts.customer_id.clone()
+        Ok(ring.open_token(owner, &sealed.blob).ok().and_then(|_| facts.customer_id.clone()))
     }
 
     fn foreign(&self, new: &NewConnection) -> String {
@@ -383,15 +438,16 @@ impl Shared {
     fn next_version(&self, id: &ConnectionId, stored: u64) -> u64 {
         stored.max(self.seen.newest(id)).saturating_add(1)
     }
+}
 
-    fn reseal(
-        &self,
-        facts: &crate::store::Connection,
-        token: &AccessToken,
-    ) -> Result<SealedToken, VaultError> {
-        let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
-        self.ring.seal(owner, token).map_err(|_| {
-            VaultError::Store("the token could not be sealed: the system gave no random bytes".to_owned())
-        })
-    }
+fn reseal(
+    shared: &Shared,
+    ring: &Ring,
+    facts: &crate::store::Connection,
+    token: &AccessToken,
+) -> Result<SealedToken, VaultError> {
+    let owner = shared.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+    ring.seal(owner, token).map_err(|_| {
+        VaultError::Store("the token could not be sealed: the system gave no random bytes".to_owned())
+    })
 }
