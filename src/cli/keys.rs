@@ -75,7 +75,7 @@ pub fn run(
     let config = serve::load(named, env)?;
     serve::runtime()?.block_on(async {
         let vault = app::open_vault(&config, false).await?;
-        match &args.command {
+        let done = match &args.command {
             KeysCommand::Generate { file } => generate(file, format, out),
             KeysCommand::List => list::list(&vault, format, out).await,
             KeysCommand::Rotate => rotate::rotate(&vault, format, out).await,
@@ -112,7 +112,10 @@ pub fn run(
                 };
                 say(out, format, &text, &json!({ "rewrapped": count }))
             }
-        }
+        };
+        // For vault.generation_file.
+        vault.refresh().await?;
+        done
     })
 }
 

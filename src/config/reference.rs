@@ -25,6 +25,13 @@ pub enum KeySource {
     File(PathBuf),
     /// An environment variable with the key.
     Env(String),
+    /// A program that prints the key.
+    Command {
+        /// Its whole path.
+        program: PathBuf,
+        /// What it is told.
+        words: Vec<String>,
+    },
 }
 
 /// Whether a text means to be a reference.
@@ -58,16 +65,31 @@ pub(super) fn reference(setting: &Setting) -> Check<Reference> {
 
 /// Reads the vault's key source.
 pub(super) fn key_source(setting: &Setting) -> Check<KeySource> {
-    for scheme in ["command:", "aws-kms:", "gcp-kms:", "vault-transit:"] {
-        if setting.text()?.starts_with(scheme) {
+    let text = setting.text()?;
+    if let Some(line) = text.strip_prefix("command:") {
+        return command(line);
+    }
+    for scheme in ["aws-kms:", "gcp-kms:", "vault-transit:"] {
+        if text.starts_with(scheme) {
             return Err(Complaint::new(format!("is {scheme}…, which is not available in this version"))
-                .hint("`file:` and `env:` are"));
+                .hint("`file:`, `env:` and `command:` are"));
         }
     }
     Ok(match reference(setting)? {
         Reference::File(path) => KeySource::File(path),
         Reference::Env(name) => KeySource::Env(name),
     })
+}
+
+/// Reads a program and its words. There is no shell and there are no quotes: blanks divide.
+fn command(line: &str) -> Check<KeySource> {
+    let mut words = line.split_ascii_whitespace().map(str::to_owned);
+    match words.next() {
+        Some(program) if program.starts_with('/') && !line.contains('\0') => {
+            Ok(KeySource::Command { program: program.into(), words: words.collect() })
+        }
+        _ => Err(Complaint::new("names no program by its whole path").hint("write command:/PATH WORD…")),
+    }
 }
 
 /// Reads what a reference names.

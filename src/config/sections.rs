@@ -157,9 +157,18 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
 fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let store = r.get("vault.store", store);
     let key = r.get("vault.key", key_source);
+    let key_previous = r.get_unless_empty("vault.key_previous", key_source);
     let key_group_readable = r.get("vault.key_group_readable", flag);
+    let generation_file = r.get_unless_empty("vault.generation_file", |s| s.text().map(PathBuf::from));
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
-    Some(Vault { store: store?, key: key?, key_group_readable: key_group_readable?, cache_ttl: cache_ttl? })
+    Some(Vault {
+        store: store?,
+        key: key?,
+        key_previous: key_previous?,
+        key_group_readable: key_group_readable?,
+        generation_file: generation_file?,
+        cache_ttl: cache_ttl?,
+    })
 }
 
 /// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.

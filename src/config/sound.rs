@@ -103,8 +103,12 @@ pub struct Vault {
     pub store: Store,
     /// The sealing key; `file:perch.key`. Read by the vault, not at load.
     pub key: KeySource,
+    /// The sealing key before, while it is being changed; none.
+    pub key_previous: Option<KeySource>,
     /// Whether the key file may be readable by its group; no.
     pub key_group_readable: bool,
+    /// Where the store's count of changes is remembered outside the store; nowhere.
+    pub generation_file: Option<PathBuf>,
     /// How long an opened connection stays in memory; 60 s, zero for not at all.
     pub cache_ttl: Duration,
 }

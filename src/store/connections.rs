@@ -216,6 +216,16 @@ pub fn reseal(
     Ok(changed == 1)
 }
 
+/// How many connections of the store have no token any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn erased(tx: &Transaction<'_>) -> Result<u64, StoreError> {
+    let count: i64 =
+        tx.query_row("SELECT count(*) FROM connection WHERE sealed IS NULL", [], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
 /// The applications that have connections in the store.
 ///
 /// # Errors

@@ -130,6 +130,17 @@ pub fn generation(tx: &Transaction<'_>) -> Result<i64, StoreError> {
     Ok(tx.query_row("SELECT generation FROM vault_meta", [], |row| row.get(0))?)
 }
 
+/// Lets the store go on counting from beyond `generation`, after an older copy took its place; and forgets
+/// the gateways of before.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn go_on_after(tx: &Transaction<'_>, generation: i64) -> Result<i64, StoreError> {
+    tx.execute("DELETE FROM vault_gateway", [])?;
+    tx.execute("UPDATE vault_meta SET generation = max(generation, ?1)", [generation])?;
+    next_generation(tx)
+}
+
 /// Every key that was ever made, whatever became of it.
 ///
 /// # Errors

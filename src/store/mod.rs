@@ -21,6 +21,7 @@ pub mod journal;
 pub mod keys;
 pub mod record;
 pub mod redis;
+pub mod replace;
 mod schema;
 pub mod sqlite;
 

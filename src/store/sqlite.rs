@@ -1,6 +1,7 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
 use super::StoreError;
+use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -25,8 +26,24 @@ const GUARD_WAIT: Duration = Duration::from_millis(500);
 pub struct Store {
     db: Arc<Mutex<Connection>>,
     path: PathBuf,
-    /// Held while the gateway lives; the system lets it go with the process, however that ends.
-    _guard: Option<File>,
+    /// Held while the gateway lives.
+    _guard: Option<Guard>,
+}
+
+/// The right to be the store's only gateway. The system lets it go with the process, however that ends.
+pub(super) struct Guard {
+    _file: File,
+}
+
+impl Guard {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a gateway has it.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let file = guard(path, GUARD_WAIT).map_err(|taken| taken.of(path))?;
+        Ok(Self { _file: file })
+    }
 }
 
 impl Store {
@@ -44,7 +61,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when another gateway has it.
     pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
-        let guard = guard(path, GUARD_WAIT).map_err(|taken| taken.of(path))?;
+        let guard = Guard::take(path)?;
         Ok(Self { _guard: Some(guard), ..Self::open(path)? })
     }
 
@@ -130,6 +147,43 @@ impl Store {
             Ok(busy == 0)
         })
         .await
+    }
+
+    /// Writes a copy of the store as it is at this moment into a new file, beside whoever uses the store.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no file is left then.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.run(move |db| {
+            let file = new_file(&path)?;
+            let written = match path.to_str() {
+                Some(name) => db.execute("VACUUM INTO ?1", [name]).map_err(StoreError::from),
+                None => Err(StoreError::Unavailable("the file's name is not UTF-8".to_owned())),
+            };
+            let kept = written
+                .and_then(|_| file.sync_all().map_err(|cause| StoreError::Unavailable(cause.to_string())));
+            if kept.is_err() {
+                // It is of no use to anyone.
+                let _ = fs::remove_file(&path);
+            }
+            kept
+        })
+        .await
+    }
+
+    /// Moves the log of a store that nobody has open into its file, and leaves no log behind. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when somebody has it open.
+    pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
+        let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
+        db.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).map_err(|cause| {
+            StoreError::Unavailable(format!(
+                "another perch command is using {} ({cause}); wait for it",
+                path.display()
+            ))
+        })
     }
 
     /// A number that moves whenever another process has committed a change.

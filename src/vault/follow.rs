@@ -1,6 +1,7 @@
 //! A ring that keeps up with its store: commands add, promote and retire keys while a gateway runs, and
 //! no call may fail for it.
 
+use super::anchor::Memory;
 use super::ring::{Mark, OpenError, Ring, Stored};
 use super::wrap::{Wrappers, random};
 use super::{Vault, VaultError};
@@ -34,6 +35,12 @@ pub(super) async fn open_or_create(
         }
     };
     Ring::open(&stored, wrappers).await
+}
+
+/// What is to be remembered of the store; `None` when it was never used.
+pub(super) fn memory(tx: &Transaction<'_>) -> Result<Option<Memory>, StoreError> {
+    let Some(store_id) = keys::store_id(tx)? else { return Ok(None) };
+    Ok(Some(Memory { store_id, generation: keys::generation(tx)? }))
 }
 
 /// A name that no other gateway has.

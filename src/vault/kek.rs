@@ -107,7 +107,7 @@ pub fn from_env(name: &str, value: &str) -> Result<Kek, KeyError> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Kek, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Kek, String> {
     match <[u8; 32]>::try_from(bytes) {
         Ok(raw) => Ok(Kek::new(raw)),
         Err(_) => base64_key(bytes),

@@ -4,13 +4,16 @@
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
 //! wrap    what wraps the ring's keys                        follow a ring that keeps up with its store
+//! anchor  a memory outside the store                        restore backups, and back
 //! rotate  the life of the ring's keys                       verify a look at every row
 //! seen    the newest version of each row: no replays        read, write  the life of a connection
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
 
+mod anchor;
 mod cache;
+mod command;
 mod entry;
 mod error;
 mod failpoint;
@@ -18,10 +21,13 @@ mod follow;
 pub mod kek;
 pub mod process;
 mod read;
+mod restore;
 pub mod ring;
 mod rotate;
 pub mod seal;
 mod seen;
+mod source;
+mod verify;
 mod wrap;
 mod write;
 
@@ -31,8 +37,11 @@ pub use entry::{
 };
 pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
+pub use restore::{RestoreOptions, Restored, restore};
 pub use ring::OpenError;
 pub use rotate::{KeyFacts, KeysError, RESEAL_ROWS, Resealed};
+pub use source::wrappers;
+pub use verify::Verified;
 pub use wrap::{Wrapper, Wrappers};
 
 use crate::store::connections::Scope;
@@ -61,6 +70,10 @@ pub struct VaultOptions {
     pub cache_ttl: Duration,
     /// Whether this is a gateway, of which a store has one at most.
     pub exclusive: bool,
+    /// Where the store's count of changes is remembered outside the store.
+    pub generation_file: Option<PathBuf>,
+    /// Whether a store that is older than remembered is opened all the same.
+    pub accept_rollback: bool,
     /// Now, for the birth of a new store.
     pub now: UnixMillis,
 }
@@ -92,6 +105,7 @@ struct Shared {
     unreadable: AtomicU64,
     /// The connections last reported unreadable, so that the log has one line for each and not one per call.
     reported: Mutex<std::collections::HashSet<ConnectionId>>,
+    anchor: Option<anchor::Anchor>,
 }
 
 impl Vault {
@@ -101,14 +115,23 @@ impl Vault {
     /// [`OpenError`] when the key is wrong, the store is not sound or another gateway has it; nothing
     /// in an existing store is changed then.
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>, OpenError> {
-        let VaultOptions { path, keys, application, environment, cache_ttl, exclusive, now } = options;
+        let VaultOptions { path, keys, application, environment, cache_ttl, exclusive, now, .. } = options;
+        let generation_file = options.generation_file;
         let store = tokio::task::spawn_blocking(move || {
             if exclusive { Store::open_exclusive(&path) } else { Store::open(&path) }
         })
         .await
         .map_err(|_| OpenError::Store("perch is stopping".to_owned()))??;
         let data_version = store.data_version().await?;
+        if let Some(path) = &generation_file {
+            let memory = store.read(follow::memory).await?;
+            anchor::Anchor::check(path, memory.as_ref(), options.accept_rollback)?;
+        }
         let ring = follow::open_or_create(&store, &keys, now).await?;
+        let anchor = match (generation_file, store.read(follow::memory).await?) {
+            (Some(path), Some(memory)) => Some(anchor::Anchor::hold(path, memory)?),
+            _ => None,
+        };
         let vault = Arc::new(Self {
             store,
             shared: Arc::new(Shared {
@@ -119,6 +142,7 @@ impl Vault {
                 customers: Cache::new(cache_ttl),
                 unreadable: AtomicU64::new(0),
                 reported: Mutex::default(),
+                anchor,
             }),
             wrappers: keys,
             gateway: if exclusive { Some(follow::gateway_name()?) } else { None },
@@ -140,6 +164,7 @@ impl Vault {
     pub async fn refresh(&self) -> Result<bool, VaultError> {
         let _one = self.refreshing.lock().await;
         let version = self.store.data_version().await?;
+        self.remember_generation().await?;
         let is_changed = self.data_version.swap(version, Ordering::SeqCst) != version;
         if is_changed {
             self.shared.connections.invalidate_all();
@@ -147,6 +172,23 @@ impl Vault {
             self.follow_keys().await?;
         }
         Ok(is_changed)
+    }
+
+    /// Writes down outside the store how many changes it has had, when that is wanted and due.
+    async fn remember_generation(&self) -> Result<(), VaultError> {
+        if self.shared.anchor.is_none() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        self.store
+            .read(move |tx| {
+                let generation = crate::store::keys::generation(tx)?;
+                if let Some(anchor) = &shared.anchor {
+                    anchor.note(generation);
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// Whether the store answers.

@@ -26,7 +26,15 @@ enum Tried<T> {
 /// What a change did, for those who must forget what was before.
 struct Change<T> {
     answer: T,
+    /// The store's count of changes behind it.
+    generation: i64,
     touched: Vec<(ConnectionId, u64, Vec<CustomerId>)>,
+}
+
+impl<T> Change<T> {
+    fn new(answer: T, touched: Vec<(ConnectionId, u64, Vec<CustomerId>)>) -> Self {
+        Self { answer, generation: 0, touched }
+    }
 }
 
 impl Vault {
@@ -40,7 +48,7 @@ impl Vault {
     pub async fn seal(&self, new: NewConnection, now: UnixMillis) -> Result<Sealed, VaultError> {
         self.change(Some(new.connection_id.clone()), move |shared, ring, tx| {
             let (sealed, touched) = shared.upsert(ring, tx, &new, now)?;
-            Ok(Change { answer: sealed, touched: vec![touched] })
+            Ok(Change::new(sealed, vec![touched]))
         })
         .await
     }
@@ -51,7 +59,7 @@ impl Vault {
     /// [`ImportError`] with the first that cannot be stored, and why.
     pub async fn import(&self, new: Vec<NewConnection>, now: UnixMillis) -> Result<Vec<Sealed>, ImportError> {
         self.change(None, move |shared, ring, tx| {
-            let mut change = Change { answer: Vec::with_capacity(new.len()), touched: Vec::new() };
+            let mut change = Change::new(Vec::with_capacity(new.len()), Vec::new());
             for (at, new) in new.iter().enumerate() {
                 let (sealed, touched) =
                     shared.upsert(ring, tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
@@ -264,7 +272,7 @@ impl Vault {
                 connections::put(tx, &shared.scope, &row, keys::next_generation(tx)?)?;
             }
             let customers = [before.facts.customer_id, row.facts.customer_id].into_iter().flatten().collect();
-            Ok(Change { answer: (), touched: vec![(target.clone(), row.facts.version, customers)] })
+            Ok(Change::new((), vec![(target.clone(), row.facts.version, customers)]))
         })
         .await
     }
@@ -296,7 +304,9 @@ impl Vault {
                             }
                             follow::stands(&ring, tx)?;
                         }
-                        work(&inside, &ring, tx).map(Tried::Done)
+                        let mut change = work(&inside, &ring, tx)?;
+                        change.generation = keys::generation(tx)?;
+                        Ok(Tried::Done(change))
                     },
                     move |outcome: &Result<Tried<T>, E>| behind.learn(outcome, target.as_ref()),
                 )
@@ -325,6 +335,9 @@ impl Shared {
                 for (id, version, customers) in &change.touched {
                     self.seen.admits(id, *version);
                     self.forget(id, customers);
+                }
+                if let Some(anchor) = &self.anchor {
+                    anchor.note(change.generation);
                 }
             }
             Ok(Tried::KeysMoved) => {}

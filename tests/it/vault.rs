@@ -54,6 +54,8 @@ fn options(path: &Path, key: u8, cache_ttl: Duration) -> VaultOptions {
         environment: Environment::Sandbox,
         cache_ttl,
         exclusive: false,
+        generation_file: None,
+        accept_rollback: false,
         now: NOW,
     }
 }

@@ -26,6 +26,8 @@ async fn vault() -> (tempfile::TempDir, Arc<Vault>) {
         environment: Environment::Sandbox,
         cache_ttl: Duration::from_secs(60),
         exclusive: false,
+        generation_file: None,
+        accept_rollback: false,
         now: NOW,
     })
     .await

@@ -154,7 +154,11 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         (
             "[vault]\nkey = \"aws-kms:arn\"",
             "2:7 `vault.key` is aws-kms:…, which is not available in this version; \
-          `file:` and `env:` are",
+          `file:`, `env:` and `command:` are",
+        ),
+        (
+            "[vault]\nkey_previous = \"command:print-key hunter2\"",
+            "2:16 `vault.key_previous` names no program by its whole path; write command:/PATH WORD…",
         ),
         (
             "[vault]\nkey = \"aHVudGVyMg==\"",
