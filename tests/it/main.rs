@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // nothing outside sees a test binary
 
 mod amplify;
+mod backup;
 mod batch;
 mod canary;
 mod catalogue;
@@ -20,6 +21,7 @@ mod holds;
 mod identity;
 mod import;
 mod join;
+mod keys;
 mod ledger;
 mod limited;
 mod notices;
