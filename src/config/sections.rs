@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, WebhookSecret};
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, WebhookSecret};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -158,6 +158,8 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let store = r.get("vault.store", store);
     let key = r.get("vault.key", key_source);
     let key_previous = r.get_unless_empty("vault.key_previous", key_source);
+    let key_token = secret(r, "vault.key_token");
+    let key_ca_file = r.get_unless_empty("vault.key_ca_file", ca_file);
     let key_group_readable = r.get("vault.key_group_readable", flag);
     let generation_file = r.get_unless_empty("vault.generation_file", |s| s.text().map(PathBuf::from));
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
@@ -165,6 +167,8 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
         store: store?,
         key: key?,
         key_previous: key_previous?,
+        key_token: key_token?.map(KeyToken::new),
+        key_ca_file: key_ca_file?,
         key_group_readable: key_group_readable?,
         generation_file: generation_file?,
         cache_ttl: cache_ttl?,

@@ -24,6 +24,7 @@ pub mod redis;
 pub mod replace;
 mod schema;
 pub mod sqlite;
+pub mod trust;
 
 pub use record::{Connection, Row, SealedToken, Status};
 pub use sqlite::Store;

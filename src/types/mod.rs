@@ -11,7 +11,9 @@ pub use id::{
     ProviderId, RequestId,
 };
 pub use product::Product;
-pub use secret::{AccessToken, AdminToken, ClientSecret, Kek, StorePassword, StoreUser, WebhookSecret};
+pub use secret::{
+    AccessToken, AdminToken, ClientSecret, Kek, KeyToken, StorePassword, StoreUser, WebhookSecret,
+};
 pub use time::{Moment, UnixMillis};
 
 use std::fmt;

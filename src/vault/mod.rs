@@ -3,6 +3,7 @@
 //! ```text
 //! seal    how a secret is encrypted, byte for byte          ring   the store's keys
 //! kek     the key from outside that opens the ring          cache  what was opened lately
+//! command, ask, transit, aws (sigv4)   a key from a program, or a key service that wraps
 //! wrap    what wraps the ring's keys                        follow a ring that keeps up with its store
 //! anchor  a memory outside the store                        restore backups, and back
 //! rotate  the life of the ring's keys                       verify a look at every row
@@ -12,6 +13,8 @@
 //! there is no plaintext mode. There is no trait: one vault, over one store.
 
 mod anchor;
+mod ask;
+mod aws;
 mod cache;
 mod command;
 mod entry;
@@ -26,7 +29,9 @@ pub mod ring;
 mod rotate;
 pub mod seal;
 mod seen;
+mod sigv4;
 mod source;
+mod transit;
 mod verify;
 mod wrap;
 mod write;

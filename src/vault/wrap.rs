@@ -3,9 +3,11 @@
 //! Which one it is, and under which name, the configuration decides. What stands beside a wrapped key in
 //! the store only tells two apart: a name from there would let whoever writes the store choose the service.
 
+use super::aws::AwsKms;
 use super::kek::Fingerprint;
 use super::ring::OpenError;
 use super::seal::{self, Dek, Rejected, lp};
+use super::transit::Transit;
 use crate::store::keys::Purpose;
 use crate::types::Kek;
 use zeroize::Zeroizing;
@@ -15,6 +17,10 @@ use zeroize::Zeroizing;
 pub enum Wrapper {
     /// A key that perch holds itself.
     Local(Kek),
+    /// A key of HashiCorp Vault.
+    Transit(Box<Transit>),
+    /// A key of AWS.
+    AwsKms(Box<AwsKms>),
 }
 
 /// What a store is opened with.
@@ -97,6 +103,7 @@ impl Wrapper {
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
             Wrapper::Local(kek) => Fingerprint::of(kek),
+            Wrapper::Transit(_) | Wrapper::AwsKms(_) => Fingerprint::of_name(self.name()),
         }
     }
 
@@ -104,18 +111,24 @@ impl Wrapper {
     pub(super) fn name(&self) -> &str {
         match self {
             Wrapper::Local(_) => "local",
+            Wrapper::Transit(key) => key.name(),
+            Wrapper::AwsKms(key) => key.name(),
         }
     }
 
     pub(super) async fn wrap(&self, place: KeyPlace<'_>, dek: &[u8; 32]) -> Result<Vec<u8>, WrapError> {
         match self {
             Wrapper::Local(kek) => Ok(seal::seal(kek.expose(), place.dek_id, &place.aad(), dek, &random()?)?),
+            Wrapper::Transit(key) => key.wrap(&place.aad(), dek).await,
+            Wrapper::AwsKms(key) => key.wrap(place, dek).await,
         }
     }
 
     pub(super) async fn unwrap(&self, place: KeyPlace<'_>, wrapped: &[u8]) -> Result<Dek, WrapError> {
         let bytes = match self {
             Wrapper::Local(kek) => seal::open(kek.expose(), place.dek_id, &place.aad(), wrapped)?,
+            Wrapper::Transit(key) => key.unwrap(&place.aad(), wrapped).await?,
+            Wrapper::AwsKms(key) => key.unwrap(place, wrapped).await?,
         };
         dek(&bytes)
     }
