@@ -161,7 +161,7 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let key_token = secret(r, "vault.key_token");
     let key_ca_file = r.get_unless_empty("vault.key_ca_file", ca_file);
     let key_group_readable = r.get("vault.key_group_readable", flag);
-    let generation_file = r.get_unless_empty("vault.generation_file", |s| s.text().map(PathBuf::from));
+    let generation_file = r.get_unless_empty("vault.generation_file", file_to_write);
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
     Some(Vault {
         store: store?,
@@ -173,6 +173,18 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
         generation_file: generation_file?,
         cache_ttl: cache_ttl?,
     })
+}
+
+/// Reads the path of a file that perch makes.
+fn file_to_write(s: &Setting) -> Check<PathBuf> {
+    let text = s.text()?;
+    if text.chars().any(char::is_control) || text.ends_with('/') {
+        return Err(Complaint::new("names a file that cannot be").hint("write a path"));
+    }
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_dir() => Err(Complaint::new("names a folder").hint("name a file in it")),
+        _ => Ok(text.into()),
+    }
 }
 
 /// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.

@@ -23,7 +23,7 @@ const SETTINGS: &str = "limits.window = \"1s\"\nlimits.arrival_bound = \"1s\"\nl
      merge.coalesce = false\nmerge.resend_memory = \"0s\"\nvault.cache_ttl = \"0s\"";
 
 /// A world whose store has connections and whose gateway was never started.
-async fn world(customers: usize) -> World {
+pub async fn world(customers: usize) -> World {
     let mut scenario = String::new();
     for n in 0..customers {
         writeln!(scenario, "[[customer]]\nid = \"c{n}\"\nemployees = 1").expect("room");
@@ -32,12 +32,14 @@ async fn world(customers: usize) -> World {
         "[limits]\nwindow = \"1ms\"\n[limits.products]\ncompany = 0\n[limits.ip]\nrequests = 1000000\n",
     );
     let world = World::with().scenario(&scenario).settings(SETTINGS).without_gateway().await;
-    world.import().await;
+    if customers > 0 {
+        world.import().await;
+    }
     world
 }
 
 impl World {
-    async fn keys(&self) -> Vec<Value> {
+    pub async fn keys(&self) -> Vec<Value> {
         let listed = self.perch(&["keys", "list", "-o", "json"]).await;
         assert_eq!(listed.code, Some(0), "{}", listed.err);
         listed.json().as_array().expect("a list").clone()
@@ -50,6 +52,17 @@ impl World {
         (key["state"].as_str().expect("a word").to_owned(), key["rows"].as_u64().expect("a count"))
     }
 
+    /// Names another key in the settings.
+    pub fn set_key(&self, source: &str) {
+        let settings = fs::read_to_string(self.path("perch.toml")).expect("settings");
+        let with = |line: &str| match line.starts_with("vault.key =") {
+            true => format!("vault.key = \"{source}\"\n"),
+            false => format!("{line}\n"),
+        };
+        fs::write(self.path("perch.toml"), settings.lines().map(with).collect::<String>())
+            .expect("a writable folder");
+    }
+
     /// Runs a command that dies at this place.
     async fn perch_dying(&self, place: &str, words: &[&str]) -> Ended {
         let mut command = self.command(words);
@@ -57,7 +70,7 @@ impl World {
         self.run(command).await
     }
 
-    async fn assert_all_open(&self, count: usize) {
+    pub async fn assert_every_token_opens(&self, count: usize) {
         let verified = self.perch(&["vault", "verify", "-o", "json"]).await;
         assert_eq!((verified.code, &verified.json()["opened"]), (Some(0), &json!(count)), "{}", verified.out);
     }
@@ -131,7 +144,7 @@ async fn v4_rotation_under_load_fails_no_read() {
         assert!(old.iter().all(|key| key["rows"] == 0 && key["state"] == "decrypt_only"), "{step}: {keys:?}");
     }
     load.end().await;
-    world.assert_all_open(CUSTOMERS).await;
+    world.assert_every_token_opens(CUSTOMERS).await;
     // Those that were cut off before the new key sealed have made no second one.
     assert_eq!(world.keys().await.len(), 2 + STEPS.len(), "one key for each rotation");
     let log = perch.err.text();
@@ -260,7 +273,7 @@ async fn v5_the_wrapping_key_changes_in_one_step_and_a_crash_leaves_one_of_the_t
         let wrapped: Vec<Value> =
             world.keys().await.iter().map(|key| key["kek_fingerprint"].clone()).collect();
         assert_eq!(wrapped[0], wrapped[1], "{place}: both or none");
-        world.assert_all_open(2).await;
+        world.assert_every_token_opens(2).await;
     }
     assert_eq!(world.perch_dying("rewrap:after", &["keys", "rotate-kek"]).await.code, None);
     let again = world.perch(&["keys", "rotate-kek", "-o", "json"]).await;
@@ -294,15 +307,11 @@ async fn v5_the_wrapping_key_changes_in_one_step_and_a_crash_leaves_one_of_the_t
 async fn the_key_may_come_from_a_program() {
     let mut world = world(1).await;
     fs::rename(world.path("perch.key"), world.path("hidden.key")).expect("it is there");
-    let settings = fs::read_to_string(world.path("perch.toml")).expect("settings");
-    let line = settings.lines().find(|line| line.starts_with("vault.key =")).expect("it is there").to_owned();
-    let with = |source: &str| settings.replace(&line, &format!("vault.key = \"{source}\""));
-    let key = world.path("hidden.key").display().to_string();
-    fs::write(world.path("perch.toml"), with(&format!("command:/bin/cat {key}"))).expect("a writable folder");
+    world.set_key(&format!("command:/bin/cat {}", world.path("hidden.key").display()));
     let perch = world.serve().await;
     assert_eq!(world.for_customer("c0").get("/employer/company").await.status, 200);
     drop(perch);
-    fs::write(world.path("perch.toml"), with("command:/bin/cat /no/such/key")).expect("a writable folder");
+    world.set_key("command:/bin/cat /no/such/key");
     let refused = world.perch(&["serve"]).await;
     assert_eq!(refused.code, Some(78));
     assert!(refused.err.contains("/bin/cat ended with exit code 1"), "{}", refused.err);

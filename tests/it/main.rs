@@ -22,6 +22,7 @@ mod identity;
 mod import;
 mod join;
 mod keys;
+mod keys_remote;
 mod ledger;
 mod limited;
 mod notices;

@@ -7,6 +7,7 @@
 pub mod canary;
 pub mod client;
 pub mod fleet;
+pub mod keyservice;
 pub mod metrics;
 pub mod process;
 pub mod raw;
