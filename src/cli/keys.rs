@@ -54,7 +54,7 @@ pub enum KeysCommand {
         #[arg(long)]
         confirm: bool,
     },
-    /// Wrap the store's keys with vault.key, those that vault.key_previous wraps until now
+    /// Move the store's keys from under the wrapping key before to the one that is configured now
     RotateKek,
 }
 

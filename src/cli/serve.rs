@@ -12,7 +12,7 @@ use std::time::Duration;
 /// What `perch serve` can be told.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct Args {
-    /// Start on a store that is older than vault.generation_file remembers
+    /// Start on a store although it is older than was remembered outside it
     #[arg(long)]
     pub accept_rollback: bool,
 }

@@ -33,13 +33,13 @@ pub enum KeySource {
         /// What it is told.
         words: Vec<String>,
     },
-    /// A key of HashiCorp Vault's transit engine.
+    /// A key of `HashiCorp` Vault's transit engine.
     Transit(TransitKey),
     /// A key of AWS KMS.
     AwsKms(AwsKey),
 }
 
-/// A key of HashiCorp Vault's transit engine.
+/// A key of `HashiCorp` Vault's transit engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransitKey {
     /// Where Vault answers.

@@ -153,6 +153,9 @@ pub struct Place {
     pub connection_id: String,
 }
 
+/// A row that was walked to; a damaged one stands as its error.
+pub type Walked = (Place, Result<Row, StoreError>);
+
 /// The next rows of the whole store, of every application and environment, in the order of their places:
 /// those that hold a token, and with `except` only those that another key has sealed. A damaged row stands
 /// as its error.
@@ -164,7 +167,7 @@ pub fn walk(
     after: Option<&Place>,
     except: Option<u64>,
     limit: usize,
-) -> Result<Vec<(Place, Result<Row, StoreError>)>, StoreError> {
+) -> Result<Vec<Walked>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS}, app FROM connection WHERE sealed IS NOT NULL \
          AND (app, env, connection_id) > (?1, ?2, ?3) AND (?4 IS NULL OR dek_id <> ?4) \

@@ -1,5 +1,5 @@
 //! AWS KMS as what wraps the store's keys: `Encrypt` and `Decrypt` of its JSON protocol. The place of the
-//! wrapped key is the encryption context, which KMS binds and writes to CloudTrail; nothing in it is secret.
+//! wrapped key is the encryption context, which KMS binds and writes to `CloudTrail`; nothing in it is secret.
 
 use super::ask::{Answer, Plain, Service};
 use super::sigv4::{Credentials, Signing};
@@ -81,7 +81,7 @@ impl AwsKms {
         STANDARD.decode(said.blob).map_err(|_| self.strange())
     }
 
-    pub(super) async fn unwrap(
+    pub(super) async fn open(
         &self,
         place: KeyPlace<'_>,
         wrapped: &[u8],

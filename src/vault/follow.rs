@@ -2,7 +2,8 @@
 //! no call may fail for it.
 
 use super::anchor::Memory;
-use super::ring::{Mark, OpenError, Ring, Stored};
+use super::ring::{OpenError, Ring};
+use super::stored::{Mark, Stored, lost_keys};
 use super::wrap::{Wrappers, random};
 use super::{Vault, VaultError};
 use crate::store::{Store, StoreError, keys};
@@ -30,7 +31,7 @@ pub(super) async fn open_or_create(
             match store.write(move |tx| written.write(tx), |_| ()).await? {
                 true => new,
                 // Another process was faster; its keys are the store's.
-                false => store.read(Stored::read).await?.ok_or_else(super::ring::lost_keys)?,
+                false => store.read(Stored::read).await?.ok_or_else(lost_keys)?,
             }
         }
     };

@@ -1,7 +1,7 @@
 //! The vault: which customer has which connections, and their tokens, sealed at rest.
 //!
 //! ```text
-//! seal    how a secret is encrypted, byte for byte          ring   the store's keys
+//! seal    how a secret is encrypted, byte for byte          ring   the store's keys; stored: as they lie there
 //! kek     the key from outside that opens the ring          cache  what was opened lately
 //! command, ask, transit, aws (sigv4)   a key from a program, or a key service that wraps
 //! wrap    what wraps the ring's keys                        follow a ring that keeps up with its store
@@ -31,6 +31,7 @@ pub mod seal;
 mod seen;
 mod sigv4;
 mod source;
+mod stored;
 mod transit;
 mod verify;
 mod wrap;

@@ -1,6 +1,6 @@
 //! Reading: by connection, by customer, all.
 
-use super::ring::Mark;
+use super::stored::Mark;
 use super::{Entry, Shared, Stats, Vault, VaultError, seal};
 use crate::store::{Connection, connections, keys};
 use crate::types::{ConnectionId, CustomerId, Environment, Moment, ProviderId};

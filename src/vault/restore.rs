@@ -4,7 +4,8 @@
 //! because Finch still bills them and nobody has their tokens any more.
 
 use super::anchor::{self, Memory};
-use super::ring::{OpenError, Ring, Stored};
+use super::ring::{OpenError, Ring};
+use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
 use crate::store::connections::{self, Place};
 use crate::store::replace::{Replacement, Survey, generation_of};
@@ -109,8 +110,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     if there.generation < newest && !accept_rollback {
         return Err(KeysError::Refused(refusal(&backup, &there, newest, &lost)));
     }
-    let generation =
-        copy.write(move |tx| Ok::<_, StoreError>(keys::go_on_after(tx, newest)?), |_| ()).await?;
+    let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
     drop(copy);
     let is_sound = here.is_some();
     let kept = blocking(move || replacement.put(is_sound)).await?;

@@ -7,7 +7,8 @@
 //! A key seals only after the running gateway has opened it, so no call meets a row that it cannot open.
 
 use super::failpoint;
-use super::ring::{Mark, OpenError, Ring, Stored, new_key, unwrapped, wrapped};
+use super::ring::{OpenError, Ring};
+use super::stored::{Mark, Stored, lost_keys, new_key, open_key, wrapped};
 use super::wrap::KeyPlace;
 use super::{Fingerprint, Vault, VaultError};
 use crate::store::connections::{self, Place};
@@ -337,12 +338,12 @@ impl Vault {
             if key.state == KeyState::Destroyed || key.kek_fp == current.fingerprint().0 {
                 continue;
             }
-            let dek = unwrapped(&stored.store_id, key, &self.wrappers).await?;
+            let dek = open_key(&stored.store_id, key, &self.wrappers).await?;
             let place = KeyPlace { store_id: &stored.store_id, dek_id: key.dek_id, purpose: key.purpose };
             let bytes = Zeroizing::new(*dek.bytes());
             let new = wrapped(current, place, key.state, &bytes, key.created_at).await?;
             // What cannot be read back is not put in the place of what can.
-            unwrapped(&stored.store_id, &new, &self.wrappers).await?;
+            open_key(&stored.store_id, &new, &self.wrappers).await?;
             anew.push((key.clone(), new));
         }
         let (count, before) = (anew.len() as u64, stored.mark());
@@ -375,7 +376,7 @@ impl Vault {
     }
 
     async fn stored(&self) -> Result<Stored, KeysError> {
-        Ok(self.store.read(Stored::read).await?.ok_or_else(super::ring::lost_keys)?)
+        Ok(self.store.read(Stored::read).await?.ok_or_else(lost_keys)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! HashiCorp Vault's transit engine as what wraps the store's keys: its key never leaves it.
+//! `HashiCorp` Vault's transit engine as what wraps the store's keys: its key never leaves it.
 //!
 //! `POST /v1/MOUNT/encrypt/NAME` and `decrypt`, with the place of the wrapped key as `associated_data`, so
 //! that what is wrapped for one place opens in no other. The engine's own versions of its key are its affair.
@@ -74,7 +74,7 @@ impl Transit {
         Ok(wrapped.into_bytes())
     }
 
-    pub(super) async fn unwrap(&self, aad: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+    pub(super) async fn open(&self, aad: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, WrapError> {
         let wrapped = std::str::from_utf8(wrapped).map_err(|_| WrapError::Rejected)?;
         let body = json!({ "ciphertext": wrapped, "associated_data": STANDARD.encode(aad) });
         let said = self.ask("decrypt", body.to_string()).await?;

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 pub enum Wrapper {
     /// A key that perch holds itself.
     Local(Kek),
-    /// A key of HashiCorp Vault.
+    /// A key of `HashiCorp` Vault.
     Transit(Box<Transit>),
     /// A key of AWS.
     AwsKms(Box<AwsKms>),
@@ -124,11 +124,11 @@ impl Wrapper {
         }
     }
 
-    pub(super) async fn unwrap(&self, place: KeyPlace<'_>, wrapped: &[u8]) -> Result<Dek, WrapError> {
+    pub(super) async fn open(&self, place: KeyPlace<'_>, wrapped: &[u8]) -> Result<Dek, WrapError> {
         let bytes = match self {
             Wrapper::Local(kek) => seal::open(kek.expose(), place.dek_id, &place.aad(), wrapped)?,
-            Wrapper::Transit(key) => key.unwrap(&place.aad(), wrapped).await?,
-            Wrapper::AwsKms(key) => key.unwrap(place, wrapped).await?,
+            Wrapper::Transit(key) => key.open(&place.aad(), wrapped).await?,
+            Wrapper::AwsKms(key) => key.open(place, wrapped).await?,
         };
         dek(&bytes)
     }

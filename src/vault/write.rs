@@ -2,7 +2,8 @@
 //! forgotten right behind the commit, on the same thread, whether or not anyone still waits.
 
 use super::entry::is_plain;
-use super::ring::{Mark, Ring};
+use super::ring::Ring;
+use super::stored::Mark;
 use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
 use super::{follow, seal};
 use crate::store::{Row, SealedToken, StoreError, connections, keys};

@@ -112,6 +112,7 @@ impl Load {
     }
 
     /// Every call so far was served.
+    #[allow(clippy::print_stdout, reason = "the rate is for whoever asks how much load it was")]
     async fn end(self) {
         self.is_over.store(true, Relaxed);
         let failed = self.workers.join_all().await.concat();

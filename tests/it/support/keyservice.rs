@@ -1,4 +1,4 @@
-//! Key services on this machine, by the protocols of the real ones: HashiCorp Vault's transit engine and AWS KMS.
+//! Key services on this machine, by the protocols of the real ones: `HashiCorp` Vault's transit engine and AWS KMS.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
