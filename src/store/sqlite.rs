@@ -178,12 +178,19 @@ impl Store {
     /// [`StoreError`], also when somebody has it open.
     pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
-        db.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).map_err(|cause| {
+        let taken = |why: String| {
             StoreError::Unavailable(format!(
-                "another perch command is using {} ({cause}); wait for it",
+                "another perch command is using {} ({why}); wait for it",
                 path.display()
             ))
-        })
+        };
+        let mode: String = db
+            .pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0))
+            .map_err(|cause| taken(cause.to_string()))?;
+        match mode.as_str() {
+            "delete" => Ok(()),
+            other => Err(taken(format!("its journal stays {other}"))),
+        }
     }
 
     /// A number that moves whenever another process has committed a change.

@@ -17,6 +17,12 @@ use std::time::{Duration, Instant};
 /// ask a key service for every call.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A key that did not open.
+pub(super) struct Failed {
+    at: Instant,
+    why: OpenError,
+}
+
 /// Opens the ring, or makes one when the store is new. Nothing is written unless it is new.
 pub(super) async fn open_or_create(
     store: &Store,
@@ -57,8 +63,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Store`] when the store does not answer.
     pub(super) async fn follow_keys(&self) -> Result<(), VaultError> {
-        let mut failed_at = self.following.lock().await;
-        if failed_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+        let mut last = self.following.lock().await;
+        if last.as_ref().is_some_and(|failed| failed.at.elapsed() < RETRY_AFTER) {
             return Ok(());
         }
         let stored = match self.store.read(Stored::read).await {
@@ -73,21 +79,26 @@ impl Vault {
         let failed = match ring.follow(&stored, &self.wrappers).await {
             Ok((next, failed)) => {
                 let (primary, newest) = (next.primary(), next.newest());
+                let has_moved = (primary, newest) != (ring.primary(), ring.newest());
                 *self.shared.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-                tracing::info!(primary, newest, "the store's keys have changed: key {primary} seals");
+                if has_moved {
+                    tracing::info!(primary, newest, "the store's keys have changed: key {primary} seals");
+                }
                 failed
             }
             Err(error) => Some(error),
         };
-        *failed_at = failed.as_ref().map(|_| Instant::now());
-        if let Some(error) = failed {
+        // Once for each reason: it is tried every two seconds.
+        if let Some(error) = failed.as_ref().filter(|why| last.as_ref().is_none_or(|then| then.why != **why))
+        {
             tracing::error!(
                 error = %error,
                 "a new key of the store is not used here, the older ones are: {error}; set vault.key (and \
                  vault.key_previous while it changes) to what the store has now, then restart"
             );
         }
-        drop(failed_at);
+        *last = failed.map(|why| Failed { at: Instant::now(), why });
+        drop(last);
         Ok(self.tell_newest_key().await?)
     }
 

@@ -91,8 +91,8 @@ pub struct Vault {
     wrappers: Wrappers,
     /// What a gateway calls itself in the store; commands have no name.
     gateway: Option<String>,
-    /// One look at the store's keys at a time, and when one of them last did not open.
-    following: tokio::sync::Mutex<Option<Instant>>,
+    /// One look at the store's keys at a time, and what came of the last one that did not open them all.
+    following: tokio::sync::Mutex<Option<follow::Failed>>,
     /// The origin of the cache's clock.
     origin: Instant,
     /// The store's mark of other processes' commits, as last seen.
@@ -175,7 +175,14 @@ impl Vault {
         if is_changed {
             self.shared.connections.invalidate_all();
             self.shared.customers.invalidate_all();
-            self.follow_keys().await?;
+        }
+        if is_changed || !self.shared.ring().is_whole() {
+            let followed = self.follow_keys().await;
+            if followed.is_err() {
+                // What was not looked at is looked at again.
+                self.data_version.store(-1, Ordering::SeqCst);
+            }
+            followed?;
         }
         Ok(is_changed)
     }

@@ -108,7 +108,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
         None => (Vec::new(), Vec::new()),
     };
     if there.generation < newest && !accept_rollback {
-        return Err(KeysError::Refused(refusal(&backup, &there, newest, &lost)));
+        return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
     }
     let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
     drop(copy);
@@ -139,9 +139,17 @@ async fn here(path: &Path, accept_rollback: bool) -> Result<Option<Survey>, Keys
     }
 }
 
-fn refusal(backup: &Path, there: &Survey, newest: i64, lost: &[Place]) -> String {
+fn refusal(backup: &Path, there: &Survey, newest: i64, lost: Option<&Vec<Place>>) -> String {
     /// Connections named in a refusal; a restore names them all.
     const NAMED: usize = 20;
+    let Some(lost) = lost else {
+        return format!(
+            "{} has had {} changes and vault.generation_file remembers {newest}: which tokens came since cannot be \
+             told without the store itself. Add --accept-rollback to go back all the same",
+            backup.display(),
+            there.generation
+        );
+    };
     let ids: Vec<&str> = lost.iter().take(NAMED).map(|place| place.connection_id.as_str()).collect();
     let named = match (ids.is_empty(), lost.len().saturating_sub(NAMED)) {
         (true, _) => String::new(),

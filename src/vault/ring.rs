@@ -161,6 +161,11 @@ impl Ring {
         self.records.contains_key(&dek_id)
     }
 
+    /// Whether every key in use has opened.
+    pub(super) fn is_whole(&self) -> bool {
+        self.mark != Mark::none()
+    }
+
     /// Whether these are the store's keys still, in the same states.
     pub(super) fn is_of(&self, mark: &Mark) -> bool {
         self.mark == *mark

@@ -1,6 +1,6 @@
 //! The store copied beside a running gateway, put back, and older than somebody remembers.
 
-use crate::support::World;
+use crate::support::{World, until};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use serde_json::{Value, json};
 use std::fs;
@@ -147,6 +147,10 @@ async fn v7_a_store_that_is_older_than_remembered_is_refused_at_start() {
         world.refused(words, 69, &["it is an older copy", "elsewhere", "--accept-rollback"]).await;
     }
     fs::rename(world.path("perch.db"), world.path("away.db")).expect("it is there");
+    fs::copy(world.path("older.db"), world.path("copy.db")).expect("room");
+    let restored = world.perch(&["vault", "restore", "copy.db"]).await;
+    assert_eq!(restored.code, Some(1), "{}", restored.err);
+    assert!(restored.err.contains("cannot be told without the store itself"), "{}", restored.err);
     let lost = world.perch(&["serve"]).await;
     assert_eq!(lost.code, Some(69), "{}", lost.err);
     assert!(lost.err.contains("the store is empty"), "a lost store is no new one: {}", lost.err);
@@ -159,4 +163,22 @@ async fn v7_a_store_that_is_older_than_remembered_is_refused_at_start() {
     assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
     let perch = world.serve().await;
     drop(perch);
+}
+
+/// It would go on writing into a file that is no longer the store.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_another_command_has_open_is_not_replaced() {
+    let world = world().await;
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let import = world.perch_waiting(&["connections", "import"]);
+    let open = format!("/proc/{}/fd", import.id());
+    until("the import has opened the store", async || {
+        let files = fs::read_dir(&open).into_iter().flatten().flatten();
+        files.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|path| path.ends_with("perch.db-wal"))
+    })
+    .await;
+    world.refused(&["vault", "restore", "copy.db"], 69, &["another perch command is using"]).await;
+    drop(import);
+    world.done(&["vault", "restore", "copy.db"]).await;
 }
