@@ -2,6 +2,8 @@
 
 use crate::support::{Ended, World};
 use nix::sys::signal::Signal::SIGTERM;
+use perch::app;
+use perch::types::{ConnectionId, CustomerId, UnixMillis};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
+const NOW: UnixMillis = UnixMillis(0);
 /// More than two batches of a rotation.
 const CUSTOMERS: usize = 250;
 /// Apps that call all the time.
@@ -181,7 +184,7 @@ async fn v4_a_key_seals_only_after_the_gateway_has_opened_it() {
 async fn a_token_that_changes_while_rows_are_sealed_anew_is_not_overwritten() {
     let world = world(2).await;
     let vault = world.vault().await;
-    let key = vault.add_key(perch::types::UnixMillis(0)).await.expect("a key");
+    let key = vault.add_key(NOW).await.expect("a key");
     assert!(vault.promote_key(key).await.expect("no gateway runs"));
     // As if another command had replaced the token between the reading and the writing of its row.
     world
@@ -317,4 +320,39 @@ async fn the_key_may_come_from_a_program() {
     assert_eq!(refused.code, Some(78));
     assert!(refused.err.contains("/bin/cat ended with exit code 1"), "{}", refused.err);
     assert!(!refused.err.contains("No such file"), "what it says is not repeated: {}", refused.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v4_who_has_not_heard_of_a_rotation_opens_and_seals_with_the_new_key_all_the_same() {
+    let world = world(2).await;
+    let ids: Vec<ConnectionId> = world
+        .connections()
+        .await
+        .iter()
+        .map(|c| c["connection_id"].as_str().expect("an id"))
+        .map(id)
+        .collect();
+    let gateway = app::open_vault(&world.config(), true).await.expect("no other runs");
+    let (bystander, command) = (world.vault().await, world.vault().await);
+    let key = command.add_key(NOW).await.expect("a key");
+    assert_eq!(command.promote_key(key).await, Ok(false), "the gateway has not opened it");
+    assert_eq!(command.add_key(NOW).await, Ok(key), "no second one is made");
+    assert_eq!(gateway.refresh().await, Ok(true));
+    assert_eq!(command.promote_key(key).await, Ok(true));
+    assert_eq!(command.reseal(None).await.expect("the store answers").done, 2);
+    // Nobody has told these two what became of the keys.
+    for vault in [&gateway, &bystander] {
+        let entry = vault.read_anew(&ids[0]).await.expect("it opens");
+        assert!(entry.token.is_some());
+        vault.assign(&ids[1], &CustomerId::new("c1").expect("an id"), NOW).await.expect("it is c1's");
+    }
+    assert_eq!(world.key(key).await, ("primary".to_owned(), 2));
+    assert_eq!(command.retire_key(1, NOW).await, Ok(()));
+    let erased = bystander.mark_disconnected(&ids[1], NOW).await;
+    assert_eq!(erased, Ok(()));
+    assert_eq!(gateway.stats().await.expect("the store answers").unreadable_total, 0);
+}
+
+fn id(text: &str) -> ConnectionId {
+    ConnectionId::new(text).expect("an id")
 }
