@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect smoke-limits advisories
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault smoke-limits advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -39,6 +39,10 @@ bench-limits: ## what the limiter reaches under simulated load, against its goal
 bench-inspect: ## what looking into the items of a good answer costs, optimised build
 	@scripts/setup.sh build
 	cargo run --locked --release --quiet --example inspect
+
+bench-vault: ## sealing, opening, looking up, and sealing a hundred thousand rows anew, optimised build
+	@scripts/setup.sh build
+	cargo run --locked --release --quiet --example vault
 
 smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; eleven minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke

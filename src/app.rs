@@ -1,8 +1,6 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{
-    self, Address, AppAuth, Config, KeySource, LimitStore, Limits, NotReady, OnOutage, Store, Writes,
-};
+use crate::config::{self, Address, AppAuth, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::webhooks::WebhookDoor;
@@ -20,9 +18,9 @@ use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
-use crate::types::{Kek, WebhookSecret};
+use crate::types::WebhookSecret;
 use crate::upstream::{self, Finch, RootsError};
-use crate::vault::{KeyError, OpenError, Vault, VaultOptions, kek};
+use crate::vault::{self, KeyError, OpenError, Vault, VaultOptions};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use std::io::Write;
@@ -130,10 +128,22 @@ impl Gateway {
         config: Config,
         access_lines: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        Self::start_accepting(config, access_lines, false).await
+    }
+
+    /// The same, with a say on a store that is older than `vault.generation_file` remembers.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start_accepting(
+        config: Config,
+        access_lines: impl Write + Send + 'static,
+        accept_rollback: bool,
+    ) -> Result<Self, StartError> {
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
-        let vault = open_vault(&config, true).await?;
+        let vault = open_vault_accepting(&config, true, accept_rollback).await?;
         let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
@@ -377,24 +387,31 @@ async fn set_journal_aside(store: &Store) -> Result<(), StartError> {
 /// # Errors
 /// The key does not fit, or the store does not open.
 pub async fn open_vault(config: &Config, exclusive: bool) -> Result<Arc<Vault>, StartError> {
+    open_vault_accepting(config, exclusive, false).await
+}
+
+/// The same, with a say on a store that is older than `vault.generation_file` remembers.
+///
+/// # Errors
+/// As [`open_vault`].
+pub async fn open_vault_accepting(
+    config: &Config,
+    exclusive: bool,
+    accept_rollback: bool,
+) -> Result<Arc<Vault>, StartError> {
     let Store::Sqlite(path) = &config.vault.store;
     Ok(Vault::open(VaultOptions {
         path: path.clone(),
-        kek: read_kek(config)?,
+        keys: vault::wrappers(&config.vault).await?,
         application: config.finch.client_id.clone(),
         environment: config.finch.environment,
         cache_ttl: config.vault.cache_ttl,
         exclusive,
+        generation_file: config.vault.generation_file.clone(),
+        accept_rollback,
         now: unix_now(),
     })
     .await?)
-}
-
-fn read_kek(config: &Config) -> Result<Kek, KeyError> {
-    match &config.vault.key {
-        KeySource::File(path) => kek::from_file(path, config.vault.key_group_readable),
-        KeySource::Env(name) => kek::from_env(name, &std::env::var(name).unwrap_or_default()),
-    }
 }
 
 /// The way to Finch that a configuration describes.

@@ -15,6 +15,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+pub mod vault;
 pub mod webhooks;
 
 use crate::config::Environ;
@@ -41,7 +42,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway
-    Serve,
+    Serve(serve::Args),
     /// Say everything that is wrong with the configuration, as starting would
     Check(check::CheckArgs),
     /// Print the configuration in force, and who wrote each value
@@ -58,6 +59,8 @@ pub enum Command {
     Apps(apps::AppsArgs),
     /// The sealing keys
     Keys(keys::KeysArgs),
+    /// The store as a whole: verify, backup, restore
+    Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
     /// Print completions for a shell
@@ -76,7 +79,7 @@ pub fn main() -> ExitCode {
     let named = cli.config.as_deref();
     let done = |done: Result<(), Failure>| done.map(|()| Exit::Done);
     let ended = match cli.command {
-        Command::Serve => done(serve::run(named, &env, &warnings)),
+        Command::Serve(args) => done(serve::run(named, &env, args, &warnings)),
         Command::Check(args) => check::run(named, &env, &args, &mut out, &mut err),
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => done(sim::run(&args, &mut out)),
@@ -84,7 +87,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Apps(args) => done(apps::run(named, &env, &args, &mut out, &mut err)),
-        Command::Keys(args) => done(keys::run(&args, &mut out)),
+        Command::Keys(args) => keys::run(named, &env, &args, &mut out),
+        Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };

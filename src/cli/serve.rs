@@ -9,11 +9,19 @@ use crate::vault::process;
 use std::path::Path;
 use std::time::Duration;
 
+/// What `perch serve` can be told.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Args {
+    /// Start on a store although it is older than was remembered outside it
+    #[arg(long)]
+    pub accept_rollback: bool,
+}
+
 /// Runs until SIGTERM or Ctrl-C; a second one ends it at once. `warnings` are for the log's beginning.
 ///
 /// # Errors
 /// Everything that keeps the gateway from starting, with its exit code.
-pub fn run(named: Option<&Path>, env: &Environ, warnings: &[String]) -> Result<(), Failure> {
+pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String]) -> Result<(), Failure> {
     let config = load(named, env)?;
     // A log that runs already is somebody else's, and fine.
     let _ = log::start(config.log.level.as_str());
@@ -29,16 +37,16 @@ pub fn run(named: Option<&Path>, env: &Environ, warnings: &[String]) -> Result<(
         tracing::warn!("{warning}");
     }
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, args));
     // A name look-up or a disk that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, args: Args) -> Result<(), Failure> {
     let deaf = |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
     let mut signals = Signals::new().map_err(deaf)?;
-    let gateway = Gateway::start(config, std::io::stdout()).await?;
+    let gateway = Gateway::start_accepting(config, std::io::stdout(), args.accept_rollback).await?;
     signals.next().await;
     tokio::select! {
         cut = gateway.stop() => match cut {

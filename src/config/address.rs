@@ -78,6 +78,11 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// Reads one that stands elsewhere than in the configuration, by the same rules.
+    pub fn parse(text: &str) -> Option<Self> {
+        base_url_of(text).ok()
+    }
+
     /// The host, when it is an IP address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
@@ -127,7 +132,11 @@ impl fmt::Display for BaseUrl {
 
 /// Reads a base URL. The URL itself is never shown: people put passwords into URLs.
 pub(super) fn base_url(setting: &Setting) -> Check<BaseUrl> {
-    let text = setting.text()?;
+    base_url_of(setting.text()?)
+}
+
+/// The same, of a part of a value.
+pub(super) fn base_url_of(text: &str) -> Check<BaseUrl> {
     let lower = text.to_ascii_lowercase();
     let (tls, rest) = match (lower.strip_prefix("https://"), lower.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
@@ -145,7 +154,7 @@ pub(super) fn base_url(setting: &Setting) -> Check<BaseUrl> {
         return Err(Complaint::new("has a path; perch adds the paths").hint("end it after the host"));
     }
     if authority.contains('@') {
-        return Err(Complaint::new("holds a user name or password; Finch is called with neither")
+        return Err(Complaint::new("holds a user name or password; neither belongs there")
             .hint("begin the host right after ://"));
     }
     let (host, port) = host_and_port(authority)?;

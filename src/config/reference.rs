@@ -1,5 +1,6 @@
 //! Secrets are named, never written: `file:PATH` or `env:NAME`. This is where they are read, once, at load.
 
+use super::address::{BaseUrl, base_url_of};
 use super::environ::Environ;
 use super::problem::{Check, Complaint};
 use super::value::Setting;
@@ -25,6 +26,37 @@ pub enum KeySource {
     File(PathBuf),
     /// An environment variable with the key.
     Env(String),
+    /// A program that prints the key.
+    Command {
+        /// Its whole path.
+        program: PathBuf,
+        /// What it is told.
+        words: Vec<String>,
+    },
+    /// A key of `HashiCorp` Vault's transit engine.
+    Transit(TransitKey),
+    /// A key of AWS KMS.
+    AwsKms(AwsKey),
+}
+
+/// A key of `HashiCorp` Vault's transit engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitKey {
+    /// Where Vault answers.
+    pub server: BaseUrl,
+    /// The path the engine is mounted at.
+    pub mount: String,
+    /// The key's name.
+    pub name: String,
+}
+
+/// A key of AWS KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsKey {
+    /// Its whole ARN.
+    pub arn: String,
+    /// The region, which the ARN names.
+    pub region: String,
 }
 
 /// Whether a text means to be a reference.
@@ -58,16 +90,75 @@ pub(super) fn reference(setting: &Setting) -> Check<Reference> {
 
 /// Reads the vault's key source.
 pub(super) fn key_source(setting: &Setting) -> Check<KeySource> {
-    for scheme in ["command:", "aws-kms:", "gcp-kms:", "vault-transit:"] {
-        if setting.text()?.starts_with(scheme) {
-            return Err(Complaint::new(format!("is {scheme}…, which is not available in this version"))
-                .hint("`file:` and `env:` are"));
-        }
+    let text = setting.text()?;
+    if let Some(line) = text.strip_prefix("command:") {
+        return command(line);
+    }
+    if let Some(url) = text.strip_prefix("vault-transit:") {
+        return transit(url).map(KeySource::Transit);
+    }
+    if let Some(arn) = text.strip_prefix("aws-kms:") {
+        return aws(arn).map(KeySource::AwsKms);
+    }
+    if text.starts_with("gcp-kms:") {
+        return Err(Complaint::new("is gcp-kms:…, which is not available in this version")
+            .hint("`command:` can ask Google's own tool"));
     }
     Ok(match reference(setting)? {
         Reference::File(path) => KeySource::File(path),
         Reference::Env(name) => KeySource::Env(name),
     })
+}
+
+/// Reads a program and its words. There is no shell and there are no quotes: blanks divide.
+fn command(line: &str) -> Check<KeySource> {
+    let mut words = line.split_ascii_whitespace().map(str::to_owned);
+    match words.next() {
+        Some(program) if program.starts_with('/') && !line.contains('\0') => {
+            Ok(KeySource::Command { program: program.into(), words: words.collect() })
+        }
+        _ => Err(Complaint::new("names no program by its whole path").hint("write command:/PATH WORD…")),
+    }
+}
+
+/// Reads `https://HOST:PORT/MOUNT/keys/NAME`, as Vault itself calls the key.
+fn transit(url: &str) -> Check<TransitKey> {
+    let wrong = || {
+        Complaint::new("does not name a key of a transit engine")
+            .hint("write vault-transit:https://HOST:8200/transit/keys/NAME")
+    };
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let (authority, path) = rest.split_once('/').ok_or_else(wrong)?;
+    let (mount, name) = path.rsplit_once("/keys/").ok_or_else(wrong)?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_path = |path: &str| {
+        path.split('/')
+            .all(|part| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_name))
+    };
+    if !is_path(mount) || !is_path(name) || name.contains('/') {
+        return Err(wrong());
+    }
+    let server = base_url_of(&format!("{scheme}://{authority}"))?;
+    Ok(TransitKey { server, mount: mount.to_owned(), name: name.to_owned() })
+}
+
+/// Reads `arn:PARTITION:kms:REGION:ACCOUNT:key/ID`, or an alias in the place of the key.
+fn aws(arn: &str) -> Check<AwsKey> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let is_plain = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/'))
+    };
+    match parts.as_slice() {
+        ["arn", "aws" | "aws-us-gov", "kms", region, account, key]
+            if [region, account, key].into_iter().all(|part| is_plain(part))
+                && !region.contains('/')
+                && (key.starts_with("key/") || key.starts_with("alias/")) =>
+        {
+            Ok(AwsKey { arn: arn.to_owned(), region: (*region).to_owned() })
+        }
+        _ => Err(Complaint::new("does not name a key of AWS KMS")
+            .hint("write aws-kms:arn:aws:kms:REGION:ACCOUNT:key/ID")),
+    }
 }
 
 /// Reads what a reference names.

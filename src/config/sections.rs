@@ -9,7 +9,7 @@ use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment};
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -207,9 +207,34 @@ pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
 fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let store = r.get("vault.store", store);
     let key = r.get("vault.key", key_source);
+    let key_previous = r.get_unless_empty("vault.key_previous", key_source);
+    let key_token = secret(r, "vault.key_token");
+    let key_ca_file = r.get_unless_empty("vault.key_ca_file", ca_file);
     let key_group_readable = r.get("vault.key_group_readable", flag);
+    let generation_file = r.get_unless_empty("vault.generation_file", file_to_write);
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
-    Some(Vault { store: store?, key: key?, key_group_readable: key_group_readable?, cache_ttl: cache_ttl? })
+    Some(Vault {
+        store: store?,
+        key: key?,
+        key_previous: key_previous?,
+        key_token: key_token?.map(KeyToken::new),
+        key_ca_file: key_ca_file?,
+        key_group_readable: key_group_readable?,
+        generation_file: generation_file?,
+        cache_ttl: cache_ttl?,
+    })
+}
+
+/// Reads the path of a file that perch makes.
+fn file_to_write(s: &Setting) -> Check<PathBuf> {
+    let text = s.text()?;
+    if text.chars().any(char::is_control) || text.ends_with('/') {
+        return Err(Complaint::new("names a file that cannot be").hint("write a path"));
+    }
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_dir() => Err(Complaint::new("names a folder").hint("name a file in it")),
+        _ => Ok(text.into()),
+    }
 }
 
 /// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.

@@ -3,9 +3,9 @@
 
 pub use super::address::{Address, BaseUrl};
 pub use super::redis_url::{RedisUrl, Seed};
-pub use super::reference::KeySource;
+pub use super::reference::{AwsKey, KeySource, TransitKey};
 use crate::types::{
-    AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, Product, WebhookSecret,
+    AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product, WebhookSecret,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -111,8 +111,16 @@ pub struct Vault {
     pub store: Store,
     /// The sealing key; `file:perch.key`. Read by the vault, not at load.
     pub key: KeySource,
+    /// The sealing key before, while it is being changed; none.
+    pub key_previous: Option<KeySource>,
+    /// What perch shows at a key service; none, when the environment says it in the service's own way.
+    pub key_token: Option<KeyToken>,
+    /// One more trust anchor for a key service; none.
+    pub key_ca_file: Option<PathBuf>,
     /// Whether the key file may be readable by its group; no.
     pub key_group_readable: bool,
+    /// Where the store's count of changes is remembered outside the store; nowhere.
+    pub generation_file: Option<PathBuf>,
     /// How long an opened connection stays in memory; 60 s, zero for not at all.
     pub cache_ttl: Duration,
 }

@@ -147,6 +147,107 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
     Ok(())
 }
 
+/// Where a walk over all connections of a store has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The application of the last one.
+    pub application: String,
+    /// Its environment, as stored.
+    pub environment: String,
+    /// Its id, as stored.
+    pub connection_id: String,
+}
+
+/// A row that was walked to; a damaged one stands as its error.
+pub type Walked = (Place, Result<Row, StoreError>);
+
+/// The next rows of the whole store, of every application and environment, in the order of their places:
+/// those that hold a token, and with `except` only those that another key has sealed. A damaged row stands
+/// as its error.
+///
+/// # Errors
+/// [`StoreError`] when the whole cannot be read.
+pub fn walk(
+    tx: &Transaction<'_>,
+    after: Option<&Place>,
+    except: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Walked>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, app FROM connection WHERE sealed IS NOT NULL \
+         AND (app, env, connection_id) > (?1, ?2, ?3) AND (?4 IS NULL OR dek_id <> ?4) \
+         ORDER BY app, env, connection_id LIMIT ?5"
+    );
+    let mut select = tx.prepare_cached(&sql)?;
+    let text = |part: fn(&Place) -> &String| after.map_or("", |place| part(place).as_str());
+    let mut rows = select.query(params![
+        text(|place| &place.application),
+        text(|place| &place.environment),
+        text(|place| &place.connection_id),
+        except.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
+        i64::try_from(limit).unwrap_or(i64::MAX),
+    ])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let place = Place { application: row.get(18)?, environment: row.get(0)?, connection_id: row.get(1)? };
+        found.push((place, row_of(row)));
+    }
+    Ok(found)
+}
+
+/// Puts a token that was sealed anew into its row, unless the row has changed since it was read at
+/// `version`. Answers whether it was put there.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn reseal(
+    tx: &Transaction<'_>,
+    place: &Place,
+    version: u64,
+    sealed: &SealedToken,
+    change: i64,
+) -> Result<bool, StoreError> {
+    let number = |n: u64| i64::try_from(n).map_err(|_| StoreError::Damaged("a number ran over".to_owned()));
+    let mut update = tx.prepare_cached(
+        "UPDATE connection SET sealed = ?5, dek_id = ?6, row_version = row_version + 1, change_seq = ?7 \
+         WHERE app = ?1 AND env = ?2 AND connection_id = ?3 AND row_version = ?4 AND sealed IS NOT NULL",
+    )?;
+    let changed = update.execute(params![
+        place.application,
+        place.environment,
+        place.connection_id,
+        number(version)?,
+        sealed.blob,
+        number(sealed.dek_id)?,
+        change,
+    ])?;
+    Ok(changed == 1)
+}
+
+/// How many connections of the store have no token any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn erased(tx: &Transaction<'_>) -> Result<u64, StoreError> {
+    let count: i64 =
+        tx.query_row("SELECT count(*) FROM connection WHERE sealed IS NULL", [], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
+/// The applications that have connections in the store.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn applications(tx: &Transaction<'_>) -> Result<Vec<String>, StoreError> {
+    let mut select = tx.prepare_cached("SELECT DISTINCT app FROM connection ORDER BY app")?;
+    let mut rows = select.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(row.get(0)?);
+    }
+    Ok(found)
+}
+
 /// Notes that a call used the connection. No change in the sense of [`put`]: nobody's view is stale.
 ///
 /// # Errors

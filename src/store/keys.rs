@@ -3,6 +3,7 @@
 use super::StoreError;
 use crate::types::UnixMillis;
 use rusqlite::{OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
 
 /// What a key of the ring is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ impl Purpose {
     }
 }
 
-/// Where a key is in its life. A destroyed key's row is not read at all.
+/// Where a key is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
     /// Known, not yet sealing.
@@ -32,17 +33,32 @@ pub enum KeyState {
     Primary,
     /// Opens what it sealed before.
     DecryptOnly,
+    /// Seals and opens nothing; no row named it when it was retired.
+    Retired,
+    /// Erased. Its row stays, so that its number is never given again.
+    Destroyed,
 }
 
 impl KeyState {
-    const ALL: [KeyState; 3] = [KeyState::Pending, KeyState::Primary, KeyState::DecryptOnly];
+    const ALL: [KeyState; 5] =
+        [KeyState::Pending, KeyState::Primary, KeyState::DecryptOnly, KeyState::Retired, KeyState::Destroyed];
 
-    /// The word in the store.
+    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             KeyState::Pending => "pending",
             KeyState::Primary => "primary",
             KeyState::DecryptOnly => "decrypt_only",
+            KeyState::Retired => "retired",
+            KeyState::Destroyed => "destroyed",
+        }
+    }
+
+    /// Whether a gateway holds it.
+    pub const fn is_in_use(self) -> bool {
+        match self {
+            KeyState::Pending | KeyState::Primary | KeyState::DecryptOnly => true,
+            KeyState::Retired | KeyState::Destroyed => false,
         }
     }
 }
@@ -56,10 +72,14 @@ pub struct WrappedKey {
     pub purpose: Purpose,
     /// Where it is in its life.
     pub state: KeyState,
+    /// The name of what wraps it, for people: which wrapping key is used, the configuration decides.
+    pub kek_id: String,
     /// Fingerprint of the key that wraps it.
     pub kek_fp: [u8; 8],
-    /// The key, sealed.
+    /// The key, sealed; nothing when it is destroyed.
     pub wrapped: Vec<u8>,
+    /// When it was made.
+    pub created_at: UnixMillis,
 }
 
 /// The store's random name, once it has one.
@@ -110,13 +130,26 @@ pub fn generation(tx: &Transaction<'_>) -> Result<i64, StoreError> {
     Ok(tx.query_row("SELECT generation FROM vault_meta", [], |row| row.get(0))?)
 }
 
-/// Every key that can still be used.
+/// Lets the store go on counting from beyond `generation`, after an older copy took its place; and forgets
+/// the gateways of before.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn go_on_after(tx: &Transaction<'_>, generation: i64) -> Result<i64, StoreError> {
+    tx.execute("DELETE FROM vault_gateway", [])?;
+    tx.execute("UPDATE vault_meta SET generation = max(generation, ?1)", [generation])?;
+    next_generation(tx)
+}
+
+/// Every key that was ever made, whatever became of it.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn all(tx: &Transaction<'_>) -> Result<Vec<WrappedKey>, StoreError> {
-    let mut select = tx.prepare(
-        "SELECT dek_id, purpose, state, kek_fp, wrapped FROM vault_key WHERE state <> 'destroyed' ORDER BY dek_id",
+    let mut select = tx.prepare_cached(
+        "SELECT dek_id, purpose, \
+         CASE WHEN state = 'destroyed' OR retired_at IS NULL THEN state ELSE 'retired' END, \
+         kek_id, kek_fp, wrapped, created_at FROM vault_key ORDER BY dek_id",
     )?;
     let mut rows = select.query([])?;
     let mut keys = Vec::new();
@@ -130,8 +163,10 @@ pub fn all(tx: &Transaction<'_>) -> Result<Vec<WrappedKey>, StoreError> {
                 .find(|p| p.as_str() == purpose)
                 .ok_or_else(unknown)?,
             state: KeyState::ALL.into_iter().find(|s| s.as_str() == state).ok_or_else(unknown)?,
-            kek_fp: row.get(3)?,
-            wrapped: row.get(4)?,
+            kek_id: row.get(3)?,
+            kek_fp: row.get(4)?,
+            wrapped: row.get(5)?,
+            created_at: UnixMillis(row.get(6)?),
         });
     }
     Ok(keys)
@@ -141,18 +176,130 @@ pub fn all(tx: &Transaction<'_>) -> Result<Vec<WrappedKey>, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn add(tx: &Transaction<'_>, key: &WrappedKey, now: UnixMillis) -> Result<(), StoreError> {
+pub fn add(tx: &Transaction<'_>, key: &WrappedKey) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO vault_key (dek_id, purpose, state, kek_id, kek_fp, wrapped, created_at) \
-         VALUES (?1, ?2, ?3, 'local', ?4, ?5, ?6)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
-            i64::try_from(key.dek_id).map_err(|_| StoreError::Damaged("too many keys".to_owned()))?,
+            number(key.dek_id)?,
             key.purpose.as_str(),
             key.state.as_str(),
+            key.kek_id,
             key.kek_fp,
             key.wrapped,
-            now.0
+            key.created_at.0
         ],
     )?;
     Ok(())
+}
+
+/// Makes a pending key the one that seals; the one before opens only. Answers whether the key was pending.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn promote(tx: &Transaction<'_>, dek_id: u64) -> Result<bool, StoreError> {
+    let is_pending: bool = tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM vault_key WHERE dek_id = ?1 AND purpose = 'record' \
+         AND state = 'pending' AND retired_at IS NULL)",
+        [number(dek_id)?],
+        |row| row.get(0),
+    )?;
+    if is_pending {
+        tx.execute(
+            "UPDATE vault_key SET state = 'decrypt_only' WHERE purpose = 'record' AND state = 'primary'",
+            [],
+        )?;
+        tx.execute("UPDATE vault_key SET state = 'primary' WHERE dek_id = ?1", [number(dek_id)?])?;
+    }
+    Ok(is_pending)
+}
+
+/// Takes a key out of use.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn retire(tx: &Transaction<'_>, dek_id: u64, now: UnixMillis) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE vault_key SET retired_at = ?2 WHERE dek_id = ?1 AND retired_at IS NULL",
+        params![number(dek_id)?, now.0],
+    )?;
+    Ok(())
+}
+
+/// Erases a key.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn destroy(tx: &Transaction<'_>, dek_id: u64) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE vault_key SET state = 'destroyed', wrapped = zeroblob(0) WHERE dek_id = ?1",
+        [number(dek_id)?],
+    )?;
+    Ok(())
+}
+
+/// Puts another wrapping of the same key in the place of the one that is expected there. Answers whether
+/// that one was there.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn rewrap(tx: &Transaction<'_>, old: &WrappedKey, new: &WrappedKey) -> Result<bool, StoreError> {
+    let changed = tx.execute(
+        "UPDATE vault_key SET kek_id = ?3, kek_fp = ?4, wrapped = ?5 WHERE dek_id = ?1 AND wrapped = ?2",
+        params![number(old.dek_id)?, old.wrapped, new.kek_id, new.kek_fp, new.wrapped],
+    )?;
+    Ok(changed == 1)
+}
+
+/// How many rows each key has sealed, of all applications and environments.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn rows(tx: &Transaction<'_>) -> Result<BTreeMap<u64, u64>, StoreError> {
+    let mut select = tx
+        .prepare_cached("SELECT dek_id, count(*) FROM connection WHERE dek_id IS NOT NULL GROUP BY dek_id")?;
+    let mut rows = select.query([])?;
+    let mut counted = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (key, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        counted.insert(key.unsigned_abs(), count.unsigned_abs());
+    }
+    Ok(counted)
+}
+
+/// Notes which key is the newest that a gateway has opened. `is_alone` forgets the others: of a store that
+/// one gateway at a time may use, they are gone.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn note_gateway(
+    tx: &Transaction<'_>,
+    gateway: &str,
+    newest: u64,
+    is_alone: bool,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    if is_alone {
+        tx.execute("DELETE FROM vault_gateway WHERE gateway <> ?1", [gateway])?;
+    }
+    tx.execute(
+        "INSERT INTO vault_gateway (gateway, newest_key, seen_at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (gateway) DO UPDATE SET newest_key = excluded.newest_key, seen_at = excluded.seen_at",
+        params![gateway, number(newest)?, now.0],
+    )?;
+    Ok(())
+}
+
+/// The newest key that every gateway has opened; `None` when none has said so.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn opened_by_gateways(tx: &Transaction<'_>) -> Result<Option<u64>, StoreError> {
+    let newest: Option<i64> =
+        tx.query_row("SELECT min(newest_key) FROM vault_gateway", [], |row| row.get(0))?;
+    Ok(newest.map(i64::unsigned_abs))
+}
+
+fn number(dek_id: u64) -> Result<i64, StoreError> {
+    i64::try_from(dek_id).map_err(|_| StoreError::Damaged("a key's number ran over".to_owned()))
 }

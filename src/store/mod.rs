@@ -24,8 +24,10 @@ pub mod journal;
 pub mod keys;
 pub mod record;
 pub mod redis;
+pub mod replace;
 mod schema;
 pub mod sqlite;
+pub mod trust;
 pub mod webhooks;
 
 pub use record::{Connection, Row, SealedToken, Status};

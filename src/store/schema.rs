@@ -17,7 +17,7 @@ pub(super) struct Kind {
 
 /// The store ("perc").
 pub(super) const STORE: Kind =
-    Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS] };
+    Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS, V6_RING] };
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -158,6 +158,18 @@ CREATE TABLE webhook (
 CREATE INDEX webhook_due ON webhook (app, env, state, due_at);
 ";
 
+/// The life of the ring's keys: when one was retired, how many rows each has sealed, and which keys the
+/// gateway has opened, so that none seals before the gateway can open what it sealed.
+const V6_RING: &str = "
+ALTER TABLE vault_key ADD COLUMN retired_at INTEGER;
+CREATE INDEX conn_key ON connection (dek_id);
+CREATE TABLE vault_gateway (
+    gateway    TEXT PRIMARY KEY,
+    newest_key INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL
+) STRICT;
+";
+
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of
 /// the epoch's steady clock, or of the wall clock where they are called so.
 const JOURNAL_V1: &str = "
@@ -264,7 +276,7 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &STORE).unwrap();
         db.execute_batch(
-            "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0)",
+            "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0, NULL)",
         )
         .unwrap();
         let insert = |id: &str, status: &str, sealed: &str| {

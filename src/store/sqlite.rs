@@ -1,6 +1,7 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
 use super::StoreError;
+use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -24,8 +25,25 @@ const GUARD_WAIT: Duration = Duration::from_millis(500);
 /// The store: one connection behind a mutex, used from blocking threads only.
 pub struct Store {
     db: Arc<Mutex<Connection>>,
-    /// Held while the gateway lives; the system lets it go with the process, however that ends.
-    _guard: Option<File>,
+    path: PathBuf,
+    /// Held while the gateway lives.
+    _guard: Option<Guard>,
+}
+
+/// The right to be the store's only gateway. The system lets it go with the process, however that ends.
+pub(super) struct Guard {
+    _file: File,
+}
+
+impl Guard {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a gateway has it.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let file = guard(path, GUARD_WAIT).map_err(|taken| taken.of(path))?;
+        Ok(Self { _file: file })
+    }
 }
 
 impl Store {
@@ -35,7 +53,7 @@ impl Store {
     /// [`StoreError`] with the file's name and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), _guard: None })
+        Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None })
     }
 
     /// Opens the file for a gateway: no second gateway can, until this one is gone. Blocks.
@@ -43,7 +61,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when another gateway has it.
     pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
-        let guard = guard(path)?;
+        let guard = Guard::take(path)?;
         Ok(Self { _guard: Some(guard), ..Self::open(path)? })
     }
 
@@ -98,6 +116,81 @@ impl Store {
         })
         .await
         .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned()).into()))
+    }
+
+    /// Whether a gateway has the store, this process or another.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the guard's file cannot be asked.
+    pub async fn has_gateway(&self) -> Result<bool, StoreError> {
+        let (is_ours, path) = (self._guard.is_some(), self.path.clone());
+        if is_ours {
+            return Ok(true);
+        }
+        tokio::task::spawn_blocking(move || match guard(&path, Duration::ZERO) {
+            Ok(_free) => Ok(false),
+            Err(Taken::ByAnother) => Ok(true),
+            Err(Taken::Unknown(error)) => Err(error),
+        })
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned())))
+    }
+
+    /// Moves what is in the write-ahead log into the file and empties the log. Answers whether it could:
+    /// others that read keep it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn empty_log(&self) -> Result<bool, StoreError> {
+        self.run(|db| {
+            let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            Ok(busy == 0)
+        })
+        .await
+    }
+
+    /// Writes a copy of the store as it is at this moment into a new file, beside whoever uses the store.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no file is left then.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.run(move |db| {
+            let file = new_file(&path)?;
+            let written = match path.to_str() {
+                Some(name) => db.execute("VACUUM INTO ?1", [name]).map_err(StoreError::from),
+                None => Err(StoreError::Unavailable("the file's name is not UTF-8".to_owned())),
+            };
+            let kept = written
+                .and_then(|_| file.sync_all().map_err(|cause| StoreError::Unavailable(cause.to_string())));
+            if kept.is_err() {
+                // It is of no use to anyone.
+                let _ = fs::remove_file(&path);
+            }
+            kept
+        })
+        .await
+    }
+
+    /// Moves the log of a store that nobody has open into its file, and leaves no log behind. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when somebody has it open.
+    pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
+        let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
+        let taken = |why: String| {
+            StoreError::Unavailable(format!(
+                "another perch command is using {} ({why}); wait for it",
+                path.display()
+            ))
+        };
+        let mode: String = db
+            .pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0))
+            .map_err(|cause| taken(cause.to_string()))?;
+        match mode.as_str() {
+            "delete" => Ok(()),
+            other => Err(taken(format!("its journal stays {other}"))),
+        }
     }
 
     /// A number that moves whenever another process has committed a change.
@@ -190,9 +283,28 @@ fn private(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn guard(path: &Path) -> Result<File, StoreError> {
+/// Why the guard was not taken.
+enum Taken {
+    ByAnother,
+    Unknown(StoreError),
+}
+
+impl Taken {
+    fn of(self, path: &Path) -> StoreError {
+        match self {
+            Taken::ByAnother => StoreError::Unavailable(format!(
+                "another perch gateway is using {}; stop it first, or give this one a store of its own",
+                path.display()
+            )),
+            Taken::Unknown(error) => error,
+        }
+    }
+}
+
+fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
     let name = beside(path, ".lock");
-    let unavailable = |why: String| StoreError::Unavailable(format!("{}: {why}", name.display()));
+    let unknown =
+        |cause: io::Error| Taken::Unknown(StoreError::Unavailable(format!("{}: {cause}", name.display())));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -200,8 +312,8 @@ fn guard(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .mode(0o600)
         .open(&name)
-        .map_err(|cause| unavailable(cause.to_string()))?;
-    let deadline = Instant::now() + GUARD_WAIT;
+        .map_err(unknown)?;
+    let deadline = Instant::now() + wait;
     let mut locked = file.try_lock();
     while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
         std::thread::sleep(BUSY_PAUSE);
@@ -209,11 +321,8 @@ fn guard(path: &Path) -> Result<File, StoreError> {
     }
     match locked {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
-            "another perch gateway is using {}; stop it first, or give this one a store of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(cause)) => Err(unavailable(cause.to_string())),
+        Err(TryLockError::WouldBlock) => Err(Taken::ByAnother),
+        Err(TryLockError::Error(cause)) => Err(unknown(cause)),
     }
 }
 

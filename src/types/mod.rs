@@ -12,7 +12,7 @@ pub use id::{
 };
 pub use product::Product;
 pub use secret::{
-    AccessToken, AdminToken, AppKey, ClientSecret, Kek, StorePassword, StoreUser, WebhookSecret,
+    AccessToken, AdminToken, AppKey, ClientSecret, Kek, KeyToken, StorePassword, StoreUser, WebhookSecret,
 };
 pub use time::{Moment, UnixMillis};
 

@@ -44,6 +44,8 @@ secrets! {
     StoreUser,
     /// What it shows there.
     StorePassword,
+    /// What perch shows, or signs with, at a key service.
+    KeyToken,
 }
 
 /// The key encryption key: wraps the keys that seal tokens. 32 bytes from outside the store.

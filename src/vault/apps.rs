@@ -297,7 +297,9 @@ mod tests {
         }
         Vault::open(VaultOptions {
             path: dir.join("perch.db"),
-            kek: kek::from_file(&key, false).unwrap(),
+            keys: kek::from_file(&key, false).unwrap().into(),
+            generation_file: None,
+            accept_rollback: false,
             application: ApplicationId::new("app").unwrap(),
             environment,
             cache_ttl: Duration::from_secs(60),

@@ -158,6 +158,7 @@ impl Shared {
     /// Adds a row, in the transaction of what it tells.
     pub(super) fn record(
         &self,
+        ring: &Ring,
         tx: &Transaction<'_>,
         (actor, action): (&Actor, Action),
         (id, version): (&ConnectionId, u64),
@@ -174,7 +175,7 @@ impl Shared {
             connection_id: id.to_string(),
             version: i64::try_from(version).unwrap_or(i64::MAX),
         };
-        let mac = mac_of(&self.ring.audit_key(), &prev_mac, &deed);
+        let mac = mac_of(&ring.audit_key(), &prev_mac, &deed);
         audit::append(tx, &Bound { deed, prev_mac, mac })
     }
 }
@@ -191,9 +192,9 @@ impl Vault {
         (id, version): (&ConnectionId, u64),
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        let (shared, id) = (Arc::clone(&self.shared), id.clone());
+        let (shared, ring, id) = (Arc::clone(&self.shared), self.shared.ring(), id.clone());
         let note = move |tx: &Transaction<'_>| {
-            Ok::<_, VaultError>(shared.record(tx, (&actor, action), (&id, version), now)?)
+            Ok::<_, VaultError>(shared.record(&ring, tx, (&actor, action), (&id, version), now)?)
         };
         self.store.write(note, |_| ()).await
     }
@@ -215,7 +216,7 @@ impl Vault {
     /// # Errors
     /// [`Broken`].
     pub async fn verify_audit(&self) -> Result<Chain, Broken> {
-        let shared = Arc::clone(&self.shared);
-        self.store.read(move |tx| verify_chain(tx, &shared.ring)).await
+        let ring = self.shared.ring();
+        self.store.read(move |tx| verify_chain(tx, &ring)).await
     }
 }

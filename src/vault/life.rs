@@ -140,7 +140,7 @@ impl Vault {
         actor: Actor,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::By(actor, Action::Disconnect), |_, row| match row.facts.status {
+        self.update(id, now, Deeds::By(actor, Action::Disconnect), |_, _, row| match row.facts.status {
             Status::Disconnected => {
                 Err(VaultError::Disconnected { connection: row.facts.connection_id.clone() })
             }
@@ -181,12 +181,12 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<bool, VaultError> {
         let word = word.to_owned();
-        self.update(id, now, Deeds::None, move |_, row| {
+        self.update(id, now, Deeds::None, move |_, _, row| {
             let facts = &mut row.facts;
             if facts.status_at.is_some_and(|known| known > at) || !is_plain(&word) {
                 return Ok(false);
             }
-            facts.account_status = Some(word);
+            facts.account_status = Some(word.clone());
             facts.status_at = Some(at);
             Ok(true)
         })
@@ -205,7 +205,8 @@ impl Vault {
         told: Learnt,
         (asked_at, now): (UnixMillis, UnixMillis),
     ) -> Result<Misfit, VaultError> {
-        self.update(id, now, Deeds::None, move |shared, row| {
+        self.update(id, now, Deeds::None, move |shared, ring, row| {
+            let told = told.clone();
             let mut misfit = Misfit::default();
             if row.facts.version != version || row.facts.status == Status::Disconnected {
                 return Ok(misfit);
@@ -245,7 +246,7 @@ impl Vault {
                     misfit.customer = true;
                     facts.note = Some(format!("Finch knows the customer as {customer}; perch keeps {owner}"));
                 }
-                (None, Some(customer)) if !misfit.environment => shared.give(row, customer)?,
+                (None, Some(customer)) if !misfit.environment => shared.give(ring, row, customer)?,
                 _ => {}
             }
             // Whoever asks all the time does not make the store write all the time.
@@ -274,7 +275,7 @@ impl Vault {
         gone: Vec<EntityId>,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::None, move |_, row| {
+        self.update(id, now, Deeds::None, move |_, _, row| {
             row.facts.entity_ids.retain(|entity| !gone.contains(entity));
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! Reading: by connection, by customer, all.
 
-use super::{Entry, Shared, Stats, Vault, VaultError};
+use super::stored::Mark;
+use super::{Entry, Shared, Stats, Vault, VaultError, seal};
 use crate::store::{Connection, connections, keys};
 use crate::types::{ConnectionId, CustomerId, Environment, Moment, ProviderId};
 use std::sync::Arc;
@@ -117,16 +118,33 @@ impl Vault {
     }
 
     async fn load(&self, id: ConnectionId) -> Result<Option<Found>, VaultError> {
-        let shared = Arc::clone(&self.shared);
+        match self.look(id.clone(), false).await? {
+            Some(found) => Ok(found),
+            None => {
+                self.follow_keys().await?;
+                Ok(self.look(id, true).await?.flatten())
+            }
+        }
+    }
+
+    /// Reads and opens a connection. `None`, unless this is the last look: it is sealed with a key that is
+    /// not at hand, and the store's keys have changed.
+    async fn look(&self, id: ConnectionId, is_last: bool) -> Result<Option<Option<Found>>, VaultError> {
+        let (shared, ring) = (Arc::clone(&self.shared), self.shared.ring());
         self.store
             .read(move |tx| match connections::find(tx, &shared.scope, &id) {
-                Ok(None) => Ok(None),
+                Ok(None) => Ok(Some(None)),
                 Ok(Some(row)) if row.environment != shared.scope.environment => {
-                    Ok(Some(Found::Elsewhere(row.environment)))
+                    Ok(Some(Some(Found::Elsewhere(row.environment))))
                 }
                 Ok(Some(row)) => {
-                    let token = shared.open_row(&row)?;
-                    Ok(Some(Found::Here(Arc::new(Entry { facts: row.facts, token, is_unreadable: false }))))
+                    let key = row.sealed.as_ref().and_then(|sealed| seal::key_id(&sealed.blob));
+                    if !is_last && key.is_some_and(|key| !ring.has(key)) && !ring.is_of(&Mark::read(tx)?) {
+                        return Ok(None);
+                    }
+                    let token = shared.open_row(&ring, &row)?;
+                    let entry = Entry { facts: row.facts, token, is_unreadable: false };
+                    Ok(Some(Some(Found::Here(Arc::new(entry)))))
                 }
                 Err(crate::store::StoreError::Damaged(_)) => {
                     Err(shared.unreadable(&id, "its row is not what perch writes"))

@@ -1,16 +1,17 @@
-//! The key ring: the store's own keys, opened once at start with the key from outside.
+//! The key ring: the store's own keys, opened at start with the key from outside.
 //!
 //! Exactly one record key seals; older ones open what they sealed. The blind index has a key of its
-//! own. The wrapping key is used here and not kept.
+//! own. A ring does not change: when the store's keys have, another one takes its place.
 
-use super::kek::Fingerprint;
 use super::seal::{self, Dek, Place, Rejected, hmac, lp};
-use crate::store::keys::{self, KeyState, Purpose, WrappedKey};
+use super::stored::{Mark, Stored, lost_keys, open_key};
+use super::wrap::Wrappers;
+use crate::store::keys::{KeyState, Purpose};
 use crate::store::{SealedToken, StoreError};
-use crate::types::{AccessToken, Kek, UnixMillis};
-use rusqlite::Transaction;
+use crate::types::AccessToken;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const TABLE: &str = "connection";
@@ -59,64 +60,66 @@ pub(super) struct Owner<'a> {
 /// The opened keys of one store.
 pub struct Ring {
     store_id: [u8; 16],
-    records: BTreeMap<u64, Dek>,
+    records: BTreeMap<u64, Arc<Dek>>,
     primary: u64,
-    index: Dek,
+    index: (u64, Arc<Dek>),
+    mark: Mark,
 }
 
 impl Ring {
-    /// Opens the ring, or makes one when the store is new. Nothing is written unless it is new.
+    /// Opens every key that is in use.
     ///
     /// # Errors
-    /// [`OpenError::Key`] when `kek` is not the key the ring was wrapped with.
-    pub fn open_or_create(tx: &Transaction<'_>, kek: &Kek, now: UnixMillis) -> Result<Self, OpenError> {
-        match keys::store_id(tx)? {
-            Some(store_id) => Self::open(store_id, &keys::all(tx)?, kek),
-            None => Self::create(tx, kek, now),
+    /// [`OpenError::Key`] when a key was wrapped with another key than those given.
+    pub(super) async fn open(stored: &Stored, wrappers: &Wrappers) -> Result<Self, OpenError> {
+        let (ring, failed) = Self::gather(stored, wrappers, None).await;
+        match failed {
+            Some(error) => Err(error),
+            None => ring.ok_or_else(lost_keys),
         }
     }
 
-    fn create(tx: &Transaction<'_>, kek: &Kek, now: UnixMillis) -> Result<Self, OpenError> {
-        if !keys::is_untouched(tx)? {
-            return Err(lost_keys());
+    /// The ring that the store's keys make now. What this one has opened is not opened again, and a new key
+    /// that does not open is left out and told: those that seal and open today go on.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the keys in the store make no ring.
+    pub(super) async fn follow(
+        &self,
+        stored: &Stored,
+        wrappers: &Wrappers,
+    ) -> Result<(Self, Option<OpenError>), OpenError> {
+        if stored.store_id != self.store_id {
+            return Err(OpenError::Store(
+                "another store has taken the place of this one; restart".to_owned(),
+            ));
         }
-        let store_id: [u8; 16] = random()?;
-        keys::name_store(tx, &store_id)?;
-        let mut wrapped = Vec::new();
-        for (dek_id, purpose) in [(1, Purpose::Record), (2, Purpose::Index)] {
-            let dek = Zeroizing::new(random::<32>()?);
-            let key = WrappedKey {
-                dek_id,
-                purpose,
-                state: KeyState::Primary,
-                kek_fp: Fingerprint::of(kek).0,
-                wrapped: wrap(kek, &store_id, dek_id, purpose, &dek)?,
+        match Self::gather(stored, wrappers, Some(self)).await {
+            (Some(ring), failed) => Ok((ring, failed)),
+            (None, failed) => Err(failed.unwrap_or_else(lost_keys)),
+        }
+    }
+
+    async fn gather(
+        stored: &Stored,
+        wrappers: &Wrappers,
+        known: Option<&Ring>,
+    ) -> (Option<Self>, Option<OpenError>) {
+        let (mut records, mut primary, mut index, mut failed) = (BTreeMap::new(), None, None, None);
+        for key in stored.keys.iter().filter(|key| key.state.is_in_use()) {
+            let dek = match known.and_then(|ring| ring.key(key.purpose, key.dek_id)) {
+                Some(dek) => dek,
+                None => match open_key(&stored.store_id, key, wrappers).await {
+                    Ok(dek) => Arc::new(dek),
+                    Err(error) => {
+                        failed = failed.or(Some(error));
+                        continue;
+                    }
+                },
             };
-            keys::add(tx, &key, now)?;
-            wrapped.push(key);
-        }
-        Self::open(store_id, &wrapped, kek)
-    }
-
-    fn open(store_id: [u8; 16], wrapped: &[WrappedKey], kek: &Kek) -> Result<Self, OpenError> {
-        let ours = Fingerprint::of(kek);
-        let (mut records, mut primary, mut index) = (BTreeMap::new(), None, None);
-        for key in wrapped {
-            if key.kek_fp != ours.0 {
-                return Err(OpenError::Key(format!(
-                    "wrong key, expected fingerprint {}, got {ours}: vault.key must name the key this store was made with",
-                    Fingerprint(key.kek_fp)
-                )));
-            }
-            let dek = unwrap(kek, &store_id, key).map_err(|Rejected| {
-                OpenError::Store(format!(
-                    "key {} of the store does not open although the wrapping key is right: the store is damaged or was tampered with; restore it from a backup",
-                    key.dek_id
-                ))
-            })?;
             match (key.purpose, key.state) {
-                (Purpose::Index, KeyState::Primary) => index = Some(dek),
-                (Purpose::Index, KeyState::Pending | KeyState::DecryptOnly) => {}
+                (Purpose::Index, KeyState::Primary) => index = Some((key.dek_id, dek)),
+                (Purpose::Index, _) => {}
                 (Purpose::Record, state) => {
                     if state == KeyState::Primary {
                         primary = Some(key.dek_id);
@@ -125,10 +128,47 @@ impl Ring {
                 }
             }
         }
-        match (primary, index) {
-            (Some(primary), Some(index)) => Ok(Self { store_id, records, primary, index }),
-            _ => Err(lost_keys()),
+        let ring = match (primary, index) {
+            (Some(primary), Some(index)) => {
+                // A ring that lacks a key is never the store's: it is tried again.
+                let mark = if failed.is_none() { stored.mark() } else { Mark::none() };
+                Some(Self { store_id: stored.store_id, records, primary, index, mark })
+            }
+            _ => None,
+        };
+        (ring, failed)
+    }
+
+    fn key(&self, purpose: Purpose, dek_id: u64) -> Option<Arc<Dek>> {
+        match purpose {
+            Purpose::Record => self.records.get(&dek_id).map(Arc::clone),
+            Purpose::Index => (self.index.0 == dek_id).then(|| Arc::clone(&self.index.1)),
         }
+    }
+
+    /// The key that seals.
+    pub(super) fn primary(&self) -> u64 {
+        self.primary
+    }
+
+    /// The newest key that seals or opens here.
+    pub(super) fn newest(&self) -> u64 {
+        self.records.last_key_value().map_or(0, |(id, _)| *id)
+    }
+
+    /// Whether it has a key.
+    pub(super) fn has(&self, dek_id: u64) -> bool {
+        self.records.contains_key(&dek_id)
+    }
+
+    /// Whether every key in use has opened.
+    pub(super) fn is_whole(&self) -> bool {
+        self.mark != Mark::none()
+    }
+
+    /// Whether these are the store's keys still, in the same states.
+    pub(super) fn is_of(&self, mark: &Mark) -> bool {
+        self.mark == *mark
     }
 
     pub(super) fn seal(&self, owner: Owner<'_>, token: &AccessToken) -> Result<SealedToken, SealFailed> {
@@ -152,13 +192,13 @@ impl Ring {
     /// The blind index: finds a token among the stored without opening any.
     pub(super) fn index_of(&self, token: &AccessToken) -> [u8; 16] {
         let named = Zeroizing::new(lp(&[COLUMN.as_bytes(), token.expose().as_bytes()]));
-        let mac = hmac(self.index.bytes(), &named);
+        let mac = hmac(self.index.1.bytes(), &named);
         std::array::from_fn(|i| mac[i])
     }
 
     /// The key of the audit trail. It comes from the index key, which stays when record keys change.
     pub(super) fn audit_key(&self) -> [u8; 32] {
-        hmac(self.index.bytes(), b"perch/v1/audit")
+        hmac(self.index.1.bytes(), b"perch/v1/audit")
     }
 
     fn place<'a>(&'a self, owner: Owner<'a>, dek_id: u64) -> Place<'a> {
@@ -198,50 +238,14 @@ fn envelope(token: &AccessToken) -> Result<Zeroizing<Vec<u8>>, SealFailed> {
     Ok(bytes)
 }
 
-/// The additional data of a wrapped key. A record key cannot be passed off as the index key.
-fn wrap_aad(store_id: &[u8; 16], dek_id: u64, purpose: Purpose) -> Vec<u8> {
-    let label: &[u8] = match purpose {
-        Purpose::Record => b"dek",
-        Purpose::Index => b"index",
-    };
-    lp(&[label, store_id, &dek_id.to_be_bytes()])
-}
-
-fn wrap(
-    kek: &Kek,
-    store_id: &[u8; 16],
-    dek_id: u64,
-    purpose: Purpose,
-    dek: &[u8; 32],
-) -> Result<Vec<u8>, OpenError> {
-    seal::seal(kek.expose(), dek_id, &wrap_aad(store_id, dek_id, purpose), dek, &random()?)
-        .map_err(|Rejected| OpenError::Store("a new key could not be sealed".to_owned()))
-}
-
-fn unwrap(kek: &Kek, store_id: &[u8; 16], key: &WrappedKey) -> Result<Dek, Rejected> {
-    let aad = wrap_aad(store_id, key.dek_id, key.purpose);
-    let bytes = seal::open(kek.expose(), key.dek_id, &aad, &key.wrapped)?;
-    Ok(Dek::new(bytes.as_slice().try_into().map_err(|_| Rejected)?))
-}
-
-fn lost_keys() -> OpenError {
-    OpenError::Store(
-        "the store has lost its name or its keys (tables vault_meta, vault_key); restore it from a backup"
-            .to_owned(),
-    )
-}
-
-fn random<const N: usize>() -> Result<[u8; N], OpenError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|cause| {
-        OpenError::Store(format!("the system gave no random bytes for a new store: {cause}"))
-    })?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::keys::WrappedKey;
+    use crate::types::{Kek, UnixMillis};
+    use crate::vault::kek::Fingerprint;
+    use crate::vault::stored::wrapped;
+    use crate::vault::wrap::{KeyPlace, Wrapper};
 
     const STORE: [u8; 16] = [3; 16];
 
@@ -249,25 +253,27 @@ mod tests {
         Kek::new([9; 32])
     }
 
-    fn key(dek_id: u64, purpose: Purpose, state: KeyState) -> WrappedKey {
-        let dek = [dek_id as u8; 32];
-        WrappedKey {
-            dek_id,
-            purpose,
-            state,
-            kek_fp: Fingerprint::of(&kek()).0,
-            wrapped: wrap(&kek(), &STORE, dek_id, purpose, &dek).unwrap(),
-        }
+    async fn key(dek_id: u64, purpose: Purpose, state: KeyState) -> WrappedKey {
+        let place = KeyPlace { store_id: &STORE, dek_id, purpose };
+        wrapped(&Wrapper::Local(kek()), place, state, &[dek_id as u8; 32], UnixMillis(0)).await.unwrap()
     }
 
-    fn ring(primary: u64) -> Ring {
+    async fn ring(primary: u64) -> Ring {
         let state = |id| if id == primary { KeyState::Primary } else { KeyState::DecryptOnly };
-        let keys = [
-            key(1, Purpose::Record, state(1)),
-            key(2, Purpose::Index, KeyState::Primary),
-            key(3, Purpose::Record, state(3)),
+        let keys = vec![
+            key(1, Purpose::Record, state(1)).await,
+            key(2, Purpose::Index, KeyState::Primary).await,
+            key(3, Purpose::Record, state(3)).await,
         ];
-        Ring::open(STORE, &keys, &kek()).unwrap()
+        Ring::open(&Stored { store_id: STORE, keys }, &kek().into()).await.unwrap()
+    }
+
+    async fn good() -> [WrappedKey; 2] {
+        [key(1, Purpose::Record, KeyState::Primary).await, key(2, Purpose::Index, KeyState::Primary).await]
+    }
+
+    async fn refusal(keys: &[WrappedKey], store_id: [u8; 16]) -> Option<OpenError> {
+        Ring::open(&Stored { store_id, keys: keys.to_vec() }, &kek().into()).await.err()
     }
 
     fn owner() -> Owner<'static> {
@@ -284,11 +290,11 @@ mod tests {
         AccessToken::new("7e965183-9332-423c-9259-3edafb332ad2".to_owned())
     }
 
-    #[test]
-    fn v3_a_token_opens_under_the_key_that_sealed_it_and_no_other_of_the_ring() {
-        let older = ring(1).seal(owner(), &token()).unwrap();
+    #[tokio::test]
+    async fn v3_a_token_opens_under_the_key_that_sealed_it_and_no_other_of_the_ring() {
+        let older = ring(1).await.seal(owner(), &token()).unwrap();
         assert_eq!(older.dek_id, 1);
-        let now = ring(3);
+        let now = ring(3).await;
         assert_eq!(now.open_token(owner(), &older.blob).unwrap().expose(), token().expose());
         assert_eq!(now.seal(owner(), &token()).unwrap().dek_id, 3);
 
@@ -299,38 +305,77 @@ mod tests {
         assert!(now.open_token(owner(), &renamed).is_err(), "the index key opens nothing");
     }
 
-    #[test]
-    fn the_wrapped_keys_cannot_be_swapped_renamed_or_repurposed() {
-        let good = || [key(1, Purpose::Record, KeyState::Primary), key(2, Purpose::Index, KeyState::Primary)];
-        assert!(Ring::open(STORE, &good(), &kek()).is_ok());
-        let opened = |keys: &[WrappedKey], store| Ring::open(store, keys, &kek()).err();
-
-        let [mut one, mut two] = good();
+    #[tokio::test]
+    async fn the_wrapped_keys_cannot_be_swapped_renamed_or_repurposed() {
+        assert_eq!(refusal(&good().await, STORE).await, None);
+        let [mut one, mut two] = good().await;
         std::mem::swap(&mut one.wrapped, &mut two.wrapped);
-        assert!(matches!(opened(&[one, two], STORE), Some(OpenError::Store(_))));
-        let [mut one, mut two] = good();
+        assert!(matches!(refusal(&[one, two], STORE).await, Some(OpenError::Store(_))));
+        let [mut one, mut two] = good().await;
         std::mem::swap(&mut one.purpose, &mut two.purpose);
-        assert!(matches!(opened(&[one, two], STORE), Some(OpenError::Store(_))));
-        assert!(opened(&good(), [4; 16]).is_some(), "another store");
-        let said = opened(&good()[..1], STORE).unwrap().to_string();
+        assert!(matches!(refusal(&[one, two], STORE).await, Some(OpenError::Store(_))));
+        assert!(refusal(&good().await, [4; 16]).await.is_some(), "another store");
+        let said = refusal(&good().await[..1], STORE).await.unwrap().to_string();
         assert!(said.contains("has lost its name or its keys"), "{said}");
     }
 
-    #[test]
-    fn v5_the_wrong_key_is_told_by_its_fingerprint() {
-        let keys = [key(1, Purpose::Record, KeyState::Primary), key(2, Purpose::Index, KeyState::Primary)];
-        let other = Kek::new([8; 32]);
-        let refused = Ring::open(STORE, &keys, &other).err().unwrap();
+    #[tokio::test]
+    async fn v5_the_wrong_key_is_told_by_its_fingerprint() {
+        let stored = Stored { store_id: STORE, keys: good().await.into() };
+        let other = || Kek::new([8; 32]);
+        let refused = Ring::open(&stored, &other().into()).await.err().unwrap();
         assert!(matches!(refused, OpenError::Key(_)));
-        let (right, wrong) = (Fingerprint::of(&kek()).to_string(), Fingerprint::of(&other).to_string());
+        let (right, wrong) = (Fingerprint::of(&kek()).to_string(), Fingerprint::of(&other()).to_string());
         let said = refused.to_string();
         assert!(said.contains(&format!("expected fingerprint {right}, got {wrong}")), "{said}");
         assert_eq!(right.len(), 16);
+
+        let third = Fingerprint::of(&Kek::new([7; 32])).to_string();
+        let both = |previous| Wrappers {
+            current: Wrapper::Local(other()),
+            previous: Some(Wrapper::Local(Kek::new(previous))),
+        };
+        let said = Ring::open(&stored, &both([7; 32])).await.err().unwrap().to_string();
+        assert!(said.contains(&format!("got {wrong} and {third}")), "{said}");
+        assert!(Ring::open(&stored, &both([9; 32])).await.is_ok(), "the previous key opens");
     }
 
-    #[test]
-    fn the_index_is_equal_for_equal_tokens_only() {
-        let ring = ring(1);
+    #[tokio::test]
+    async fn a_ring_follows_its_store_and_keeps_what_it_has_when_a_new_key_does_not_open() {
+        let now = ring(1).await;
+        let mut keys = vec![
+            key(1, Purpose::Record, KeyState::DecryptOnly).await,
+            key(2, Purpose::Index, KeyState::Primary).await,
+            key(3, Purpose::Record, KeyState::Primary).await,
+        ];
+        // What is open needs no wrapping key, whatever lies in the store in its place.
+        keys[0].wrapped.clear();
+        let mut stored = Stored { store_id: STORE, keys };
+        assert!(!now.is_of(&stored.mark()));
+        let (next, failed) = now.follow(&stored, &Kek::new([8; 32]).into()).await.unwrap();
+        assert_eq!((next.primary(), next.newest(), failed), (3, 3, None));
+        assert!(next.is_of(&stored.mark()));
+        let sealed = now.seal(owner(), &token()).unwrap();
+        assert_eq!(next.open_token(owner(), &sealed.blob).unwrap().expose(), token().expose());
+
+        stored.keys.push(key(4, Purpose::Record, KeyState::Pending).await);
+        let (next, failed) = now.follow(&stored, &Kek::new([8; 32]).into()).await.unwrap();
+        assert!(matches!(failed, Some(OpenError::Key(_))), "{failed:?}");
+        assert_eq!((next.primary(), next.has(4)), (3, false));
+        stored.keys[0].state = KeyState::Retired;
+        let (next, failed) = now.follow(&stored, &kek().into()).await.unwrap();
+        assert_eq!((next.has(1), next.has(4), failed), (false, true, None));
+        assert!(next.open_token(owner(), &sealed.blob).is_err(), "a retired key opens nothing");
+
+        stored.keys[2].state = KeyState::DecryptOnly;
+        assert!(now.follow(&stored, &kek().into()).await.is_err(), "no key seals");
+        stored.store_id = [4; 16];
+        assert!(now.follow(&stored, &kek().into()).await.is_err(), "another store");
+    }
+
+    #[tokio::test]
+    async fn the_index_is_equal_for_equal_tokens_only() {
+        let ring = ring(1).await;
         assert_eq!(ring.index_of(&token()), ring.index_of(&token()));
         assert_ne!(ring.index_of(&token()), ring.index_of(&AccessToken::new("other".to_owned())));
     }

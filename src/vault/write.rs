@@ -3,7 +3,10 @@
 
 use super::audit::{Action, Actor};
 use super::entry::is_plain;
+use super::ring::Ring;
+use super::stored::Mark;
 use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
+use super::{follow, seal};
 use crate::store::{Row, SealedToken, StoreError, connections, keys};
 use crate::types::{AccessToken, ConnectionId, CustomerId, UnixMillis};
 use rusqlite::Transaction;
@@ -20,10 +23,28 @@ pub(super) enum Deeds {
     By(Actor, Action),
 }
 
+/// Tries of one change before it goes ahead with the keys at hand: the store's keys change a few times a year.
+const TRIES: usize = 3;
+
+/// What came of trying a change.
+enum Tried<T> {
+    Done(Change<T>),
+    /// The store's keys are not those at hand; nothing was done.
+    KeysMoved,
+}
+
 /// What a change did, for those who must forget what was before.
 struct Change<T> {
     answer: T,
+    /// The store's count of changes behind it.
+    generation: i64,
     touched: Vec<(ConnectionId, u64, Vec<CustomerId>)>,
+}
+
+impl<T> Change<T> {
+    fn new(answer: T, touched: Vec<(ConnectionId, u64, Vec<CustomerId>)>) -> Self {
+        Self { answer, generation: 0, touched }
+    }
 }
 
 impl Vault {
@@ -44,13 +65,16 @@ impl Vault {
         new: NewConnection,
         actor: Actor,
         now: UnixMillis,
-        beside: impl FnOnce(&Shared, &Transaction<'_>, &ConnectionId) -> Result<(), StoreError> + Send + 'static,
+        beside: impl Fn(&Shared, &Transaction<'_>, &ConnectionId) -> Result<(), StoreError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Result<Sealed, VaultError> {
-        self.change(Some(new.connection_id.clone()), move |shared, tx| {
-            let (sealed, touched) = shared.upsert(tx, &new, now)?;
-            shared.record(tx, (&actor, Action::Seal), (&touched.0, touched.1), now)?;
+        self.change(Some(new.connection_id.clone()), move |shared, ring, tx| {
+            let (sealed, touched) = shared.upsert(ring, tx, &new, now)?;
+            shared.record(ring, tx, (&actor, Action::Seal), (&touched.0, touched.1), now)?;
             beside(shared, tx, &touched.0)?;
-            Ok(Change { answer: sealed, touched: vec![touched] })
+            Ok(Change::new(sealed, vec![touched]))
         })
         .await
     }
@@ -60,12 +84,12 @@ impl Vault {
     /// # Errors
     /// [`ImportError`] with the first that cannot be stored, and why.
     pub async fn import(&self, new: Vec<NewConnection>, now: UnixMillis) -> Result<Vec<Sealed>, ImportError> {
-        self.change(None, move |shared, tx| {
-            let mut change = Change { answer: Vec::with_capacity(new.len()), touched: Vec::new() };
+        self.change(None, move |shared, ring, tx| {
+            let mut change = Change::new(Vec::with_capacity(new.len()), Vec::new());
             for (at, new) in new.iter().enumerate() {
                 let (sealed, touched) =
-                    shared.upsert(tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
-                shared.record(tx, (&Actor::Operator, Action::Import), (&touched.0, touched.1), now)?;
+                    shared.upsert(ring, tx, new, now).map_err(|error| ImportError { at: Some(at), error })?;
+                shared.record(ring, tx, (&Actor::Operator, Action::Import), (&touched.0, touched.1), now)?;
                 change.answer.push(sealed);
                 change.touched.push(touched);
             }
@@ -96,7 +120,7 @@ impl Vault {
             Status::NeedsReauth => Deeds::None,
             _ => Deeds::By(Actor::Perch, Action::Status),
         };
-        self.update(id, now, deeds, move |shared, row| {
+        self.update(id, now, deeds, move |shared, _, row| {
             if row.facts.status == Status::Disconnected {
                 return Err(VaultError::Disconnected { connection: row.facts.connection_id.clone() });
             }
@@ -113,7 +137,7 @@ impl Vault {
             row.facts.status = status;
             row.facts.held_reason = match status {
                 Status::Held => {
-                    let reason = held_reason.filter(|reason| is_plain(reason));
+                    let reason = held_reason.clone().filter(|reason| is_plain(reason));
                     Some(reason.unwrap_or_else(|| "held by an operator".to_owned()))
                 }
                 Status::Active | Status::NeedsReauth | Status::Disconnecting | Status::Disconnected => None,
@@ -151,7 +175,7 @@ impl Vault {
         version: u64,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::None, move |_, row| {
+        self.update(id, now, Deeds::None, move |_, _, row| {
             if row.facts.status == Status::NeedsReauth && row.facts.version == version {
                 row.facts.status = Status::Active;
             }
@@ -173,7 +197,7 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<(), VaultError> {
         let customer = customer.clone();
-        self.update(id, now, Deeds::By(Actor::Operator, Action::Assign), move |shared, row| {
+        self.update(id, now, Deeds::By(Actor::Operator, Action::Assign), move |shared, ring, row| {
             let facts = &mut row.facts;
             let is_held = facts.status == Status::Held;
             match &facts.customer_id {
@@ -182,7 +206,7 @@ impl Vault {
                 }
                 _ => {}
             }
-            shared.give(row, customer)?;
+            shared.give(ring, row, customer.clone())?;
             let facts = &mut row.facts;
             if is_held && facts.client_type == shared.scope.environment {
                 facts.status = Status::Active;
@@ -198,7 +222,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, row| {
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, _, row| {
             if row.facts.status != Status::Disconnected {
                 row.facts.status = Status::Disconnected;
                 row.facts.held_reason = None;
@@ -220,8 +244,8 @@ impl Vault {
         account_status: Option<String>,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::None, move |_, row| {
-            row.facts.account_status = account_status.filter(|status| is_plain(status));
+        self.update(id, now, Deeds::None, move |_, _, row| {
+            row.facts.account_status = account_status.clone().filter(|status| is_plain(status));
             row.facts.status_at = Some(now);
             Ok(())
         })
@@ -254,10 +278,10 @@ impl Vault {
         id: &ConnectionId,
         now: UnixMillis,
         deeds: Deeds,
-        edit: impl FnOnce(&Shared, &mut Row) -> Result<T, VaultError> + Send + 'static,
+        edit: impl Fn(&Shared, &Ring, &mut Row) -> Result<T, VaultError> + Send + Sync + 'static,
     ) -> Result<T, VaultError> {
         let target = id.clone();
-        self.change(Some(id.clone()), move |shared, tx| {
+        self.change(Some(id.clone()), move |shared, ring, tx| {
             let mut row =
                 connections::find(tx, &shared.scope, &target)?.ok_or(VaultError::UnknownConnection)?;
             if row.environment != shared.scope.environment {
@@ -267,54 +291,61 @@ impl Vault {
                 return Err(shared.unreadable(&target, "an older version of its row was put back"));
             }
             let before = row.clone();
-            let answer = edit(shared, &mut row)?;
+            let answer = edit(shared, ring, &mut row)?;
             if row != before {
                 row.facts.updated_at = now;
                 connections::put(tx, &shared.scope, &row, keys::next_generation(tx)?)?;
                 if let Deeds::By(actor, action) = &deeds {
-                    shared.record(tx, (actor, *action), (&target, row.facts.version), now)?;
+                    shared.record(ring, tx, (actor, *action), (&target, row.facts.version), now)?;
                 }
             }
             let customers = [before.facts.customer_id, row.facts.customer_id].into_iter().flatten().collect();
-            Ok(Change { answer, touched: vec![(target, row.facts.version, customers)] })
+            Ok(Change::new(answer, vec![(target.clone(), row.facts.version, customers)]))
         })
         .await
     }
 
+    /// Does it with the keys that the store has in the very transaction. Where one of them does not open
+    /// here, the last try goes ahead with those that do, as long as the one that seals is in use.
     async fn change<T, E>(
         &self,
         target: Option<ConnectionId>,
-        work: impl FnOnce(&Shared, &Transaction<'_>) -> Result<Change<T>, E> + Send + 'static,
+        work: impl Fn(&Shared, &Ring, &Transaction<'_>) -> Result<Change<T>, E> + Send + Sync + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (inside, behind) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let done = self
-            .store
-            .write(
-                move |tx| work(&inside, tx),
-                move |outcome: &Result<Change<T>, E>| match outcome {
-                    Ok(change) => {
-                        for (id, version, customers) in &change.touched {
-                            behind.seen.admits(id, *version);
-                            behind.forget(id, customers);
+        let work = Arc::new(work);
+        let mut tries = 1;
+        loop {
+            let (inside, behind) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+            let (work, target, ring) = (Arc::clone(&work), target.clone(), self.shared.ring());
+            let is_last = tries == TRIES;
+            let tried = self
+                .store
+                .write(
+                    move |tx| {
+                        if !ring.is_of(&Mark::read(tx)?) {
+                            if !is_last {
+                                return Ok(Tried::KeysMoved);
+                            }
+                            follow::stands(&ring, tx)?;
                         }
-                    }
-                    // A commit that reports a failure may still have happened.
-                    Err(_) => {
-                        if let Some(id) = &target {
-                            behind.forget(id, []);
-                        } else {
-                            behind.connections.invalidate_all();
-                        }
-                        behind.customers.invalidate_all();
-                    }
-                },
-            )
-            .await?;
-        Ok(done.answer)
+                        let mut change = work(&inside, &ring, tx)?;
+                        change.generation = keys::generation(tx)?;
+                        Ok(Tried::Done(change))
+                    },
+                    move |outcome: &Result<Tried<T>, E>| behind.learn(outcome, target.as_ref()),
+                )
+                .await?;
+            match tried {
+                Tried::Done(change) => return Ok(change.answer),
+                // What cannot be followed is told where it is noticed.
+                Tried::KeysMoved => drop(self.follow_keys().await),
+            }
+            tries += 1;
+        }
     }
 }
 
@@ -325,16 +356,42 @@ impl From<StoreError> for ImportError {
 }
 
 impl Shared {
+    /// Forgets what was opened before a change.
+    fn learn<T, E>(&self, outcome: &Result<Tried<T>, E>, target: Option<&ConnectionId>) {
+        match outcome {
+            Ok(Tried::Done(change)) => {
+                for (id, version, customers) in &change.touched {
+                    self.seen.admits(id, *version);
+                    self.forget(id, customers);
+                }
+                if let Some(anchor) = &self.anchor {
+                    anchor.note(change.generation);
+                }
+            }
+            Ok(Tried::KeysMoved) => {}
+            // A commit that reports a failure may still have happened.
+            Err(_) => {
+                if let Some(id) = target {
+                    self.forget(id, []);
+                } else {
+                    self.connections.invalidate_all();
+                }
+                self.customers.invalidate_all();
+            }
+        }
+    }
+
     #[expect(clippy::type_complexity, reason = "one caller takes it apart")]
     fn upsert(
         &self,
+        ring: &Ring,
         tx: &Transaction<'_>,
         new: &NewConnection,
         now: UnixMillis,
     ) -> Result<(Sealed, (ConnectionId, u64, Vec<CustomerId>)), VaultError> {
         new.check()?;
         let id = &new.connection_id;
-        let index = self.ring.index_of(&new.token);
+        let index = ring.index_of(&new.token);
         if let Some(stored_under) =
             connections::holder(tx, &self.scope, &index)?.filter(|holder| holder != id.as_str())
         {
@@ -348,7 +405,7 @@ impl Shared {
                 return Err(VaultError::BelongsToAnother { connection: id.clone() });
             }
             (_, Some(named)) => Some(named.clone()),
-            (Some(_), None) => self.proven_owner(old.as_ref()),
+            (Some(_), None) => self.proven_owner(ring, tx, old.as_ref())?,
             (None, None) => None,
         };
         let is_foreign = new.client_type != self.scope.environment;
@@ -381,7 +438,7 @@ impl Shared {
             facts.created_at = old.facts.created_at;
             facts.last_used_at = old.facts.last_used_at;
         }
-        let sealed = Some(self.reseal(&facts, &new.token)?);
+        let sealed = Some(reseal(self, ring, &facts, &new.token)?);
         let touched = [before, facts.customer_id.clone()].into_iter().flatten().collect();
         let answer = Sealed { version: facts.version, replaced: old.is_some(), status };
         let row = Row { facts, environment: self.scope.environment, sealed };
@@ -390,30 +447,45 @@ impl Shared {
     }
 
     /// Seals a row's token anew, for this customer.
-    pub(super) fn give(&self, row: &mut Row, customer: CustomerId) -> Result<(), VaultError> {
+    pub(super) fn give(&self, ring: &Ring, row: &mut Row, customer: CustomerId) -> Result<(), VaultError> {
         let facts = &mut row.facts;
         let Some(sealed) = &row.sealed else {
             return Err(VaultError::Disconnected { connection: facts.connection_id.clone() });
         };
         let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
         // The old record must open in its old place before anything is sealed for a new one.
-        let token = self.ring.open_token(owner, &sealed.blob).map_err(|_| {
+        let token = ring.open_token(owner, &sealed.blob).map_err(|_| {
             self.unreadable(&facts.connection_id, "its sealed token does not open in its place")
         })?;
         facts.customer_id = Some(customer);
         facts.version = self.next_version(&facts.connection_id, facts.version);
-        row.sealed = Some(self.reseal(facts, &token)?);
+        row.sealed = Some(reseal(self, ring, facts, &token)?);
         Ok(())
     }
 
     /// The owner a row names, when its sealed token proves it: the readable column alone could have
     /// been changed by whoever can write the store.
-    fn proven_owner(&self, old: Option<&Row>) -> Option<CustomerId> {
-        let old = old?;
+    fn proven_owner(
+        &self,
+        ring: &Ring,
+        tx: &Transaction<'_>,
+        old: Option<&Row>,
+    ) -> Result<Option<CustomerId>, VaultError> {
+        let Some((old, sealed)) = old.and_then(|old| Some((old, old.sealed.as_ref()?))) else {
+            return Ok(None);
+        };
         let facts = &old.facts;
+        // That its key is not at hand says nothing about a row.
+        if let Some(key) = seal::key_id(&sealed.blob).filter(|key| !ring.has(*key))
+            && Mark::read(tx)?.state(key).is_some_and(|state| state.is_in_use())
+        {
+            return Err(VaultError::Store(format!(
+                "connection {} is sealed with key {key}, which does not open here; see the log",
+                facts.connection_id
+            )));
+        }
         let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
-        self.ring.open_token(owner, &old.sealed.as_ref()?.blob).ok()?;
-        facts.customer_id.clone()
+        Ok(ring.open_token(owner, &sealed.blob).ok().and_then(|_| facts.customer_id.clone()))
     }
 
     fn foreign(&self, new: &NewConnection) -> String {
@@ -428,15 +500,16 @@ impl Shared {
     fn next_version(&self, id: &ConnectionId, stored: u64) -> u64 {
         stored.max(self.seen.newest(id)).saturating_add(1)
     }
+}
 
-    fn reseal(
-        &self,
-        facts: &crate::store::Connection,
-        token: &AccessToken,
-    ) -> Result<SealedToken, VaultError> {
-        let owner = self.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
-        self.ring.seal(owner, token).map_err(|_| {
-            VaultError::Store("the token could not be sealed: the system gave no random bytes".to_owned())
-        })
-    }
+fn reseal(
+    shared: &Shared,
+    ring: &Ring,
+    facts: &crate::store::Connection,
+    token: &AccessToken,
+) -> Result<SealedToken, VaultError> {
+    let owner = shared.owner(facts.customer_id.as_ref(), &facts.connection_id, facts.version);
+    ring.seal(owner, token).map_err(|_| {
+        VaultError::Store("the token could not be sealed: the system gave no random bytes".to_owned())
+    })
 }

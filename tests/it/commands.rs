@@ -88,6 +88,12 @@ async fn no_command_has_a_way_to_take_a_token_where_others_could_read_it() {
         &["apps", "show", "--help"],
         &["keys", "--help"],
         &["keys", "generate", "--help"],
+        &["keys", "rotate", "--help"],
+        &["keys", "rotate-kek", "--help"],
+        &["keys", "destroy", "--help"],
+        &["vault", "--help"],
+        &["vault", "backup", "--help"],
+        &["vault", "restore", "--help"],
         &["config", "--help"],
         &["check", "--help"],
     ] {

@@ -4,6 +4,7 @@
 
 mod amplify;
 mod apps;
+mod backup;
 mod batch;
 mod canary;
 mod catalogue;
@@ -21,6 +22,8 @@ mod holds;
 mod identity;
 mod import;
 mod join;
+mod keys;
+mod keys_remote;
 mod ledger;
 mod life;
 mod limited;

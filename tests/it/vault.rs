@@ -49,11 +49,13 @@ impl Bench {
 fn options(path: &Path, key: u8, cache_ttl: Duration) -> VaultOptions {
     VaultOptions {
         path: path.to_owned(),
-        kek: Kek::new([key; 32]),
+        keys: Kek::new([key; 32]).into(),
         application: ApplicationId::new("app-1").unwrap(),
         environment: Environment::Sandbox,
         cache_ttl,
         exclusive: false,
+        generation_file: None,
+        accept_rollback: false,
         now: NOW,
     }
 }

@@ -21,11 +21,13 @@ async fn vault() -> (tempfile::TempDir, Arc<Vault>) {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::open(VaultOptions {
         path: dir.path().join("perch.db"),
-        kek: Kek::new([1; 32]),
+        keys: Kek::new([1; 32]).into(),
         application: ApplicationId::new("app-1").unwrap(),
         environment: Environment::Sandbox,
         cache_ttl: Duration::from_secs(60),
         exclusive: false,
+        generation_file: None,
+        accept_rollback: false,
         now: NOW,
     })
     .await

@@ -152,9 +152,26 @@ fn what_cannot_hold_is_refused_where_it_stands() {
           write sqlite:PATH",
         ),
         (
-            "[vault]\nkey = \"aws-kms:arn\"",
-            "2:7 `vault.key` is aws-kms:…, which is not available in this version; \
-          `file:` and `env:` are",
+            "[vault]\nkey = \"gcp-kms:projects/p\"",
+            "2:7 `vault.key` is gcp-kms:…, which is not available in this version; \
+          `command:` can ask Google's own tool",
+        ),
+        (
+            "[vault]\nkey = \"aws-kms:arn:aws:s3:::hunter2\"",
+            "2:7 `vault.key` does not name a key of AWS KMS; write aws-kms:arn:aws:kms:REGION:ACCOUNT:key/ID",
+        ),
+        (
+            "[vault]\nkey = \"vault-transit:https://hunter2.example/transit\"",
+            "2:7 `vault.key` does not name a key of a transit engine; \
+          write vault-transit:https://HOST:8200/transit/keys/NAME",
+        ),
+        (
+            "[vault]\nkey = \"vault-transit:http://vault.example:8200/transit/keys/perch\"",
+            "2:7 `vault.key` is http:// to another machine; tokens would travel in the clear; write https://",
+        ),
+        (
+            "[vault]\nkey_previous = \"command:print-key hunter2\"",
+            "2:16 `vault.key_previous` names no program by its whole path; write command:/PATH WORD…",
         ),
         (
             "[vault]\nkey = \"aHVudGVyMg==\"",

@@ -3,8 +3,9 @@
 use super::info::Mode;
 use super::link::{Link, Server, ask, info};
 use super::reply::{LinkError, Reply};
-use super::socket::{TrustError, Wire, open, tls_of};
+use super::socket::{Wire, open, tls_of};
 use crate::config::{RedisUrl, Seed};
+use crate::store::trust::TrustError;
 use redis::Cmd;
 use std::fmt;
 use std::time::Duration;

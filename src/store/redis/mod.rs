@@ -18,7 +18,7 @@ mod reply;
 mod socket;
 pub mod survey;
 
+pub use super::trust::TrustError;
 pub use connect::Redis;
 pub use link::{Link, Server};
 pub use reply::{LinkError, Reply};
-pub use socket::TrustError;

@@ -2,87 +2,25 @@
 
 use super::reply::LinkError;
 use crate::config::{RedisUrl, Seed};
-use pingora::tls::load_native_certs;
+use crate::store::trust::{self, TrustError};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use std::fmt;
+use rustls_pki_types::ServerName;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-/// Why TLS cannot be prepared.
-#[derive(Debug)]
-pub enum TrustError {
-    /// The file cannot be read as PEM certificates.
-    File(PathBuf, String),
-    /// There is nothing to trust.
-    Empty(String),
-}
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TrustError::File(path, why) => {
-                write!(
-                    f,
-                    "limits.ca_file {} cannot be used: {why}; name a file of PEM certificates",
-                    path.display()
-                )
-            }
-            TrustError::Empty(why) => write!(
-                f,
-                "the system's trust anchors cannot be used for limits.store: {why}; mend them (SSL_CERT_FILE, \
-                 SSL_CERT_DIR), or name the store's anchor in limits.ca_file"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
 
 /// What `rediss://` needs; nothing for the others.
 ///
 /// # Errors
 /// [`TrustError`]: no certificate of a server could be verified.
 pub(super) fn tls_of(url: &RedisUrl) -> Result<Option<TlsConnector>, TrustError> {
-    if !url.tls {
-        return Ok(None);
+    match url.tls {
+        true => trust::connector(url.ca_file.as_deref(), "limits.ca_file").map(Some),
+        false => Ok(None),
     }
-    let mut roots = RootCertStore::empty();
-    let system = load_native_certs();
-    let why = system.as_ref().err().map(ToString::to_string).unwrap_or_else(|| "there are none".to_owned());
-    // One damaged anchor of the system does not take the others away.
-    roots.add_parsable_certificates(system.unwrap_or_default());
-    if let Some(path) = &url.ca_file {
-        let unusable = |why: String| TrustError::File(path.clone(), why);
-        let mut count = 0;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unusable(e.to_string()))? {
-            let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
-            roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(unusable("it holds no certificate".to_owned()));
-        }
-    }
-    if roots.is_empty() {
-        return Err(TrustError::Empty(why));
-    }
-    // The provider is named: what another crate installs for the process, or does not, changes nothing here.
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| TrustError::Empty(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
 /// An open connection, and the task that moves its bytes. Whoever drops it closes it.

@@ -9,6 +9,7 @@ pub mod canary;
 pub mod client;
 pub mod fleet;
 pub mod hooks;
+pub mod keyservice;
 pub mod metrics;
 pub mod process;
 pub mod raw;

@@ -216,7 +216,12 @@ impl World {
 
     /// Starts the gateway as a process; the world's apps and operators call it from now on.
     pub async fn serve(&mut self) -> Process {
-        let process = Process::spawn(self.command(&["serve"]), None);
+        self.serve_with(&["serve"]).await
+    }
+
+    /// The same, with these words.
+    pub async fn serve_with(&mut self, words: &[&str]) -> Process {
+        let process = Process::spawn(self.command(words), None);
         (self.proxy, self.admin) = doors(&process).await;
         process
     }

@@ -69,6 +69,11 @@ impl World {
         Connection::open(self.dir.path().join("perch.db")).expect("the store's file")
     }
 
+    /// How many changes the store has had.
+    pub fn generation(&self) -> i64 {
+        self.sqlite().query_row("SELECT generation FROM vault_meta", [], |row| row.get(0)).expect("a count")
+    }
+
     /// A second hand on the quota's journal.
     pub fn journal(&self) -> Connection {
         Connection::open(self.path("perch.db.quota")).expect("the journal's file")

@@ -1,0 +1,178 @@
+//! A store on its way out and in: a copy made beside a running gateway, and a copy put in the place of the
+//! store. At every moment of it there is one whole store under the store's name.
+
+use super::connections::Place;
+use super::sqlite::{Guard, Store, beside};
+use super::{StoreError, keys};
+use rusqlite::{Connection, OpenFlags, Transaction};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a row says without being opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// The keyed index of its token; `None` when the token is erased. Equal for equal tokens of one store.
+    pub index: Option<Vec<u8>>,
+}
+
+/// What two copies of a store are compared by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The store's name; `None` when it was never used.
+    pub store_id: Option<[u8; 16]>,
+    /// How many changes it has had.
+    pub generation: i64,
+    /// Every connection of every application and environment.
+    pub rows: BTreeMap<(String, String, String), Glance>,
+}
+
+impl Survey {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read(tx: &Transaction<'_>) -> Result<Self, StoreError> {
+        let store_id = keys::store_id(tx)?;
+        let generation = if store_id.is_some() { keys::generation(tx)? } else { 0 };
+        let mut select = tx.prepare("SELECT app, env, connection_id, token_bidx FROM connection")?;
+        let mut found = select.query([])?;
+        let mut rows = BTreeMap::new();
+        while let Some(row) = found.next()? {
+            let place = (row.get(0)?, row.get(1)?, row.get(2)?);
+            rows.insert(place, Glance { index: row.get(3)? });
+        }
+        Ok(Self { store_id, generation, rows })
+    }
+
+    /// The connections whose tokens this copy has and `older` has not: they came, or came anew, after it.
+    pub fn newer_than(&self, older: &Survey) -> Vec<Place> {
+        let is_lost = |place: &(String, String, String), glance: &Glance| {
+            glance.index.is_some() && older.rows.get(place).is_none_or(|then| then.index != glance.index)
+        };
+        self.places(is_lost)
+    }
+
+    /// The connections whose tokens were erased here and are in `older` still.
+    pub fn erased_since(&self, older: &Survey) -> Vec<Place> {
+        let is_back = |place: &(String, String, String), glance: &Glance| {
+            glance.index.is_none() && older.rows.get(place).is_some_and(|then| then.index.is_some())
+        };
+        self.places(is_back)
+    }
+
+    fn places(&self, is_meant: impl Fn(&(String, String, String), &Glance) -> bool) -> Vec<Place> {
+        self.rows
+            .iter()
+            .filter(|(place, glance)| is_meant(place, glance))
+            .map(|((application, environment, connection_id), _)| Place {
+                application: application.clone(),
+                environment: environment.clone(),
+                connection_id: connection_id.clone(),
+            })
+            .collect()
+    }
+}
+
+/// How many changes a copy has had, which nobody writes to.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn generation_of(copy: &Path) -> Result<i64, StoreError> {
+    let mut db = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    keys::generation(&db.transaction()?)
+}
+
+/// Makes the file of a copy: new, and its owner's alone from the first byte on.
+pub(super) fn new_file(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|cause| {
+        StoreError::Unavailable(match cause.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("{} exists already and is left as it is; choose another name", path.display())
+            }
+            _ => format!("{} cannot be made: {cause}", path.display()),
+        })
+    })
+}
+
+/// A copy that is about to take the place of the store. While it lives no gateway can start on the store.
+pub struct Replacement {
+    path: PathBuf,
+    candidate: PathBuf,
+    _guard: Guard,
+}
+
+impl Replacement {
+    /// Takes the store for itself and lays a copy of `backup` beside it. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a gateway has the store or the copy cannot be made.
+    pub fn of(path: &Path, backup: &Path) -> Result<Self, StoreError> {
+        let guard = Guard::take(path)?;
+        let candidate = beside(path, ".restoring");
+        let failed = |cause: io::Error| {
+            StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
+        };
+        // One that a killed command has left is nobody's.
+        remove(&candidate);
+        fs::copy(backup, &candidate).map_err(failed)?;
+        fs::set_permissions(&candidate, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), candidate, _guard: guard })
+    }
+
+    /// Where the copy lies meanwhile.
+    pub fn candidate(&self) -> &Path {
+        &self.candidate
+    }
+
+    /// Puts the copy in the store's place. Both must be closed. The store that was there stays beside it,
+    /// under the name that is answered; `None` when there was none. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`], with the store as it was: also when another command has it open.
+    pub fn put(self, is_sound: bool) -> Result<Option<PathBuf>, StoreError> {
+        let failed = |cause: io::Error| StoreError::Unavailable(format!("{}: {cause}", self.path.display()));
+        Store::close_alone(&self.candidate)?;
+        let mut kept = None;
+        if self.path.exists() {
+            if is_sound {
+                // Its log is in it from here on, so that the file alone is the store.
+                Store::close_alone(&self.path)?;
+            }
+            let name = (0..)
+                .map(|n| beside(&self.path, &format!(".replaced-{n}")))
+                .find(|name| !name.exists())
+                .expect("the numbers do not end");
+            fs::hard_link(&self.path, &name).map_err(failed)?;
+            for suffix in ["-wal", "-shm"] {
+                // Left where it is, the log of a damaged store would be read into the new one.
+                match fs::rename(beside(&self.path, suffix), beside(&name, suffix)) {
+                    Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
+                    _ => {}
+                }
+            }
+            kept = Some(name);
+        }
+        File::open(&self.candidate).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(&self.candidate, &self.path).map_err(failed)?;
+        let folder =
+            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(kept)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        remove(&self.candidate);
+    }
+}
+
+fn remove(candidate: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        // What is not there, or stays, is looked at when the next one is made.
+        let _ = fs::remove_file(beside(candidate, suffix));
+    }
+}

@@ -1,0 +1,178 @@
+//! Out to a backup and back. A backup holds ciphertext only and is worth nothing without the wrapping key.
+//!
+//! Going back is losing what came since: the connections whose tokens are newer than the backup are named,
+//! because Finch still bills them and nobody has their tokens any more.
+
+use super::anchor::{self, Memory};
+use super::ring::{OpenError, Ring};
+use super::stored::Stored;
+use super::{KeysError, Vault, Wrappers};
+use crate::store::connections::{self, Place};
+use crate::store::replace::{Replacement, Survey, generation_of};
+use crate::store::{Store, StoreError, keys};
+use crate::types::ApplicationId;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is to be restored, and where.
+#[derive(Debug)]
+pub struct RestoreOptions {
+    /// The store's file.
+    pub path: PathBuf,
+    /// The backup's.
+    pub backup: PathBuf,
+    /// What wraps the backup's keys.
+    pub keys: Wrappers,
+    /// The application that is configured.
+    pub application: ApplicationId,
+    /// Where the store's count of changes is remembered.
+    pub generation_file: Option<PathBuf>,
+    /// Whether an older copy may take the place of the store.
+    pub accept_rollback: bool,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Where the store that was there lies now.
+    pub kept: Option<PathBuf>,
+    /// Changes of the store before, and of the backup.
+    pub generations: (i64, i64),
+    /// Connections whose tokens came after the backup and are lost.
+    pub lost: Vec<Place>,
+    /// Connections that were disconnected after the backup and whose tokens are back.
+    pub back: Vec<Place>,
+}
+
+impl Vault {
+    /// Writes a copy of the store into a new file that only its owner may read, beside a running gateway.
+    /// Answers how many changes the copy has had.
+    ///
+    /// # Errors
+    /// [`KeysError::Open`]; no file is left then.
+    pub async fn backup(&self, file: &Path) -> Result<i64, KeysError> {
+        self.store.copy_to(file).await?;
+        let file = file.to_owned();
+        // Asked of the copy itself: the store goes on meanwhile.
+        Ok(self.store.read(move |_| generation_of(&file)).await?)
+    }
+}
+
+/// Puts a backup in the place of the store. At every moment one of the two is there, whole.
+///
+/// # Errors
+/// [`KeysError::Refused`] when it is another store, another application, or older without leave;
+/// [`KeysError::Open`] when a gateway runs or the backup does not open. The store is as it was then.
+pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
+    let RestoreOptions { path, backup, keys, application, generation_file, accept_rollback } = options;
+    let replacement = {
+        let (path, backup) = (path.clone(), backup.clone());
+        blocking(move || Replacement::of(&path, &backup)).await?
+    };
+    let copy = Arc::new(open(replacement.candidate().to_owned()).await?);
+    let there = copy.read(Survey::read).await?;
+    let stored = copy.read(Stored::read).await?;
+    let (Some(store_id), Some(stored)) = (there.store_id, stored) else {
+        return Err(KeysError::Refused(format!("{} is a store that was never used", backup.display())));
+    };
+    Ring::open(&stored, &keys).await?;
+    let applications = copy.read(connections::applications).await?;
+    if !applications.is_empty() && !applications.iter().any(|one| one == application.as_str()) {
+        return Err(KeysError::Refused(format!(
+            "{} holds connections of another Finch application than {application}; see finch.client_id",
+            backup.display()
+        )));
+    }
+    let remembered = match &generation_file {
+        Some(file) => anchor::read(file).map_err(OpenError::Store)?,
+        None => None,
+    };
+    let here = here(&path, accept_rollback).await?;
+    let ids =
+        [here.as_ref().and_then(|here| here.store_id), remembered.as_ref().map(|memory| memory.store_id)];
+    if ids.into_iter().flatten().any(|id| id != store_id) {
+        return Err(KeysError::Refused(format!(
+            "{} is a backup of another store than {}; move that one (and vault.generation_file) away first if \
+             it is to go",
+            backup.display(),
+            path.display()
+        )));
+    }
+    let then = [
+        here.as_ref().map_or(0, |here| here.generation),
+        remembered.as_ref().map_or(0, |memory| memory.generation),
+    ];
+    let newest = then.into_iter().max().unwrap_or_default();
+    let (lost, back) = match &here {
+        Some(here) => (here.newer_than(&there), here.erased_since(&there)),
+        None => (Vec::new(), Vec::new()),
+    };
+    if there.generation < newest && !accept_rollback {
+        return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
+    }
+    let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
+    drop(copy);
+    let is_sound = here.is_some();
+    let kept = blocking(move || replacement.put(is_sound)).await?;
+    if let Some(file) = generation_file {
+        let memory = Memory { store_id, generation };
+        anchor::write(&file, &memory)
+            .map_err(|cause| OpenError::Store(format!("{} cannot be written: {cause}", file.display())))?;
+    }
+    Ok(Restored { kept, generations: (newest, there.generation), lost, back })
+}
+
+/// What is there now; `None` when there is nothing, or nothing that can be read and that is accepted.
+async fn here(path: &Path, accept_rollback: bool) -> Result<Option<Survey>, KeysError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let survey = async { open(path.to_owned()).await?.read(Survey::read).await };
+    match survey.await {
+        Ok(survey) => Ok(Some(survey)),
+        Err(StoreError::Damaged(_)) if accept_rollback => Ok(None),
+        Err(cause) => Err(KeysError::Refused(format!(
+            "what is at {} cannot be compared with the backup: {cause}; with --accept-rollback a damaged store is \
+             replaced, and which connections are lost cannot be told",
+            path.display()
+        ))),
+    }
+}
+
+fn refusal(backup: &Path, there: &Survey, newest: i64, lost: Option<&Vec<Place>>) -> String {
+    /// Connections named in a refusal; a restore names them all.
+    const NAMED: usize = 20;
+    let Some(lost) = lost else {
+        return format!(
+            "{} has had {} changes and vault.generation_file remembers {newest}: which tokens came since cannot be \
+             told without the store itself. Add --accept-rollback to go back all the same",
+            backup.display(),
+            there.generation
+        );
+    };
+    let ids: Vec<&str> = lost.iter().take(NAMED).map(|place| place.connection_id.as_str()).collect();
+    let named = match (ids.is_empty(), lost.len().saturating_sub(NAMED)) {
+        (true, _) => String::new(),
+        (false, 0) => format!("; lost would be {}", ids.join(", ")),
+        (false, more) => format!("; lost would be {} and {more} more", ids.join(", ")),
+    };
+    format!(
+        "{} has had {} changes and the store {newest}: going back loses {} tokens that came since{named}. Add \
+         --accept-rollback to do it",
+        backup.display(),
+        there.generation,
+        lost.len()
+    )
+}
+
+async fn open(path: PathBuf) -> Result<Store, StoreError> {
+    blocking(move || Store::open(&path)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("perch is stopping".to_owned())))
+}
