@@ -27,6 +27,7 @@ mod failpoint;
 mod follow;
 pub mod kek;
 mod life;
+mod owner;
 pub mod process;
 mod read;
 mod restore;
