@@ -174,7 +174,7 @@ pub fn walk(
     limit: usize,
 ) -> Result<Vec<Walked>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS}, app FROM connection WHERE sealed IS NOT NULL \
+        "SELECT {COLUMNS}, app AS application FROM connection WHERE sealed IS NOT NULL \
          AND (app, env, connection_id) > (?1, ?2, ?3) AND (?4 IS NULL OR dek_id <> ?4) \
          ORDER BY app, env, connection_id LIMIT ?5"
     );
@@ -189,7 +189,11 @@ pub fn walk(
     ])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let place = Place { application: row.get(18)?, environment: row.get(0)?, connection_id: row.get(1)? };
+        let place = Place {
+            application: row.get("application")?,
+            environment: row.get(0)?,
+            connection_id: row.get(1)?,
+        };
         found.push((place, row_of(row)));
     }
     Ok(found)
