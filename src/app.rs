@@ -291,6 +291,7 @@ impl Gateway {
         };
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
@@ -362,7 +363,10 @@ fn repair(configured: config::Repair) -> Repair {
 /// A quota in this process that knows what earlier runs sent. Open the vault first: it makes sure that no
 /// other gateway has the store.
 async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, StartError> {
-    let Store::Sqlite(path) = store.clone();
+    let Store::Sqlite(path) = store.clone() else {
+        // Said at load too, with the line to change.
+        return Err(StartError::Unavailable("a store that several gateways share needs a quota that they share".to_owned()));
+    };
     let keep = Quota::remembers_for(&rules);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&path, keep)).await;
     let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
@@ -376,7 +380,8 @@ async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, Start
 /// Quota is spent in a shared store: should this gateway ever count by itself again, its journal knows that
 /// it does not know.
 async fn set_journal_aside(store: &Store) -> Result<(), StartError> {
-    let Store::Sqlite(path) = store.clone();
+    // Beside a server no gateway counts alone.
+    let Store::Sqlite(path) = store.clone() else { return Ok(()) };
     let done = tokio::task::spawn_blocking(move || Journal::set_aside(&path)).await;
     let stopping = |_| StartError::Unavailable("perch is stopping".to_owned());
     Ok(done.map_err(stopping)?.map_err(OpenError::from)?)
@@ -386,8 +391,8 @@ async fn set_journal_aside(store: &Store) -> Result<(), StartError> {
 ///
 /// # Errors
 /// The key does not fit, or the store does not open.
-pub async fn open_vault(config: &Config, exclusive: bool) -> Result<Arc<Vault>, StartError> {
-    open_vault_accepting(config, exclusive, false).await
+pub async fn open_vault(config: &Config, is_gateway: bool) -> Result<Arc<Vault>, StartError> {
+    open_vault_accepting(config, is_gateway, false).await
 }
 
 /// The same, with a say on a store that is older than `vault.generation_file` remembers.
@@ -396,17 +401,16 @@ pub async fn open_vault(config: &Config, exclusive: bool) -> Result<Arc<Vault>, 
 /// As [`open_vault`].
 pub async fn open_vault_accepting(
     config: &Config,
-    exclusive: bool,
+    is_gateway: bool,
     accept_rollback: bool,
 ) -> Result<Arc<Vault>, StartError> {
-    let Store::Sqlite(path) = &config.vault.store;
     Ok(Vault::open(VaultOptions {
-        path: path.clone(),
+        store: config.vault.store.clone(),
         keys: vault::wrappers(&config.vault).await?,
         application: config.finch.client_id.clone(),
         environment: config.finch.environment,
         cache_ttl: config.vault.cache_ttl,
-        exclusive,
+        is_gateway,
         generation_file: config.vault.generation_file.clone(),
         accept_rollback,
         now: unix_now(),
@@ -475,6 +479,7 @@ async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH_EVERY) => {}
+            () = engine.vault.told() => engine.webhooks.wake(),
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         match engine.vault.refresh().await {

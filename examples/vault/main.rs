@@ -149,12 +149,12 @@ async fn reseal(folder: &Path) -> Outcome<bool> {
 
 async fn vault(path: &Path, cache_ttl: Duration) -> Outcome<Arc<Vault>> {
     let options = VaultOptions {
-        path: path.to_owned(),
+        store: perch::config::Store::Sqlite(path.to_owned()),
         keys: Kek::new([1; 32]).into(),
         application: ApplicationId::new("app")?,
         environment: Environment::Production,
         cache_ttl,
-        exclusive: false,
+        is_gateway: false,
         generation_file: None,
         accept_rollback: false,
         now: NOW,

@@ -87,9 +87,14 @@ pub(super) fn look(config: Config) -> Result<Vec<Look>, Failure> {
 
 async fn vault(config: &Config) -> Look {
     const NAME: &str = "vault";
-    let Store::Sqlite(path) = &config.vault.store;
-    if !path.exists() {
-        return Look::fine(NAME, format!("{} is not there yet; the first start makes it", path.display()));
+    let (is_there, place) = match &config.vault.store {
+        Store::Sqlite(path) => (Ok(path.exists()), path.display().to_string()),
+        Store::Postgres(server) => (crate::store::Store::is_used(server).await, server.url.to_string()),
+    };
+    match is_there {
+        Ok(true) => {}
+        Ok(false) => return Look::fine(NAME, format!("{place} is not there yet; the first start makes it")),
+        Err(why) => return Look::failed(NAME, why.to_string(), Exit::Unavailable),
     }
     match app::open_vault(config, false).await {
         Ok(vault) => {

@@ -6,7 +6,7 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ, Store};
 use crate::store::connections::Place;
-use crate::vault::{self, RestoreOptions, Restored, Vault, restore};
+use crate::vault::{self, OpenError, RestoreOptions, Restored, Vault, restore};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -32,6 +32,12 @@ pub enum VaultCommand {
     Backup {
         /// The file to make
         file: PathBuf,
+    },
+    /// Make or renew the tables of a PostgreSQL store. Sign in as a role that may; gateways then need no such right
+    Migrate {
+        /// A role that gateways sign in as, which may use the tables from then on and nothing else; more than once for more
+        #[arg(long, value_name = "ROLE")]
+        grant: Vec<String>,
     },
     /// Put a backup in the place of the store. No gateway may run
     Restore {
@@ -72,6 +78,7 @@ pub fn run(
                 }
                 Ok(Exit::Done)
             }
+            VaultCommand::Migrate { grant } => migrate(&config.vault.store, grant, format, out).await,
             VaultCommand::Restore { file, accept_rollback } => {
                 let restored = restore(options(config, file, *accept_rollback).await?).await?;
                 tell(&restored, format, out)
@@ -80,11 +87,34 @@ pub fn run(
     })
 }
 
+async fn migrate(
+    store: &Store,
+    roles: &[String],
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let Store::Postgres(server) = store else {
+        return Err(Failure::failed(
+            "vault.store is a file, whose tables are renewed when it is opened; this is for postgres://",
+        ));
+    };
+    let version = crate::store::Store::migrate(server, roles).await.map_err(OpenError::from)?;
+    match format {
+        Format::Json => writeln!(out, "{}", json!({ "version": version, "granted": roles }))?,
+        Format::Text => {
+            writeln!(out, "the tables of {} are of version {version}", server.url)?;
+            for role in roles {
+                writeln!(out, "{role} may use them")?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
 async fn options(config: Config, file: &Path, accept_rollback: bool) -> Result<RestoreOptions, Failure> {
     let keys = vault::wrappers(&config.vault).await.map_err(app::StartError::from)?;
-    let Store::Sqlite(path) = config.vault.store;
     Ok(RestoreOptions {
-        path,
+        store: config.vault.store,
         backup: file.to_owned(),
         keys,
         application: config.finch.client_id,

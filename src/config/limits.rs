@@ -1,5 +1,6 @@
 //! The section of the limits: what may be spent, where that is remembered, and who shares it.
 
+use super::postgres_url::postgres_url;
 use super::problem::{Check, Complaint, shown};
 use super::reader::{Reader, limit_key};
 use super::redis_url::{is_redis, redis_url};
@@ -126,10 +127,8 @@ pub(super) fn written_store(s: &Setting) -> Check<LimitStore> {
 /// Takes user and password out of a URL that is going to be shown.
 pub(super) fn mask(setting: &mut Setting) {
     let Ok(text) = setting.text() else { return };
-    let shown = match redis_url(text) {
-        Ok(url) => url.to_string(),
-        Err(_) => return,
-    };
+    let shown = redis_url(text).map(|url| url.to_string()).or_else(|_| postgres_url(text).map(|url| url.to_string()));
+    let Ok(shown) = shown else { return };
     if text.contains('@') {
         setting.value = toml::Value::String(shown);
     }

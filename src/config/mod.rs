@@ -8,6 +8,7 @@ mod address;
 mod document;
 mod environ;
 mod limits;
+mod postgres_url;
 mod problem;
 mod reader;
 mod redis_url;
@@ -138,9 +139,11 @@ fn origins(reader: &mut Reader<'_>) -> Vec<Origin> {
                 | "admin.token"
                 | "limits.store"
                 | "limits.password"
+                | "vault.store"
+                | "vault.password"
         );
         let is_reference = may_refer && setting.text().is_ok_and(reference::is_reference);
-        if key == "limits.store" && !is_reference {
+        if matches!(key.as_str(), "limits.store" | "vault.store") && !is_reference {
             limits::mask(&mut setting);
         }
         origins.push(Origin { key, value: setting.value, is_reference, place: setting.place });

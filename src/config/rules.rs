@@ -5,8 +5,9 @@ use super::address::{Address, address, base_url};
 use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::sections::{app_auth, webhook_door};
-use super::sound::{AppAuth, LimitStore};
+use super::reference::is_reference;
+use super::sections::{app_auth, store, webhook_door};
+use super::sound::{AppAuth, LimitStore, Store};
 use super::value::{duration_or_zero, whole};
 use super::webhooks::target;
 
@@ -17,6 +18,7 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     nobody_is_perch(r);
     webhooks_are_signed(r);
     no_shared_quota_in_memory(r);
+    shared_vault_has_shared_quota(r);
     waits(r);
 }
 
@@ -137,6 +139,19 @@ fn webhooks_are_signed(r: &mut Reader<'_>) {
     if r.is_empty("finch.webhook_secret") && !r.is_empty("finch.webhook_secret_previous") {
         let complaint = Complaint::new("is set, and there is no `finch.webhook_secret` that replaces it");
         r.complain("finch.webhook_secret_previous", complaint.hint("set finch.webhook_secret"));
+    }
+}
+
+/// A server's connections are used by several gateways, and each would spend the whole quota.
+fn shared_vault_has_shared_quota(r: &mut Reader<'_>) {
+    let is_server = matches!(r.again("vault.store", store), Some(Store::Postgres(_)))
+        || r.again("vault.store", |s| Ok(is_reference(s.text()?))) == Some(true);
+    let is_memory = matches!(r.again("limits.store", written_store), Some(LimitStore::Memory));
+    if is_server && is_memory {
+        let complaint = Complaint::new(
+            "is \"memory\", and `vault.store` is a server that several gateways share: each would spend the whole quota",
+        );
+        r.complain("limits.store", complaint.hint("write redis://…, which they share too"));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::address::{address, base_url};
 use super::limits::limits;
+use super::postgres_url::{is_postgres, postgres_url};
 use super::problem::{Check, Complaint, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
@@ -205,7 +206,7 @@ pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
 }
 
 fn vault(r: &mut Reader<'_>) -> Option<Vault> {
-    let store = r.get("vault.store", store);
+    let store = vault_store(r);
     let key = r.get("vault.key", key_source);
     let key_previous = r.get_unless_empty("vault.key_previous", key_source);
     let key_token = secret(r, "vault.key_token");
@@ -237,9 +238,49 @@ fn file_to_write(s: &Setting) -> Check<PathBuf> {
     }
 }
 
-/// Reads `sqlite:PATH`. Another store's URL is never shown whole: it may hold a password.
-fn store(s: &Setting) -> Check<Store> {
+/// The store with what it takes to sign in.
+fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
+    const PASSWORD: &str = "vault.password";
+    let env = r.env;
+    let store = r.get("vault.store", |s| {
+        let text = s.text()?;
+        if is_reference(text) {
+            let url = postgres_url(&resolve(&reference(s)?, env)?);
+            return url.map(|url| Store::Postgres(Postgres { url, ca_file: None })).map_err(|complaint| {
+                Complaint { what: format!("refers to a text that {}", complaint.what), ..complaint }
+            });
+        }
+        store(s)
+    });
+    let password = secret(r, PASSWORD);
+    let ca_file = r.get_unless_empty("vault.ca_file", ca_file);
+    let (store, password, ca_file) = (store?, password?, ca_file?);
+    let Store::Postgres(mut server) = store else { return Some(store) };
+    if let Some(password) = password {
+        if server.url.has_password() {
+            let complaint = Complaint::new("is set, and so is a password in `vault.store`");
+            r.complain(PASSWORD, complaint.hint("keep one of them"));
+            return None;
+        }
+        server.url.set_password(&password);
+    }
+    server.ca_file = ca_file;
+    Some(Store::Postgres(server))
+}
+
+/// Reads `sqlite:PATH` or `postgres://…`. A URL is never shown whole: it may hold a password, which may stand in the
+/// environment and never in a file.
+pub(super) fn store(s: &Setting) -> Check<Store> {
     let text = s.text()?;
+    if is_postgres(text) {
+        let url = postgres_url(text)?;
+        if url.has_password() && s.place.variable().is_none() {
+            return Err(Complaint::new("holds a password; secrets never stand in the configuration").hint(
+                "set vault.password to file:… or env:…, or vault.store to env:NAME, where NAME holds the whole URL",
+            ));
+        }
+        return Ok(Store::Postgres(Postgres { url, ca_file: None }));
+    }
     if let Some(path) = text.strip_prefix("sqlite:") {
         return match path {
             "" => Err(Complaint::new("names no file").hint("write sqlite:PATH")),
@@ -254,8 +295,8 @@ fn store(s: &Setting) -> Check<Store> {
         };
     }
     Err(match scheme(text) {
-        Some(scheme) => not_available(&format!("{scheme}://…"), "`sqlite:PATH`"),
-        None => Complaint::new("does not begin with sqlite:").hint("write sqlite:PATH"),
+        Some(scheme) => not_available(&format!("{scheme}://…"), "`sqlite:PATH` or postgres://…"),
+        None => Complaint::new("does not begin with sqlite: or postgres://").hint("write sqlite:PATH"),
     })
 }
 

@@ -2,6 +2,7 @@
 //! The defaults named here are those of `config/perch.toml`.
 
 pub use super::address::{Address, BaseUrl};
+pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, KeySource, TransitKey};
 use crate::types::{
@@ -130,6 +131,17 @@ pub struct Vault {
 pub enum Store {
     /// A file of `SQLite`.
     Sqlite(PathBuf),
+    /// A server that several gateways share.
+    Postgres(Postgres),
+}
+
+/// A PostgreSQL server, and whom to believe that it is the one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postgres {
+    /// Where it is, and as whom to sign in there.
+    pub url: PostgresUrl,
+    /// A PEM file with one more trust anchor; none.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How much may be sent to Finch, and how long a call waits for its turn.

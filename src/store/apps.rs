@@ -3,8 +3,8 @@
 
 use super::StoreError;
 use super::connections::Scope;
+use super::sql::{Record, Tx, values};
 use crate::types::UnixMillis;
-use rusqlite::{Row, Transaction, params};
 
 /// An app as it is stored. The policy is text here; what it means is the vault's affair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,36 +29,31 @@ const COLUMNS: &str = "name, key_id, key_hash, policy, created_at, revoked_at";
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn all(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<AppRow>, StoreError> {
-    let mut select = tx.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 ORDER BY created_at, key_id"
-    ))?;
-    let rows = select.query_map(params![scope.application.as_str(), scope.environment.as_str()], row_of)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub fn all(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<AppRow>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 ORDER BY created_at, key_id");
+    tx.rows(&sql, values![scope.application.as_str(), scope.environment.as_str()], row_of)
 }
 
 /// The app of this name whose key is good.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn find(tx: &Transaction<'_>, scope: &Scope, name: &str) -> Result<Option<AppRow>, StoreError> {
-    let mut select = tx.prepare_cached(&format!(
+pub fn find(tx: &Tx<'_>, scope: &Scope, name: &str) -> Result<Option<AppRow>, StoreError> {
+    let sql = format!(
         "SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL"
-    ))?;
-    let mut rows =
-        select.query_map(params![scope.application.as_str(), scope.environment.as_str(), name], row_of)?;
-    Ok(rows.next().transpose()?)
+    );
+    tx.row(&sql, values![scope.application.as_str(), scope.environment.as_str(), name], row_of)
 }
 
 /// How many keys of the scope are good.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn count(tx: &Transaction<'_>, scope: &Scope) -> Result<u64, StoreError> {
-    let count: i64 = tx.query_row(
+pub fn count(tx: &Tx<'_>, scope: &Scope) -> Result<u64, StoreError> {
+    let count: i64 = tx.value(
         "SELECT count(*) FROM app WHERE application = ?1 AND env = ?2 AND revoked_at IS NULL",
-        params![scope.application.as_str(), scope.environment.as_str()],
-        |row| row.get(0),
+        values![scope.application.as_str(), scope.environment.as_str()],
     )?;
     Ok(count.unsigned_abs())
 }
@@ -67,19 +62,19 @@ pub fn count(tx: &Transaction<'_>, scope: &Scope) -> Result<u64, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`], also when an app of this name has a good key.
-pub fn add(tx: &Transaction<'_>, scope: &Scope, app: &AppRow, revoked_max: usize) -> Result<(), StoreError> {
+pub fn add(tx: &Tx<'_>, scope: &Scope, app: &AppRow, revoked_max: usize) -> Result<(), StoreError> {
     let AppRow { name, key_id, key_hash, policy, created_at, revoked_at } = app;
     let (application, env) = (scope.application.as_str(), scope.environment.as_str());
     tx.execute(
         "INSERT INTO app (application, env, name, key_id, key_hash, policy, created_at, revoked_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![application, env, name, key_id, key_hash, policy, created_at.0, revoked_at.map(|at| at.0)],
+        values![application, env, name, key_id, key_hash, policy, created_at.0, revoked_at.map(|at| at.0)],
     )?;
     tx.execute(
         "DELETE FROM app WHERE application = ?1 AND env = ?2 AND key_id IN ( \
             SELECT key_id FROM app WHERE application = ?1 AND env = ?2 AND revoked_at IS NOT NULL \
-            ORDER BY revoked_at DESC, key_id LIMIT -1 OFFSET ?3)",
-        params![application, env, i64::try_from(revoked_max).unwrap_or(i64::MAX)],
+            ORDER BY revoked_at DESC, key_id LIMIT 1000000 OFFSET ?3)",
+        values![application, env, i64::try_from(revoked_max).unwrap_or(i64::MAX)],
     )?;
     Ok(())
 }
@@ -88,11 +83,11 @@ pub fn add(tx: &Transaction<'_>, scope: &Scope, app: &AppRow, revoked_max: usize
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn set_policy(tx: &Transaction<'_>, scope: &Scope, name: &str, policy: &str) -> Result<bool, StoreError> {
+pub fn set_policy(tx: &Tx<'_>, scope: &Scope, name: &str, policy: &str) -> Result<bool, StoreError> {
     let changed = tx.execute(
         "UPDATE app SET policy = ?4 \
          WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
-        params![scope.application.as_str(), scope.environment.as_str(), name, policy],
+        values![scope.application.as_str(), scope.environment.as_str(), name, policy],
     )?;
     Ok(changed > 0)
 }
@@ -101,22 +96,22 @@ pub fn set_policy(tx: &Transaction<'_>, scope: &Scope, name: &str, policy: &str)
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn revoke(tx: &Transaction<'_>, scope: &Scope, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
+pub fn revoke(tx: &Tx<'_>, scope: &Scope, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
     let ended = tx.execute(
         "UPDATE app SET revoked_at = ?4 \
          WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
-        params![scope.application.as_str(), scope.environment.as_str(), name, now.0],
+        values![scope.application.as_str(), scope.environment.as_str(), name, now.0],
     )?;
     Ok(ended > 0)
 }
 
-fn row_of(row: &Row<'_>) -> rusqlite::Result<AppRow> {
+fn row_of(row: &Record<'_>) -> Result<AppRow, StoreError> {
     Ok(AppRow {
         name: row.get(0)?,
         key_id: row.get(1)?,
         key_hash: row.get(2)?,
         policy: row.get(3)?,
         created_at: UnixMillis(row.get(4)?),
-        revoked_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+        revoked_at: row.get::<Option<i64>>(5)?.map(UnixMillis),
     })
 }

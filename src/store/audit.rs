@@ -3,13 +3,15 @@
 
 use super::StoreError;
 use super::connections::Scope;
+use super::sql::{Record, Tx, values};
 use crate::types::{ConnectionId, UnixMillis};
-use rusqlite::{OptionalExtension, Transaction, params};
 
 /// The most rows kept.
 const ROWS_MAX: i64 = 1_000_000;
 /// How many go at once when there are more.
 const PRUNED: i64 = 10_000;
+/// How many are held in memory while all are read.
+const READ_AT_ONCE: i64 = 1000;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -51,9 +53,9 @@ const COLUMNS: &str = "seq, at, actor, action, app, env, connection_id, row_vers
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn newest(tx: &Transaction<'_>) -> Result<(i64, [u8; 32]), StoreError> {
-    let mut select = tx.prepare_cached("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")?;
-    let found = select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+pub fn newest(tx: &Tx<'_>) -> Result<(i64, [u8; 32]), StoreError> {
+    let newest = "SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1";
+    let found = tx.row(newest, values![], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.unwrap_or((0, [0; 32])))
 }
 
@@ -61,25 +63,24 @@ pub fn newest(tx: &Transaction<'_>) -> Result<(i64, [u8; 32]), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn append(tx: &Transaction<'_>, row: &Bound) -> Result<(), StoreError> {
+pub fn append(tx: &Tx<'_>, row: &Bound) -> Result<(), StoreError> {
     let Bound { deed, prev_mac, mac } = row;
-    let mut insert = tx.prepare_cached(&format!(
-        "INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-    ))?;
-    insert.execute(params![
+    let sql = format!("INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+    let values = values![
         deed.seq,
         deed.at.0,
-        deed.actor,
-        deed.action,
-        deed.app,
-        deed.env,
-        deed.connection_id,
+        &deed.actor,
+        &deed.action,
+        &deed.app,
+        &deed.env,
+        &deed.connection_id,
         deed.version,
         prev_mac,
         mac
-    ])?;
+    ];
+    tx.execute(&sql, values)?;
     if deed.seq % PRUNED == 0 {
-        tx.execute("DELETE FROM audit WHERE seq <= ?1", [deed.seq - ROWS_MAX])?;
+        tx.execute("DELETE FROM audit WHERE seq <= ?1", values![deed.seq - ROWS_MAX])?;
     }
     Ok(())
 }
@@ -89,19 +90,16 @@ pub fn append(tx: &Transaction<'_>, row: &Bound) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub fn of_connection(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     id: &ConnectionId,
     limit: u32,
 ) -> Result<Vec<Deed>, StoreError> {
-    let mut select = tx.prepare_cached(&format!(
+    let sql = format!(
         "SELECT {COLUMNS} FROM audit WHERE app = ?1 AND env = ?2 AND connection_id = ?3 ORDER BY seq DESC LIMIT ?4"
-    ))?;
-    let rows = select.query_map(
-        params![scope.application.as_str(), scope.environment.as_str(), id.as_str(), limit],
-        |row| Ok(row_of(row)?.deed),
-    )?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    );
+    let values = values![scope.application.as_str(), scope.environment.as_str(), id.as_str(), limit];
+    tx.rows(&sql, values, |row| Ok(row_of(row)?.deed))
 }
 
 /// Shows every row to `look`, oldest first, until it has seen enough.
@@ -109,19 +107,20 @@ pub fn of_connection(
 /// # Errors
 /// [`StoreError`], that of `look` too.
 pub fn each<E: From<StoreError>>(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     mut look: impl FnMut(Bound) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut select =
-        tx.prepare(&format!("SELECT {COLUMNS} FROM audit ORDER BY seq")).map_err(StoreError::from)?;
-    let mut rows = select.query([]).map_err(StoreError::from)?;
-    while let Some(row) = rows.next().map_err(StoreError::from)? {
-        look(row_of(row).map_err(StoreError::from)?)?;
+    let sql = format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT {READ_AT_ONCE}");
+    let mut last = i64::MIN;
+    loop {
+        let rows = tx.rows(&sql, values![last], row_of)?;
+        let Some(newest) = rows.last().map(|row| row.deed.seq) else { return Ok(()) };
+        last = newest;
+        rows.into_iter().try_for_each(&mut look)?;
     }
-    Ok(())
 }
 
-fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Bound> {
+fn row_of(row: &Record<'_>) -> Result<Bound, StoreError> {
     Ok(Bound {
         deed: Deed {
             seq: row.get(0)?,

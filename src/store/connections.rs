@@ -2,8 +2,8 @@
 
 use super::StoreError;
 use super::record::{Connection, Row, SealedToken, Status};
+use super::sql::{Record, Tx, values};
 use crate::types::{ConnectionId, CustomerId, EntityId, Environment, UnixMillis};
-use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Whose connections are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,22 +17,21 @@ pub struct Scope {
 const COLUMNS: &str = "env, connection_id, customer_id, company_id, provider_id, products, entity_ids, \
     client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, row_version, created_at, \
     updated_at, last_used_at, status_at, introspected_at, note";
+/// The place behind [`COLUMNS`].
+const APPLICATION: usize = 21;
 
 /// The connection, in the scope's environment when it is there, else in another one.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when its row says what no perch wrote.
-pub fn find(tx: &Transaction<'_>, scope: &Scope, id: &ConnectionId) -> Result<Option<Row>, StoreError> {
+pub fn find(tx: &Tx<'_>, scope: &Scope, id: &ConnectionId) -> Result<Option<Row>, StoreError> {
     // The environments are spelled out so that the primary key finds each.
     let sql = format!(
         "SELECT {COLUMNS} FROM connection \
          WHERE app = ?1 AND env IN ('production', 'development', 'sandbox') AND connection_id = ?3 \
          ORDER BY env <> ?2 LIMIT 1"
     );
-    let mut select = tx.prepare_cached(&sql)?;
-    let mut rows =
-        select.query(params![scope.application.as_str(), scope.environment.as_str(), id.as_str()])?;
-    rows.next()?.map(row_of).transpose()
+    tx.row(&sql, values![scope.application.as_str(), scope.environment.as_str(), id.as_str()], row_of)
 }
 
 /// The facts of a customer's connections, oldest first, at most `limit`.
@@ -40,7 +39,7 @@ pub fn find(tx: &Transaction<'_>, scope: &Scope, id: &ConnectionId) -> Result<Op
 /// # Errors
 /// [`StoreError::Damaged`] when one of the rows says what no perch wrote.
 pub fn of_customer(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     customer: &CustomerId,
     limit: usize,
@@ -49,61 +48,51 @@ pub fn of_customer(
         "SELECT {COLUMNS} FROM connection WHERE app = ?1 AND env = ?2 AND customer_id = ?3 \
          ORDER BY created_at, connection_id LIMIT ?4"
     );
-    let mut select = tx.prepare_cached(&sql)?;
-    let mut rows = select.query(params![
+    let values = values![
         scope.application.as_str(),
         scope.environment.as_str(),
         customer.as_str(),
         i64::try_from(limit).unwrap_or(i64::MAX)
-    ])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(row_of(row)?.facts);
-    }
-    Ok(found)
+    ];
+    tx.rows(&sql, values, |row| Ok(row_of(row)?.facts))
 }
 
 /// The facts of every connection of the scope, oldest first. A damaged row stands as its error.
 ///
 /// # Errors
 /// [`StoreError`] when the whole cannot be read.
-pub fn all(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<Result<Connection, StoreError>>, StoreError> {
+pub fn all(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<Result<Connection, StoreError>>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM connection WHERE app = ?1 AND env = ?2 ORDER BY created_at, connection_id"
     );
-    let mut select = tx.prepare_cached(&sql)?;
-    let mut rows = select.query(params![scope.application.as_str(), scope.environment.as_str()])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(row_of(row).map(|row| row.facts));
-    }
-    Ok(found)
+    tx.rows(&sql, values![scope.application.as_str(), scope.environment.as_str()], |row| {
+        Ok(row_of(row).map(|row| row.facts))
+    })
 }
 
 /// Which connection of the scope has the token with this index.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn holder(tx: &Transaction<'_>, scope: &Scope, index: &[u8; 16]) -> Result<Option<String>, StoreError> {
-    let mut select = tx.prepare_cached(
+pub fn holder(tx: &Tx<'_>, scope: &Scope, index: &[u8; 16]) -> Result<Option<String>, StoreError> {
+    tx.row(
         "SELECT connection_id FROM connection WHERE app = ?1 AND env = ?2 AND token_bidx = ?3",
-    )?;
-    Ok(select
-        .query_row(params![scope.application.as_str(), scope.environment.as_str(), index], |row| row.get(0))
-        .optional()?)
+        values![scope.application.as_str(), scope.environment.as_str(), index],
+        |row| row.get(0),
+    )
 }
 
 /// Writes the whole row, new or not. `change` is the store's count of changes.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Result<(), StoreError> {
+pub fn put(tx: &Tx<'_>, scope: &Scope, row: &Row, change: i64) -> Result<(), StoreError> {
     let Row { facts, sealed, environment: _ } = row;
     let number = |n: u64| i64::try_from(n).map_err(|_| StoreError::Damaged("a number ran over".to_owned()));
     let list = |items: Result<String, serde_json::Error>| {
         items.map_err(|cause| StoreError::Damaged(cause.to_string()))
     };
-    let mut insert = tx.prepare_cached(
+    let sql =
         "INSERT INTO connection (app, env, connection_id, customer_id, company_id, provider_id, products, \
             entity_ids, client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, \
             row_version, change_seq, created_at, updated_at, last_used_at, status_at, introspected_at, note) \
@@ -117,24 +106,25 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
             dek_id = excluded.dek_id, token_bidx = excluded.token_bidx, \
             row_version = excluded.row_version, change_seq = excluded.change_seq, \
             updated_at = excluded.updated_at, last_used_at = excluded.last_used_at, \
-            status_at = excluded.status_at, introspected_at = excluded.introspected_at, note = excluded.note",
-    )?;
-    insert.execute(params![
+            status_at = excluded.status_at, introspected_at = excluded.introspected_at, note = excluded.note";
+    let (products, entities) =
+        (list(serde_json::to_string(&facts.products))?, list(serde_json::to_string(&facts.entity_ids))?);
+    let values = values![
         scope.application.as_str(),
         scope.environment.as_str(),
         facts.connection_id.as_str(),
         facts.customer_id.as_ref().map(|id| id.as_str()),
         facts.company_id.as_ref().map(|id| id.as_str()),
         facts.provider_id.as_ref().map(|id| id.as_str()),
-        list(serde_json::to_string(&facts.products))?,
-        list(serde_json::to_string(&facts.entity_ids))?,
+        &products,
+        &entities,
         facts.client_type.as_str(),
-        facts.account_status,
+        &facts.account_status,
         facts.status.as_str(),
-        facts.held_reason,
-        sealed.as_ref().map(|s| &s.blob),
+        &facts.held_reason,
+        sealed.as_ref().map(|s| s.blob.as_slice()),
         sealed.as_ref().map(|s| number(s.dek_id)).transpose()?,
-        sealed.as_ref().map(|s| &s.index),
+        sealed.as_ref().map(|s| s.index.as_slice()),
         number(facts.version)?,
         change,
         facts.created_at.0,
@@ -142,8 +132,9 @@ pub fn put(tx: &Transaction<'_>, scope: &Scope, row: &Row, change: i64) -> Resul
         facts.last_used_at.map(|at| at.0),
         facts.status_at.map(|at| at.0),
         facts.introspected_at.map(|at| at.0),
-        facts.note,
-    ])?;
+        &facts.note,
+    ];
+    tx.execute(sql, values)?;
     Ok(())
 }
 
@@ -168,35 +159,33 @@ pub type Walked = (Place, Result<Row, StoreError>);
 /// # Errors
 /// [`StoreError`] when the whole cannot be read.
 pub fn walk(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     after: Option<&Place>,
     except: Option<u64>,
     limit: usize,
 ) -> Result<Vec<Walked>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS}, app AS application FROM connection WHERE sealed IS NOT NULL \
-         AND (app, env, connection_id) > (?1, ?2, ?3) AND (?4 IS NULL OR dek_id <> ?4) \
+        "SELECT {COLUMNS}, app FROM connection WHERE sealed IS NOT NULL \
+         AND (app, env, connection_id) > (?1, ?2, ?3) AND dek_id <> ?4 \
          ORDER BY app, env, connection_id LIMIT ?5"
     );
-    let mut select = tx.prepare_cached(&sql)?;
     let text = |part: fn(&Place) -> &String| after.map_or("", |place| part(place).as_str());
-    let mut rows = select.query(params![
+    let values = values![
         text(|place| &place.application),
         text(|place| &place.environment),
         text(|place| &place.connection_id),
-        except.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
+        // No key has this number.
+        except.map_or(-1, |id| i64::try_from(id).unwrap_or(i64::MAX)),
         i64::try_from(limit).unwrap_or(i64::MAX),
-    ])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
+    ];
+    tx.rows(&sql, values, |row| {
         let place = Place {
-            application: row.get("application")?,
+            application: row.get(APPLICATION)?,
             environment: row.get(0)?,
             connection_id: row.get(1)?,
         };
-        found.push((place, row_of(row)));
-    }
-    Ok(found)
+        Ok((place, row_of(row)))
+    })
 }
 
 /// Puts a token that was sealed anew into its row, unless the row has changed since it was read at
@@ -205,26 +194,26 @@ pub fn walk(
 /// # Errors
 /// [`StoreError`].
 pub fn reseal(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     place: &Place,
     version: u64,
     sealed: &SealedToken,
     change: i64,
 ) -> Result<bool, StoreError> {
     let number = |n: u64| i64::try_from(n).map_err(|_| StoreError::Damaged("a number ran over".to_owned()));
-    let mut update = tx.prepare_cached(
+    let changed = tx.execute(
         "UPDATE connection SET sealed = ?5, dek_id = ?6, row_version = row_version + 1, change_seq = ?7 \
          WHERE app = ?1 AND env = ?2 AND connection_id = ?3 AND row_version = ?4 AND sealed IS NOT NULL",
+        values![
+            &place.application,
+            &place.environment,
+            &place.connection_id,
+            number(version)?,
+            &sealed.blob,
+            number(sealed.dek_id)?,
+            change,
+        ],
     )?;
-    let changed = update.execute(params![
-        place.application,
-        place.environment,
-        place.connection_id,
-        number(version)?,
-        sealed.blob,
-        number(sealed.dek_id)?,
-        change,
-    ])?;
     Ok(changed == 1)
 }
 
@@ -232,9 +221,8 @@ pub fn reseal(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn erased(tx: &Transaction<'_>) -> Result<u64, StoreError> {
-    let count: i64 =
-        tx.query_row("SELECT count(*) FROM connection WHERE sealed IS NULL", [], |row| row.get(0))?;
+pub fn erased(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let count: i64 = tx.value("SELECT count(*) FROM connection WHERE sealed IS NULL", values![])?;
     Ok(count.unsigned_abs())
 }
 
@@ -242,14 +230,8 @@ pub fn erased(tx: &Transaction<'_>) -> Result<u64, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn applications(tx: &Transaction<'_>) -> Result<Vec<String>, StoreError> {
-    let mut select = tx.prepare_cached("SELECT DISTINCT app FROM connection ORDER BY app")?;
-    let mut rows = select.query([])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(row.get(0)?);
-    }
-    Ok(found)
+pub fn applications(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
+    tx.rows("SELECT DISTINCT app FROM connection ORDER BY app", values![], |row| row.get(0))
 }
 
 /// Notes that a call used the connection. No change in the sense of [`put`]: nobody's view is stale.
@@ -257,16 +239,16 @@ pub fn applications(tx: &Transaction<'_>) -> Result<Vec<String>, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub fn used(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     id: &ConnectionId,
     at: UnixMillis,
 ) -> Result<(), StoreError> {
-    let mut update = tx.prepare_cached(
+    tx.execute(
         "UPDATE connection SET last_used_at = ?4 WHERE app = ?1 AND env = ?2 AND connection_id = ?3 \
          AND coalesce(last_used_at, 0) < ?4",
+        values![scope.application.as_str(), scope.environment.as_str(), id.as_str(), at.0],
     )?;
-    update.execute(params![scope.application.as_str(), scope.environment.as_str(), id.as_str(), at.0])?;
     Ok(())
 }
 
@@ -276,54 +258,61 @@ pub fn used(
 /// # Errors
 /// [`StoreError::Damaged`] when an id is none.
 pub fn in_status(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     status: Status,
 ) -> Result<Vec<(ConnectionId, Option<UnixMillis>)>, StoreError> {
-    let mut select = tx.prepare_cached(
-        "SELECT connection_id, introspected_at FROM connection WHERE app = ?1 AND env = ?2 AND status = ?3 \
-         ORDER BY connection_id",
-    )?;
-    let mut rows =
-        select.query(params![scope.application.as_str(), scope.environment.as_str(), status.as_str()])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id = ConnectionId::new(row.get::<_, String>(0)?).map_err(|_| {
-            StoreError::Damaged("a connection's connection_id is not what perch writes".to_owned())
-        })?;
-        found.push((id, row.get::<_, Option<i64>>(1)?.map(UnixMillis)));
-    }
-    Ok(found)
+    let sql = "SELECT connection_id, introspected_at FROM connection WHERE app = ?1 AND env = ?2 AND status = ?3 \
+         ORDER BY connection_id";
+    let values = values![scope.application.as_str(), scope.environment.as_str(), status.as_str()];
+    tx.rows(sql, values, |row| Ok((id_of(row)?, row.get::<Option<i64>>(1)?.map(UnixMillis))))
+}
+
+/// The connections of the scope that were changed after so many changes of the store, the first `limit` of them.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when an id is none.
+pub fn changed_after(
+    tx: &Tx<'_>,
+    scope: &Scope,
+    change: i64,
+    limit: u32,
+) -> Result<Vec<ConnectionId>, StoreError> {
+    let sql = "SELECT connection_id FROM connection WHERE app = ?1 AND env = ?2 AND change_seq > ?3 LIMIT ?4";
+    tx.rows(sql, values![scope.application.as_str(), scope.environment.as_str(), change, limit], id_of)
+}
+
+fn id_of(row: &Record<'_>) -> Result<ConnectionId, StoreError> {
+    ConnectionId::new(row.get::<String>(0)?)
+        .map_err(|_| StoreError::Damaged("a connection's connection_id is not what perch writes".to_owned()))
 }
 
 /// How many connections of the scope there are, by status and provider.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn counts(tx: &Transaction<'_>, scope: &Scope) -> Result<Vec<(Status, Option<String>, u64)>, StoreError> {
-    let mut select = tx.prepare_cached(
-        "SELECT status, provider_id, count(*) FROM connection WHERE app = ?1 AND env = ?2 GROUP BY 1, 2",
-    )?;
-    let mut rows = select.query(params![scope.application.as_str(), scope.environment.as_str()])?;
+pub fn counts(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<(Status, Option<String>, u64)>, StoreError> {
+    let sql = "SELECT status, provider_id, count(*) FROM connection WHERE app = ?1 AND env = ?2 GROUP BY 1, 2";
     let mut counted = Vec::new();
-    while let Some(row) = rows.next()? {
+    tx.each(sql, values![scope.application.as_str(), scope.environment.as_str()], |row| {
         let (status, provider, count): (String, Option<String>, i64) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
         if let Some(status) = Status::parse(&status) {
             counted.push((status, provider, count.unsigned_abs()));
         }
-    }
+        Ok::<_, StoreError>(())
+    })?;
     Ok(counted)
 }
 
-fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+fn row_of(row: &Record<'_>) -> Result<Row, StoreError> {
     fn no(column: &str) -> StoreError {
         StoreError::Damaged(format!("a connection's {column} is not what perch writes"))
     }
-    let text = |at: usize| row.get::<_, String>(at);
-    let maybe = |at: usize| row.get::<_, Option<String>>(at);
+    let text = |at: usize| row.get::<String>(at);
+    let maybe = |at: usize| row.get::<Option<String>>(at);
     let environment = |at: usize, column| Environment::parse(&text(at)?).ok_or_else(|| no(column));
-    let sealed = match (row.get(11)?, row.get::<_, Option<i64>>(12)?, row.get(13)?) {
+    let sealed = match (row.get(11)?, row.get::<Option<i64>>(12)?, row.get(13)?) {
         (Some(blob), Some(dek), Some(index)) => {
             Some(SealedToken { blob, dek_id: u64::try_from(dek).map_err(|_| no("dek_id"))?, index })
         }
@@ -350,12 +339,12 @@ fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
             account_status: maybe(8)?,
             status: Status::parse(&text(9)?).ok_or_else(|| no("status"))?,
             held_reason: maybe(10)?,
-            version: u64::try_from(row.get::<_, i64>(14)?).map_err(|_| no("row_version"))?,
+            version: u64::try_from(row.get::<i64>(14)?).map_err(|_| no("row_version"))?,
             created_at: UnixMillis(row.get(15)?),
             updated_at: UnixMillis(row.get(16)?),
-            last_used_at: row.get::<_, Option<i64>>(17)?.map(UnixMillis),
-            status_at: row.get::<_, Option<i64>>(18)?.map(UnixMillis),
-            introspected_at: row.get::<_, Option<i64>>(19)?.map(UnixMillis),
+            last_used_at: row.get::<Option<i64>>(17)?.map(UnixMillis),
+            status_at: row.get::<Option<i64>>(18)?.map(UnixMillis),
+            introspected_at: row.get::<Option<i64>>(19)?.map(UnixMillis),
             note: maybe(20)?,
         },
     })

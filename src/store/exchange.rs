@@ -3,8 +3,8 @@
 
 use super::StoreError;
 use super::connections::Scope;
+use super::sql::{Tx, values};
 use crate::types::{ConnectionId, UnixMillis};
-use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -48,15 +48,12 @@ pub struct Row {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when it says what no perch wrote.
-pub fn find(tx: &Transaction<'_>, scope: &Scope, code: &CodeHash) -> Result<Option<Row>, StoreError> {
-    let mut select = tx.prepare_cached(
+pub fn find(tx: &Tx<'_>, scope: &Scope, code: &CodeHash) -> Result<Option<Row>, StoreError> {
+    let found = tx.row(
         "SELECT state, asked_by, connection_id FROM exchange WHERE app = ?1 AND env = ?2 AND code_hash = ?3",
+        values![scope.application.as_str(), scope.environment.as_str(), &code.0],
+        |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get::<Option<String>>(2)?)),
     )?;
-    let found = select
-        .query_row(params![scope.application.as_str(), scope.environment.as_str(), code.0], |row| {
-            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
-        })
-        .optional()?;
     let Some((state, asked_by, connection)) = found else { return Ok(None) };
     let state = match (state.as_str(), connection.map(ConnectionId::new)) {
         ("started", None) => State::Started,
@@ -72,22 +69,23 @@ pub fn find(tx: &Transaction<'_>, scope: &Scope, code: &CodeHash) -> Result<Opti
 /// # Errors
 /// [`StoreError`].
 pub fn start(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     code: &CodeHash,
     asked_by: &str,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     let kept_from = now.0.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
-    tx.execute("DELETE FROM exchange WHERE started_at < ?1", [kept_from])?;
-    let rows: i64 = tx.query_row("SELECT count(*) FROM exchange", [], |row| row.get(0))?;
+    tx.execute("DELETE FROM exchange WHERE started_at < ?1", values![kept_from])?;
+    let rows: i64 = tx.value("SELECT count(*) FROM exchange", values![])?;
     if rows >= ROWS_MAX {
-        tx.execute("DELETE FROM exchange WHERE started_at <= (SELECT min(started_at) FROM exchange)", [])?;
+        let oldest = "DELETE FROM exchange WHERE started_at <= (SELECT min(started_at) FROM exchange)";
+        tx.execute(oldest, values![])?;
     }
     tx.execute(
         "INSERT INTO exchange (app, env, code_hash, state, asked_by, started_at) \
          VALUES (?1, ?2, ?3, 'started', ?4, ?5)",
-        params![scope.application.as_str(), scope.environment.as_str(), code.0, asked_by, now.0],
+        values![scope.application.as_str(), scope.environment.as_str(), &code.0, asked_by, now.0],
     )?;
     Ok(())
 }
@@ -97,7 +95,7 @@ pub fn start(
 /// # Errors
 /// [`StoreError`].
 pub fn finish(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     code: &CodeHash,
     connection: Option<&ConnectionId>,
@@ -107,10 +105,10 @@ pub fn finish(
     tx.execute(
         "UPDATE exchange SET state = ?4, connection_id = ?5, finished_at = ?6 \
          WHERE app = ?1 AND env = ?2 AND code_hash = ?3 AND state <> 'done'",
-        params![
+        values![
             scope.application.as_str(),
             scope.environment.as_str(),
-            code.0,
+            &code.0,
             state,
             connection.map(ConnectionId::as_str),
             now.0
@@ -123,10 +121,10 @@ pub fn finish(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn withdraw(tx: &Transaction<'_>, scope: &Scope, code: &CodeHash) -> Result<(), StoreError> {
+pub fn withdraw(tx: &Tx<'_>, scope: &Scope, code: &CodeHash) -> Result<(), StoreError> {
     tx.execute(
         "DELETE FROM exchange WHERE app = ?1 AND env = ?2 AND code_hash = ?3 AND state = 'started'",
-        params![scope.application.as_str(), scope.environment.as_str(), code.0],
+        values![scope.application.as_str(), scope.environment.as_str(), &code.0],
     )?;
     Ok(())
 }

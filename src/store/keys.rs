@@ -1,8 +1,8 @@
 //! The store's name and its wrapped keys, in SQL.
 
 use super::StoreError;
+use super::sql::{Tx, values};
 use crate::types::UnixMillis;
-use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
 
 /// What a key of the ring is for.
@@ -86,29 +86,28 @@ pub struct WrappedKey {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn store_id(tx: &Transaction<'_>) -> Result<Option<[u8; 16]>, StoreError> {
-    Ok(tx.query_row("SELECT store_id FROM vault_meta", [], |row| row.get(0)).optional()?)
+pub fn store_id(tx: &Tx<'_>) -> Result<Option<[u8; 16]>, StoreError> {
+    tx.row("SELECT store_id FROM vault_meta", values![], |row| row.get(0))
 }
 
 /// Whether nothing was ever stored: only then may the store be given a name and keys.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn is_untouched(tx: &Transaction<'_>) -> Result<bool, StoreError> {
-    Ok(tx.query_row(
+pub fn is_untouched(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    tx.value(
         "SELECT NOT EXISTS (SELECT 1 FROM vault_meta) AND NOT EXISTS (SELECT 1 FROM vault_key) \
          AND NOT EXISTS (SELECT 1 FROM connection)",
-        [],
-        |row| row.get(0),
-    )?)
+        values![],
+    )
 }
 
 /// Names the store, once.
 ///
 /// # Errors
 /// [`StoreError`], also when it has a name.
-pub fn name_store(tx: &Transaction<'_>, store_id: &[u8; 16]) -> Result<(), StoreError> {
-    tx.execute("INSERT INTO vault_meta (only, store_id, generation) VALUES (1, ?1, 0)", [store_id])?;
+pub fn name_store(tx: &Tx<'_>, store_id: &[u8; 16]) -> Result<(), StoreError> {
+    tx.execute("INSERT INTO vault_meta (only, store_id, generation) VALUES (1, ?1, 0)", values![store_id])?;
     Ok(())
 }
 
@@ -116,18 +115,16 @@ pub fn name_store(tx: &Transaction<'_>, store_id: &[u8; 16]) -> Result<(), Store
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn next_generation(tx: &Transaction<'_>) -> Result<i64, StoreError> {
-    Ok(tx.query_row("UPDATE vault_meta SET generation = generation + 1 RETURNING generation", [], |row| {
-        row.get(0)
-    })?)
+pub fn next_generation(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    tx.value("UPDATE vault_meta SET generation = generation + 1 RETURNING generation", values![])
 }
 
 /// How many changes the store has had.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn generation(tx: &Transaction<'_>) -> Result<i64, StoreError> {
-    Ok(tx.query_row("SELECT generation FROM vault_meta", [], |row| row.get(0))?)
+pub fn generation(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    tx.value("SELECT generation FROM vault_meta", values![])
 }
 
 /// Lets the store go on counting from beyond `generation`, after an older copy took its place; and forgets
@@ -135,28 +132,27 @@ pub fn generation(tx: &Transaction<'_>) -> Result<i64, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn go_on_after(tx: &Transaction<'_>, generation: i64) -> Result<i64, StoreError> {
-    tx.execute("DELETE FROM vault_gateway", [])?;
-    tx.execute("UPDATE vault_meta SET generation = max(generation, ?1)", [generation])?;
-    next_generation(tx)
+pub fn go_on_after(tx: &Tx<'_>, generation: i64) -> Result<i64, StoreError> {
+    tx.execute("DELETE FROM vault_gateway", values![])?;
+    tx.execute("UPDATE vault_meta SET generation = ?1 WHERE generation < ?1", values![generation])?;
+    let generation = next_generation(tx)?;
+    // Whoever asks what has changed since then hears of every row.
+    tx.execute("UPDATE connection SET change_seq = ?1", values![generation])?;
+    Ok(generation)
 }
 
 /// Every key that was ever made, whatever became of it.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn all(tx: &Transaction<'_>) -> Result<Vec<WrappedKey>, StoreError> {
-    let mut select = tx.prepare_cached(
-        "SELECT dek_id, purpose, \
+pub fn all(tx: &Tx<'_>) -> Result<Vec<WrappedKey>, StoreError> {
+    let sql = "SELECT dek_id, purpose, \
          CASE WHEN state = 'destroyed' OR retired_at IS NULL THEN state ELSE 'retired' END, \
-         kek_id, kek_fp, wrapped, created_at FROM vault_key ORDER BY dek_id",
-    )?;
-    let mut rows = select.query([])?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next()? {
+         kek_id, kek_fp, wrapped, created_at FROM vault_key ORDER BY dek_id";
+    tx.rows(sql, values![], |row| {
         let (id, purpose, state): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let unknown = || StoreError::Damaged(format!("key {id} is of no known kind"));
-        keys.push(WrappedKey {
+        Ok(WrappedKey {
             dek_id: u64::try_from(id).map_err(|_| unknown())?,
             purpose: [Purpose::Record, Purpose::Index]
                 .into_iter()
@@ -167,26 +163,25 @@ pub fn all(tx: &Transaction<'_>) -> Result<Vec<WrappedKey>, StoreError> {
             kek_fp: row.get(4)?,
             wrapped: row.get(5)?,
             created_at: UnixMillis(row.get(6)?),
-        });
-    }
-    Ok(keys)
+        })
+    })
 }
 
 /// Adds a key.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn add(tx: &Transaction<'_>, key: &WrappedKey) -> Result<(), StoreError> {
+pub fn add(tx: &Tx<'_>, key: &WrappedKey) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO vault_key (dek_id, purpose, state, kek_id, kek_fp, wrapped, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
+        values![
             number(key.dek_id)?,
             key.purpose.as_str(),
             key.state.as_str(),
-            key.kek_id,
-            key.kek_fp,
-            key.wrapped,
+            &key.kek_id,
+            &key.kek_fp,
+            &key.wrapped,
             key.created_at.0
         ],
     )?;
@@ -197,19 +192,18 @@ pub fn add(tx: &Transaction<'_>, key: &WrappedKey) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn promote(tx: &Transaction<'_>, dek_id: u64) -> Result<bool, StoreError> {
-    let is_pending: bool = tx.query_row(
+pub fn promote(tx: &Tx<'_>, dek_id: u64) -> Result<bool, StoreError> {
+    let is_pending: bool = tx.value(
         "SELECT EXISTS (SELECT 1 FROM vault_key WHERE dek_id = ?1 AND purpose = 'record' \
          AND state = 'pending' AND retired_at IS NULL)",
-        [number(dek_id)?],
-        |row| row.get(0),
+        values![number(dek_id)?],
     )?;
     if is_pending {
         tx.execute(
             "UPDATE vault_key SET state = 'decrypt_only' WHERE purpose = 'record' AND state = 'primary'",
-            [],
+            values![],
         )?;
-        tx.execute("UPDATE vault_key SET state = 'primary' WHERE dek_id = ?1", [number(dek_id)?])?;
+        tx.execute("UPDATE vault_key SET state = 'primary' WHERE dek_id = ?1", values![number(dek_id)?])?;
     }
     Ok(is_pending)
 }
@@ -218,10 +212,10 @@ pub fn promote(tx: &Transaction<'_>, dek_id: u64) -> Result<bool, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn retire(tx: &Transaction<'_>, dek_id: u64, now: UnixMillis) -> Result<(), StoreError> {
+pub fn retire(tx: &Tx<'_>, dek_id: u64, now: UnixMillis) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE vault_key SET retired_at = ?2 WHERE dek_id = ?1 AND retired_at IS NULL",
-        params![number(dek_id)?, now.0],
+        values![number(dek_id)?, now.0],
     )?;
     Ok(())
 }
@@ -230,10 +224,10 @@ pub fn retire(tx: &Transaction<'_>, dek_id: u64, now: UnixMillis) -> Result<(), 
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn destroy(tx: &Transaction<'_>, dek_id: u64) -> Result<(), StoreError> {
+pub fn destroy(tx: &Tx<'_>, dek_id: u64) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE vault_key SET state = 'destroyed', wrapped = zeroblob(0) WHERE dek_id = ?1",
-        [number(dek_id)?],
+        "UPDATE vault_key SET state = 'destroyed', wrapped = ?2 WHERE dek_id = ?1",
+        values![number(dek_id)?, b""],
     )?;
     Ok(())
 }
@@ -243,10 +237,10 @@ pub fn destroy(tx: &Transaction<'_>, dek_id: u64) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn rewrap(tx: &Transaction<'_>, old: &WrappedKey, new: &WrappedKey) -> Result<bool, StoreError> {
+pub fn rewrap(tx: &Tx<'_>, old: &WrappedKey, new: &WrappedKey) -> Result<bool, StoreError> {
     let changed = tx.execute(
         "UPDATE vault_key SET kek_id = ?3, kek_fp = ?4, wrapped = ?5 WHERE dek_id = ?1 AND wrapped = ?2",
-        params![number(old.dek_id)?, old.wrapped, new.kek_id, new.kek_fp, new.wrapped],
+        values![number(old.dek_id)?, &old.wrapped, &new.kek_id, &new.kek_fp, &new.wrapped],
     )?;
     Ok(changed == 1)
 }
@@ -255,48 +249,65 @@ pub fn rewrap(tx: &Transaction<'_>, old: &WrappedKey, new: &WrappedKey) -> Resul
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn rows(tx: &Transaction<'_>) -> Result<BTreeMap<u64, u64>, StoreError> {
-    let mut select = tx
-        .prepare_cached("SELECT dek_id, count(*) FROM connection WHERE dek_id IS NOT NULL GROUP BY dek_id")?;
-    let mut rows = select.query([])?;
+pub fn rows(tx: &Tx<'_>) -> Result<BTreeMap<u64, u64>, StoreError> {
+    let sql = "SELECT dek_id, count(*) FROM connection WHERE dek_id IS NOT NULL GROUP BY dek_id";
     let mut counted = BTreeMap::new();
-    while let Some(row) = rows.next()? {
+    tx.each(sql, values![], |row| {
         let (key, count): (i64, i64) = (row.get(0)?, row.get(1)?);
         counted.insert(key.unsigned_abs(), count.unsigned_abs());
-    }
+        Ok::<_, StoreError>(())
+    })?;
     Ok(counted)
 }
 
-/// Notes which key is the newest that a gateway has opened. `is_alone` forgets the others: of a store that
-/// one gateway at a time may use, they are gone.
+/// Notes which key is the newest that a gateway has opened, and that it lives. Others that were not heard of
+/// since `alive_since` are forgotten.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn note_gateway(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     gateway: &str,
     newest: u64,
-    is_alone: bool,
+    alive_since: UnixMillis,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    if is_alone {
-        tx.execute("DELETE FROM vault_gateway WHERE gateway <> ?1", [gateway])?;
-    }
+    tx.execute(
+        "DELETE FROM vault_gateway WHERE gateway <> ?1 AND seen_at < ?2",
+        values![gateway, alive_since.0],
+    )?;
     tx.execute(
         "INSERT INTO vault_gateway (gateway, newest_key, seen_at) VALUES (?1, ?2, ?3) \
          ON CONFLICT (gateway) DO UPDATE SET newest_key = excluded.newest_key, seen_at = excluded.seen_at",
-        params![gateway, number(newest)?, now.0],
+        values![gateway, number(newest)?, now.0],
     )?;
     Ok(())
 }
 
-/// The newest key that every gateway has opened; `None` when none has said so.
+/// Forgets a gateway that stops.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn opened_by_gateways(tx: &Transaction<'_>) -> Result<Option<u64>, StoreError> {
+pub fn forget_gateway(tx: &Tx<'_>, gateway: &str) -> Result<(), StoreError> {
+    tx.execute("DELETE FROM vault_gateway WHERE gateway = ?1", values![gateway])?;
+    Ok(())
+}
+
+/// Whether a gateway was heard of since then.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn has_gateway(tx: &Tx<'_>, since: UnixMillis) -> Result<bool, StoreError> {
+    tx.value("SELECT EXISTS (SELECT 1 FROM vault_gateway WHERE seen_at >= ?1)", values![since.0])
+}
+
+/// The newest key that every gateway has opened that was heard of since then; `None` when none has said so.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn opened_by_gateways(tx: &Tx<'_>, since: UnixMillis) -> Result<Option<u64>, StoreError> {
     let newest: Option<i64> =
-        tx.query_row("SELECT min(newest_key) FROM vault_gateway", [], |row| row.get(0))?;
+        tx.value("SELECT min(newest_key) FROM vault_gateway WHERE seen_at >= ?1", values![since.0])?;
     Ok(newest.map(i64::unsigned_abs))
 }
 

@@ -19,22 +19,27 @@ pub mod apps;
 pub mod audit;
 pub mod boot;
 pub mod connections;
+mod copy;
+mod database;
 pub mod exchange;
 pub mod journal;
 pub mod keys;
+pub mod lease;
+mod postgres;
 pub mod record;
 pub mod redis;
 pub mod replace;
 mod schema;
+pub mod sql;
 pub mod sqlite;
 pub mod trust;
 pub mod webhooks;
 
 pub use record::{Connection, Row, SealedToken, Status};
-pub use sqlite::Store;
+pub use database::Store;
+pub use sql::Tx;
 
 use std::fmt;
-use std::path::Path;
 
 /// What the store could not do. The text is for operators; no value of a row is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +51,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The same, naming the file that could not be opened.
-    fn of(self, path: &Path) -> Self {
+    /// The same, naming the store that could not be opened.
+    fn at(self, place: &str) -> Self {
         match self {
-            StoreError::Unavailable(why) => {
-                StoreError::Unavailable(format!("{} cannot be opened: {why}", path.display()))
-            }
-            StoreError::Damaged(what) => StoreError::Damaged(format!("{}: {what}", path.display())),
+            StoreError::Unavailable(why) => StoreError::Unavailable(format!("{place} cannot be opened: {why}")),
+            StoreError::Damaged(what) => StoreError::Damaged(format!("{place}: {what}")),
         }
     }
 }

@@ -2,9 +2,10 @@
 //! store. At every moment of it there is one whole store under the store's name.
 
 use super::connections::Place;
-use super::sqlite::{Guard, Store, beside};
+use super::sql::{Tx, values};
+use super::sqlite::{Guard, SqliteStore, beside};
 use super::{StoreError, keys};
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -34,16 +35,14 @@ impl Survey {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn read(tx: &Transaction<'_>) -> Result<Self, StoreError> {
+    pub fn read(tx: &Tx<'_>) -> Result<Self, StoreError> {
         let store_id = keys::store_id(tx)?;
         let generation = if store_id.is_some() { keys::generation(tx)? } else { 0 };
-        let mut select = tx.prepare("SELECT app, env, connection_id, token_bidx FROM connection")?;
-        let mut found = select.query([])?;
         let mut rows = BTreeMap::new();
-        while let Some(row) = found.next()? {
-            let place = (row.get(0)?, row.get(1)?, row.get(2)?);
-            rows.insert(place, Glance { index: row.get(3)? });
-        }
+        tx.each("SELECT app, env, connection_id, token_bidx FROM connection", values![], |row| {
+            rows.insert((row.get(0)?, row.get(1)?, row.get(2)?), Glance { index: row.get(3)? });
+            Ok::<_, StoreError>(())
+        })?;
         Ok(Self { store_id, generation, rows })
     }
 
@@ -82,7 +81,7 @@ impl Survey {
 /// [`StoreError`].
 pub fn generation_of(copy: &Path) -> Result<i64, StoreError> {
     let mut db = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    keys::generation(&db.transaction()?)
+    keys::generation(&Tx::Sqlite(&db.transaction()?))
 }
 
 /// Makes the file of a copy: new, and its owner's alone from the first byte on.
@@ -97,10 +96,44 @@ pub(super) fn new_file(path: &Path) -> Result<File, StoreError> {
     })
 }
 
+/// A copy of a backup, to work on. It goes when it is dropped.
+pub struct Candidate(PathBuf);
+
+impl Candidate {
+    /// Lays a copy of `backup` at `path` with another ending. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the copy cannot be made.
+    pub fn of(backup: &Path, path: &Path) -> Result<Self, StoreError> {
+        let candidate = Self(beside(path, ".restoring"));
+        let failed = |cause: io::Error| {
+            StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
+        };
+        // One that a killed command has left is nobody's.
+        remove(&candidate.0);
+        fs::copy(backup, &candidate.0).map_err(failed)?;
+        fs::set_permissions(&candidate.0, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(candidate)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A name beside `path` that nothing has yet, for what was in a store's place before.
+pub fn kept_name(path: &Path) -> PathBuf {
+    (0..)
+        .map(|n| beside(path, &format!(".replaced-{n}")))
+        .find(|name| !name.exists())
+        .expect("the numbers do not end")
+}
+
 /// A copy that is about to take the place of the store. While it lives no gateway can start on the store.
 pub struct Replacement {
     path: PathBuf,
-    candidate: PathBuf,
+    candidate: Candidate,
     _guard: Guard,
 }
 
@@ -111,20 +144,12 @@ impl Replacement {
     /// [`StoreError`] when a gateway has the store or the copy cannot be made.
     pub fn of(path: &Path, backup: &Path) -> Result<Self, StoreError> {
         let guard = Guard::take(path)?;
-        let candidate = beside(path, ".restoring");
-        let failed = |cause: io::Error| {
-            StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
-        };
-        // One that a killed command has left is nobody's.
-        remove(&candidate);
-        fs::copy(backup, &candidate).map_err(failed)?;
-        fs::set_permissions(&candidate, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), candidate, _guard: guard })
+        Ok(Self { path: path.to_owned(), candidate: Candidate::of(backup, path)?, _guard: guard })
     }
 
     /// Where the copy lies meanwhile.
     pub fn candidate(&self) -> &Path {
-        &self.candidate
+        self.candidate.path()
     }
 
     /// Puts the copy in the store's place. Both must be closed. The store that was there stays beside it,
@@ -134,17 +159,14 @@ impl Replacement {
     /// [`StoreError`], with the store as it was: also when another command has it open.
     pub fn put(self, is_sound: bool) -> Result<Option<PathBuf>, StoreError> {
         let failed = |cause: io::Error| StoreError::Unavailable(format!("{}: {cause}", self.path.display()));
-        Store::close_alone(&self.candidate)?;
+        SqliteStore::close_alone(self.candidate.path())?;
         let mut kept = None;
         if self.path.exists() {
             if is_sound {
                 // Its log is in it from here on, so that the file alone is the store.
-                Store::close_alone(&self.path)?;
+                SqliteStore::close_alone(&self.path)?;
             }
-            let name = (0..)
-                .map(|n| beside(&self.path, &format!(".replaced-{n}")))
-                .find(|name| !name.exists())
-                .expect("the numbers do not end");
+            let name = kept_name(&self.path);
             fs::hard_link(&self.path, &name).map_err(failed)?;
             for suffix in ["-wal", "-shm"] {
                 // Left where it is, the log of a damaged store would be read into the new one.
@@ -155,8 +177,8 @@ impl Replacement {
             }
             kept = Some(name);
         }
-        File::open(&self.candidate).and_then(|file| file.sync_all()).map_err(failed)?;
-        fs::rename(&self.candidate, &self.path).map_err(failed)?;
+        File::open(self.candidate.path()).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(self.candidate.path(), &self.path).map_err(failed)?;
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
@@ -164,9 +186,9 @@ impl Replacement {
     }
 }
 
-impl Drop for Replacement {
+impl Drop for Candidate {
     fn drop(&mut self) {
-        remove(&self.candidate);
+        remove(&self.0);
     }
 }
 

@@ -1,8 +1,9 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
-use super::StoreError;
+use super::{StoreError, copy, keys};
 use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
+use super::sql::Tx;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -23,7 +24,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const GUARD_WAIT: Duration = Duration::from_millis(500);
 
 /// The store: one connection behind a mutex, used from blocking threads only.
-pub struct Store {
+pub struct SqliteStore {
     db: Arc<Mutex<Connection>>,
     path: PathBuf,
     /// Held while the gateway lives.
@@ -41,25 +42,25 @@ impl Guard {
     /// # Errors
     /// [`StoreError`] when a gateway has it.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
-        let file = guard(path, GUARD_WAIT).map_err(|taken| taken.of(path))?;
+        let file = guard(path, GUARD_WAIT).map_err(|taken| taken.at(path))?;
         Ok(Self { _file: file })
     }
 }
 
-impl Store {
+impl SqliteStore {
     /// Opens the file, making it when it is missing. Beside a running gateway this is allowed. Blocks.
     ///
     /// # Errors
     /// [`StoreError`] with the file's name and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
+        let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
         Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None })
     }
 
     /// Opens the file for a gateway: no second gateway can, until this one is gone. Blocks.
     ///
     /// # Errors
-    /// As [`Store::open`], and when another gateway has it.
+    /// As [`SqliteStore::open`], and when another gateway has it.
     pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
         let guard = Guard::take(path)?;
         Ok(Self { _guard: Some(guard), ..Self::open(path)? })
@@ -73,11 +74,11 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         self.run(move |db| {
             let tx = db.transaction().map_err(StoreError::from)?;
-            work(&tx)
+            work(&Tx::Sqlite(&tx))
         })
         .await
     }
@@ -92,11 +93,11 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
         A: FnOnce(&Result<T, E>) + Send + 'static,
     {
         self.run(move |db| {
-            let outcome = transact(db, work);
+            let outcome = transact(db, |tx| work(&Tx::Sqlite(tx)));
             after(&outcome);
             outcome
         })
@@ -172,12 +173,50 @@ impl Store {
         .await
     }
 
+    /// Writes a copy of another store into a new file. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no file is left then.
+    pub(super) fn copy_of(from: &Tx<'_>, path: &Path) -> Result<(), StoreError> {
+        let file = new_file(path)?;
+        let copied = connect(path, &STORE).and_then(|mut db| {
+            transact(&mut db, |tx| {
+                copy::all(from, &Tx::Sqlite(tx))?;
+                // What was sent to Finch until then stands nowhere in it.
+                tx.execute("INSERT INTO quota_journal VALUES (1)", [])?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        let kept = copied
+            .and_then(|()| Self::close_alone(path))
+            .and_then(|()| file.sync_all().map_err(|cause| StoreError::Unavailable(cause.to_string())));
+        if kept.is_err() {
+            for suffix in ["", "-wal", "-shm"] {
+                // It is of no use to anyone.
+                let _ = fs::remove_file(beside(path, suffix));
+            }
+        }
+        kept
+    }
+
+    /// Puts the rows of a file in the place of another store's. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn copy_into(path: &Path, to: &Tx<'_>, generation: i64) -> Result<i64, StoreError> {
+        let mut db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
+        let from = db.transaction()?;
+        copy::clear(to)?;
+        copy::all(&Tx::Sqlite(&from), to)?;
+        keys::go_on_after(to, generation)
+    }
+
     /// Moves the log of a store that nobody has open into its file, and leaves no log behind. Blocks.
     ///
     /// # Errors
     /// [`StoreError`], also when somebody has it open.
     pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
-        let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
+        let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
         let taken = |why: String| {
             StoreError::Unavailable(format!(
                 "another perch command is using {} ({why}); wait for it",
@@ -290,7 +329,7 @@ enum Taken {
 }
 
 impl Taken {
-    fn of(self, path: &Path) -> StoreError {
+    fn at(self, path: &Path) -> StoreError {
         match self {
             Taken::ByAnother => StoreError::Unavailable(format!(
                 "another perch gateway is using {}; stop it first, or give this one a store of its own",
@@ -345,13 +384,13 @@ mod tests {
     fn the_file_and_its_companions_are_the_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
-        let store = Store::open(&path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
         for suffix in ["", "-wal", "-shm"] {
             assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix:?}");
         }
         drop(store);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let _store = Store::open(&path).unwrap();
+        let _store = SqliteStore::open(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
     }
 
@@ -380,12 +419,12 @@ mod tests {
     fn a_second_gateway_is_refused_while_a_command_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
-        let first = Store::open_exclusive(&path).unwrap();
-        let said = Store::open_exclusive(&path).err().expect("refused").to_string();
+        let first = SqliteStore::open_exclusive(&path).unwrap();
+        let said = SqliteStore::open_exclusive(&path).err().expect("refused").to_string();
         assert!(said.contains("another perch gateway is using") && said.contains("perch.db"), "{said}");
-        assert!(Store::open(&path).is_ok());
+        assert!(SqliteStore::open(&path).is_ok());
         drop(first);
-        assert!(Store::open_exclusive(&path).is_ok());
+        assert!(SqliteStore::open_exclusive(&path).is_ok());
     }
 
     #[test]
@@ -393,7 +432,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
         std::thread::scope(|threads| {
-            let openers: Vec<_> = (0..8).map(|_| threads.spawn(|| Store::open(&path).err())).collect();
+            let openers: Vec<_> = (0..8).map(|_| threads.spawn(|| SqliteStore::open(&path).err())).collect();
             for opener in openers {
                 assert_eq!(opener.join().unwrap(), None);
             }
@@ -404,12 +443,12 @@ mod tests {
     fn what_cannot_be_opened_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("no/such/perch.db");
-        let said = Store::open(&missing).err().expect("refused").to_string();
+        let said = SqliteStore::open(&missing).err().expect("refused").to_string();
         assert!(said.contains("no/such/perch.db"), "{said}");
         let text = dir.path().join("notes.txt");
         fs::write(&text, "not a database, but long enough to have a header of one hundred bytes ".repeat(9))
             .unwrap();
-        let said = Store::open(&text).err().expect("refused").to_string();
+        let said = SqliteStore::open(&text).err().expect("refused").to_string();
         assert!(said.contains("notes.txt"), "{said}");
     }
 
@@ -417,9 +456,9 @@ mod tests {
     async fn another_process_s_commit_moves_the_data_version_and_our_own_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
-        let (ours, theirs) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
-        let touch = |tx: &Transaction<'_>| -> Result<(), StoreError> {
-            tx.execute("INSERT OR REPLACE INTO vault_meta VALUES (1, zeroblob(16), 1)", [])?;
+        let (ours, theirs) = (SqliteStore::open(&path).unwrap(), SqliteStore::open(&path).unwrap());
+        let touch = |tx: &Tx<'_>| -> Result<(), StoreError> {
+            tx.execute("INSERT OR REPLACE INTO vault_meta VALUES (1, zeroblob(16), 1)", &[])?;
             Ok(())
         };
         let before = ours.data_version().await.unwrap();

@@ -45,6 +45,14 @@ impl std::error::Error for TrustError {}
 /// # Errors
 /// [`TrustError`]: no certificate of a server could be verified.
 pub fn connector(ca_file: Option<&Path>, setting: &'static str) -> Result<TlsConnector, TrustError> {
+    Ok(TlsConnector::from(Arc::new(client_config(ca_file, setting)?)))
+}
+
+/// The same, for a client that opens TLS itself.
+///
+/// # Errors
+/// As [`connector`].
+pub fn client_config(ca_file: Option<&Path>, setting: &'static str) -> Result<ClientConfig, TrustError> {
     let mut roots = RootCertStore::empty();
     let system = load_native_certs();
     let why = system.as_ref().err().map(ToString::to_string).unwrap_or_else(|| "there are none".to_owned());
@@ -66,10 +74,9 @@ pub fn connector(ca_file: Option<&Path>, setting: &'static str) -> Result<TlsCon
         return Err(TrustError::Empty(setting, why));
     }
     // The provider is named: what another crate installs for the process, or does not, changes nothing here.
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| TrustError::Empty(setting, e.to_string()))?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+        .with_no_client_auth())
 }

@@ -4,6 +4,7 @@
 use super::{Shared, Vault, VaultError};
 use crate::policy::app_key::{self, KeyDigest, KeyId, Shown};
 use crate::policy::{App, Policy};
+use crate::store::Tx;
 use crate::store::apps::{self, AppRow};
 use crate::store::keys;
 use crate::types::{AppKey, AppName, UnixMillis};
@@ -147,7 +148,7 @@ impl Vault {
             revoked_at: None,
         };
         let (name, shared) = (facts.name.clone(), Arc::clone(&self.shared));
-        let written = move |tx: &rusqlite::Transaction<'_>| {
+        let written = move |tx: &Tx<'_>| {
             if apps::find(tx, &shared.scope, name.as_str())?.is_some() {
                 return Err(AppError::Exists(name));
             }
@@ -172,7 +173,7 @@ impl Vault {
         change: impl FnOnce(Policy) -> Policy + Send + 'static,
     ) -> Result<(), AppError> {
         let shared = Arc::clone(&self.shared);
-        let written = move |tx: &rusqlite::Transaction<'_>| {
+        let written = move |tx: &Tx<'_>| {
             let row = apps::find(tx, &shared.scope, name.as_str())?;
             let row = row.ok_or_else(|| AppError::Unknown(name.clone()))?;
             let Some((facts, _)) = facts_of(row) else {
@@ -192,7 +193,7 @@ impl Vault {
     /// [`AppError::Unknown`], [`AppError::Vault`].
     pub async fn revoke_app(&self, name: AppName, now: UnixMillis) -> Result<(), AppError> {
         let shared = Arc::clone(&self.shared);
-        let written = move |tx: &rusqlite::Transaction<'_>| {
+        let written = move |tx: &Tx<'_>| {
             if !apps::revoke(tx, &shared.scope, name.as_str(), now)? {
                 return Err(AppError::Unknown(name));
             }
@@ -204,7 +205,7 @@ impl Vault {
 
     async fn change_apps(
         &self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), AppError> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<(), AppError> + Send + 'static,
     ) -> Result<(), AppError> {
         let shared = Arc::clone(&self.shared);
         self.store.write(work, move |_| shared.apps.doubt()).await?;
@@ -296,14 +297,14 @@ mod tests {
             kek::generate(&key).unwrap();
         }
         Vault::open(VaultOptions {
-            path: dir.join("perch.db"),
+            store: crate::config::Store::Sqlite(dir.join("perch.db")),
             keys: kek::from_file(&key, false).unwrap().into(),
             generation_file: None,
             accept_rollback: false,
             application: ApplicationId::new("app").unwrap(),
             environment,
             cache_ttl: Duration::from_secs(60),
-            exclusive: false,
+            is_gateway: false,
             now: UnixMillis(1),
         })
         .await

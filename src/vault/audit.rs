@@ -5,10 +5,10 @@
 use super::ring::Ring;
 use super::seal::{hmac, lp};
 use super::{Shared, Vault, VaultError};
+use crate::store::Tx;
 use crate::store::StoreError;
 use crate::store::audit::{self, Bound, Deed};
 use crate::types::{AppName, ConnectionId, UnixMillis};
-use rusqlite::Transaction;
 use std::fmt;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -119,7 +119,7 @@ impl std::error::Error for Broken {}
 ///
 /// # Errors
 /// [`Broken`] names the first row that does not fit.
-pub fn verify_chain(tx: &Transaction<'_>, ring: &Ring) -> Result<Chain, Broken> {
+pub fn verify_chain(tx: &Tx<'_>, ring: &Ring) -> Result<Chain, Broken> {
     let key = ring.audit_key();
     let (mut before, mut chain): (Option<(i64, [u8; 32])>, Chain) = (None, Chain { rows: 0, newest: 0 });
     audit::each(tx, |Bound { deed, prev_mac, mac }| {
@@ -159,7 +159,7 @@ impl Shared {
     pub(super) fn record(
         &self,
         ring: &Ring,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         (actor, action): (&Actor, Action),
         (id, version): (&ConnectionId, u64),
         now: UnixMillis,
@@ -193,7 +193,7 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<(), VaultError> {
         let (shared, ring, id) = (Arc::clone(&self.shared), self.shared.ring(), id.clone());
-        let note = move |tx: &Transaction<'_>| {
+        let note = move |tx: &Tx<'_>| {
             Ok::<_, VaultError>(shared.record(&ring, tx, (&actor, action), (&id, version), now)?)
         };
         self.store.write(note, |_| ()).await
@@ -205,7 +205,7 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn deeds(&self, id: &ConnectionId) -> Result<Vec<Deed>, VaultError> {
         let (shared, id) = (Arc::clone(&self.shared), id.clone());
-        let look = move |tx: &Transaction<'_>| {
+        let look = move |tx: &Tx<'_>| {
             Ok::<_, VaultError>(audit::of_connection(tx, &shared.scope, &id, SHOWN_MAX)?)
         };
         self.store.read(look).await

@@ -6,16 +6,19 @@ use super::ring::{OpenError, Ring};
 use super::stored::{Mark, Stored, lost_keys};
 use super::wrap::{Wrappers, random};
 use super::{Vault, VaultError};
-use crate::store::{Store, StoreError, keys};
+use crate::store::Tx;
+use crate::store::{Store, StoreError, keys, lease};
 use crate::telemetry::clock::unix_now;
 use crate::types::UnixMillis;
-use rusqlite::Transaction;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// After a key did not open it is left alone for this long: whoever writes the store cannot make perch
 /// ask a key service for every call.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a gateway of a shared store says that it is there.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// A key that did not open.
 pub(super) struct Failed {
@@ -45,7 +48,7 @@ pub(super) async fn open_or_create(
 }
 
 /// What is to be remembered of the store; `None` when it was never used.
-pub(super) fn memory(tx: &Transaction<'_>) -> Result<Option<Memory>, StoreError> {
+pub(super) fn memory(tx: &Tx<'_>) -> Result<Option<Memory>, StoreError> {
     let Some(store_id) = keys::store_id(tx)? else { return Ok(None) };
     Ok(Some(Memory { store_id, generation: keys::generation(tx)? }))
 }
@@ -105,13 +108,50 @@ impl Vault {
     /// A gateway tells in the store which keys it has opened: no key seals before.
     pub(super) async fn tell_newest_key(&self) -> Result<(), StoreError> {
         let Some(gateway) = self.gateway.clone() else { return Ok(()) };
-        let newest = self.shared.ring().newest();
-        self.store.write(move |tx| keys::note_gateway(tx, &gateway, newest, true, unix_now()), |_| ()).await
+        let (newest, now) = (self.shared.ring().newest(), unix_now());
+        let before = self.store.forgotten_before(now);
+        self.store.write(move |tx| keys::note_gateway(tx, &gateway, newest, before, now), |_| ()).await?;
+        *self.told_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A gateway of a shared store tells the others now and then that it is there.
+    pub(super) async fn say_alive(&self) -> Result<(), VaultError> {
+        let told_at = *self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.store.is_shared() || told_at.is_some_and(|at| at.elapsed() < ALIVE_EVERY) {
+            return Ok(());
+        }
+        Ok(self.tell_newest_key().await?)
+    }
+
+    /// Tells the store that this gateway stops, so that nobody waits for it.
+    pub async fn leave(&self) {
+        let Some(gateway) = self.gateway.clone().filter(|_| self.store.is_shared()) else { return };
+        let gone = move |tx: &Tx<'_>| {
+            lease::give_back_all(tx, &gateway)?;
+            keys::forget_gateway(tx, &gateway)
+        };
+        if let Err(error) = self.store.write(gone, |_| ()).await {
+            tracing::info!(error = %error, "the store was not told that this gateway stops; the others find out in a minute");
+        }
+    }
+
+    /// Takes the lease on something that one gateway at a time should do, until `span` from now. Answers whether this one
+    /// has it; of a store that is not shared it always has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lease(&self, what: &str, span: Duration) -> Result<bool, StoreError> {
+        let Some(gateway) = self.gateway.clone().filter(|_| self.store.is_shared()) else { return Ok(true) };
+        let scope = &self.shared.scope;
+        let name = format!("{what} {} {}", scope.environment, scope.application);
+        let now = unix_now();
+        self.store.write(move |tx| lease::take(tx, &name, &gateway, span, now), |_| ()).await
     }
 }
 
 /// Whether a ring may seal and judge in this transaction although the store's keys have changed.
-pub(super) fn stands(ring: &Ring, tx: &Transaction<'_>) -> Result<(), StoreError> {
+pub(super) fn stands(ring: &Ring, tx: &Tx<'_>) -> Result<(), StoreError> {
     match Mark::read(tx)?.state(ring.primary()) {
         Some(state) if state.is_in_use() => Ok(()),
         _ => Err(StoreError::Unavailable(format!(

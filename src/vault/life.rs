@@ -4,12 +4,12 @@ use super::audit::{Action, Actor};
 use super::entry::is_plain;
 use super::write::Deeds;
 use super::{LIST_ITEMS_MAX, NewConnection, Sealed, Status, Vault, VaultError};
+use crate::store::Tx;
 use crate::store::connections;
 use crate::store::exchange::{self, CodeHash, State};
 use crate::types::{
     AppName, CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId, UnixMillis,
 };
-use rusqlite::Transaction;
 use std::sync::Arc;
 
 /// How often it is written down that nothing is new, in milliseconds.
@@ -71,7 +71,7 @@ impl Vault {
     ) -> Result<Journalled, VaultError> {
         let shared = Arc::clone(&self.shared);
         let asked_by = app.map(ToString::to_string).unwrap_or_default();
-        let begin = move |tx: &Transaction<'_>| {
+        let begin = move |tx: &Tx<'_>| {
             Ok::<_, VaultError>(match exchange::find(tx, &shared.scope, &code)? {
                 None => {
                     exchange::start(tx, &shared.scope, &code, &asked_by, now)?;
@@ -95,7 +95,7 @@ impl Vault {
     pub async fn withdraw_exchange(&self, code: CodeHash) -> Result<(), VaultError> {
         let shared = Arc::clone(&self.shared);
         let forget =
-            move |tx: &Transaction<'_>| Ok::<_, VaultError>(exchange::withdraw(tx, &shared.scope, &code)?);
+            move |tx: &Tx<'_>| Ok::<_, VaultError>(exchange::withdraw(tx, &shared.scope, &code)?);
         self.store.write(forget, |_| ()).await
     }
 
@@ -105,7 +105,7 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn lose_exchange(&self, code: CodeHash, now: UnixMillis) -> Result<(), VaultError> {
         let shared = Arc::clone(&self.shared);
-        let lose = move |tx: &Transaction<'_>| {
+        let lose = move |tx: &Tx<'_>| {
             Ok::<_, VaultError>(exchange::finish(tx, &shared.scope, &code, None, now)?)
         };
         self.store.write(lose, |_| ()).await
@@ -163,7 +163,7 @@ impl Vault {
         status: Status,
     ) -> Result<Vec<(ConnectionId, Option<UnixMillis>)>, VaultError> {
         let shared = Arc::clone(&self.shared);
-        let look = move |tx: &Transaction<'_>| {
+        let look = move |tx: &Tx<'_>| {
             Ok::<_, VaultError>(connections::in_status(tx, &shared.scope, status)?)
         };
         self.store.read(look).await

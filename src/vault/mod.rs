@@ -61,8 +61,9 @@ pub use source::wrappers;
 pub use verify::Verified;
 pub use wrap::{Wrapper, Wrappers};
 
-use crate::store::connections::Scope;
-use crate::store::{Row, Store};
+use crate::config;
+use crate::store::connections::{self, Scope};
+use crate::store::{Row, Store, Tx};
 use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Moment, UnixMillis};
 use cache::Cache;
 use ring::{Owner, Ring};
@@ -72,11 +73,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+/// The mark of a store before anything was seen of it.
+const LOOK_AT_ALL: i64 = -1;
+
+/// Rows that are forgotten one by one; beyond it all are.
+const CHANGED_MAX: u32 = 1000;
+
 /// What a vault is opened with.
 #[derive(Debug)]
 pub struct VaultOptions {
-    /// The store's file.
-    pub path: PathBuf,
+    /// Where the store is.
+    pub store: config::Store,
     /// What wraps the store's keys.
     pub keys: Wrappers,
     /// The Finch application whose connections these are.
@@ -85,8 +92,8 @@ pub struct VaultOptions {
     pub environment: Environment,
     /// How long an opened connection is believed without looking.
     pub cache_ttl: Duration,
-    /// Whether this is a gateway, of which a store has one at most.
-    pub exclusive: bool,
+    /// Whether this is a gateway, of which a file has one at most.
+    pub is_gateway: bool,
     /// Where the store's count of changes is remembered outside the store.
     pub generation_file: Option<PathBuf>,
     /// Whether a store that is older than remembered is opened all the same.
@@ -110,6 +117,8 @@ pub struct Vault {
     data_version: AtomicI64,
     /// One refresh at a time: two could each take the other's mark for their own.
     refreshing: tokio::sync::Mutex<()>,
+    /// When this gateway last told the store that it lives.
+    told_at: Mutex<Option<Instant>>,
 }
 
 /// What the blocking side of reads and writes needs too.
@@ -133,13 +142,9 @@ impl Vault {
     /// [`OpenError`] when the key is wrong, the store is not sound or another gateway has it; nothing
     /// in an existing store is changed then.
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>, OpenError> {
-        let VaultOptions { path, keys, application, environment, cache_ttl, exclusive, now, .. } = options;
+        let VaultOptions { store, keys, application, environment, cache_ttl, is_gateway, now, .. } = options;
         let generation_file = options.generation_file;
-        let store = tokio::task::spawn_blocking(move || {
-            if exclusive { Store::open_exclusive(&path) } else { Store::open(&path) }
-        })
-        .await
-        .map_err(|_| OpenError::Store("perch is stopping".to_owned()))??;
+        let store = open_store(store, is_gateway).await?;
         let data_version = store.data_version().await?;
         if let Some(path) = &generation_file {
             let memory = store.read(follow::memory).await?;
@@ -164,11 +169,12 @@ impl Vault {
                 anchor,
             }),
             wrappers: keys,
-            gateway: if exclusive { Some(follow::gateway_name()?) } else { None },
+            gateway: if is_gateway { Some(follow::gateway_name()?) } else { None },
             following: tokio::sync::Mutex::new(None),
             origin: Instant::now(),
             data_version: AtomicI64::new(data_version),
             refreshing: tokio::sync::Mutex::new(()),
+            told_at: Mutex::new(None),
         });
         vault.shared.doubt_apps();
         vault.renew_apps().await.map_err(|error| OpenError::Store(error.to_string()))?;
@@ -186,22 +192,52 @@ impl Vault {
         let _one = self.refreshing.lock().await;
         let version = self.store.data_version().await?;
         self.remember_generation().await?;
-        let is_changed = self.data_version.swap(version, Ordering::SeqCst) != version;
-        if is_changed {
-            self.shared.connections.invalidate_all();
-            self.shared.customers.invalidate_all();
+        let before = self.data_version.swap(version, Ordering::SeqCst);
+        let is_changed = before != version;
+        let looked = self.look_again(is_changed.then_some(before)).await;
+        if looked.is_err() {
+            // What was not looked at is looked at again.
+            self.data_version.store(LOOK_AT_ALL, Ordering::SeqCst);
+        }
+        looked?;
+        Ok(is_changed)
+    }
+
+    /// Ends when the store says that it has changed: the time for a [`Vault::refresh`]. Only a store that several
+    /// gateways share ever says so.
+    pub async fn told(&self) {
+        self.store.told().await;
+    }
+
+    /// Forgets what was opened before a change and takes over what the change brought. `changed` is the store's mark
+    /// before it.
+    async fn look_again(&self, changed: Option<i64>) -> Result<(), VaultError> {
+        if let Some(before) = changed {
+            self.forget_changed(before).await?;
             self.shared.doubt_apps();
         }
         self.renew_apps().await?;
-        if is_changed || !self.shared.ring().is_whole() {
-            let followed = self.follow_keys().await;
-            if followed.is_err() {
-                // What was not looked at is looked at again.
-                self.data_version.store(-1, Ordering::SeqCst);
-            }
-            followed?;
+        if changed.is_some() || !self.shared.ring().is_whole() {
+            self.follow_keys().await?;
         }
-        Ok(is_changed)
+        self.say_alive().await
+    }
+
+    /// A file does not say what has changed. A server does, by the count of changes: what others wrote costs the reading
+    /// of those rows, and everything else that was opened may stand in while the server is out.
+    async fn forget_changed(&self, before: i64) -> Result<(), VaultError> {
+        let mut few = None;
+        if self.store.is_shared() && before != LOOK_AT_ALL {
+            let scope = self.shared.scope.clone();
+            let changed = move |tx: &Tx<'_>| connections::changed_after(tx, &scope, before, CHANGED_MAX);
+            few = Some(self.store.read(changed).await?).filter(|ids| ids.len() < CHANGED_MAX as usize);
+        }
+        match few {
+            Some(ids) => ids.iter().for_each(|id| self.shared.connections.invalidate(id)),
+            None => self.shared.connections.invalidate_all(),
+        }
+        self.shared.customers.invalidate_all();
+        Ok(())
     }
 
     /// Writes down outside the store how many changes it has had, when that is wanted and due.
@@ -289,5 +325,18 @@ impl Shared {
             tracing::error!(connection_id = %id, "the token of connection {id} is refused: {why}");
         }
         VaultError::Unreadable { connection: id.clone() }
+    }
+}
+
+/// Opens the store that a configuration names.
+pub(crate) async fn open_store(store: config::Store, is_gateway: bool) -> Result<Store, OpenError> {
+    match store {
+        config::Store::Sqlite(path) => tokio::task::spawn_blocking(move || {
+            if is_gateway { Store::open_exclusive(&path) } else { Store::open(&path) }
+        })
+        .await
+        .map_err(|_| OpenError::Store("perch is stopping".to_owned()))?
+        .map_err(OpenError::from),
+        config::Store::Postgres(server) => Ok(Store::connect(&server, is_gateway).await?),
     }
 }

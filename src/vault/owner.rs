@@ -3,9 +3,9 @@
 use super::ring::Ring;
 use super::stored::Mark;
 use super::{Shared, VaultError, seal};
+use crate::store::Tx;
 use crate::store::{Row, SealedToken};
 use crate::types::{AccessToken, CustomerId};
-use rusqlite::Transaction;
 
 impl Shared {
     /// Seals a row's token anew, for this customer.
@@ -30,7 +30,7 @@ impl Shared {
     pub(super) fn proven_owner(
         &self,
         ring: &Ring,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         old: Option<&Row>,
     ) -> Result<Option<CustomerId>, VaultError> {
         let Some((old, sealed)) = old.and_then(|old| Some((old, old.sealed.as_ref()?))) else {

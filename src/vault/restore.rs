@@ -8,17 +8,18 @@ use super::ring::{OpenError, Ring};
 use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
 use crate::store::connections::{self, Place};
-use crate::store::replace::{Replacement, Survey, generation_of};
+use crate::config;
+use crate::store::replace::{Candidate, Replacement, Survey, generation_of, kept_name};
+use crate::telemetry::clock::unix_now;
 use crate::store::{Store, StoreError, keys};
 use crate::types::ApplicationId;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What is to be restored, and where.
 #[derive(Debug)]
 pub struct RestoreOptions {
-    /// The store's file.
-    pub path: PathBuf,
+    /// Where the store is.
+    pub store: config::Store,
     /// The backup's.
     pub backup: PathBuf,
     /// What wraps the backup's keys.
@@ -64,12 +65,9 @@ impl Vault {
 /// [`KeysError::Refused`] when it is another store, another application, or older without leave;
 /// [`KeysError::Open`] when a gateway runs or the backup does not open. The store is as it was then.
 pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
-    let RestoreOptions { path, backup, keys, application, generation_file, accept_rollback } = options;
-    let replacement = {
-        let (path, backup) = (path.clone(), backup.clone());
-        blocking(move || Replacement::of(&path, &backup)).await?
-    };
-    let copy = Arc::new(open(replacement.candidate().to_owned()).await?);
+    let RestoreOptions { store, backup, keys, application, generation_file, accept_rollback } = options;
+    let target = Target::take(store, &backup).await?;
+    let copy = open(target.candidate().to_owned()).await?;
     let there = copy.read(Survey::read).await?;
     let stored = copy.read(Stored::read).await?;
     let (Some(store_id), Some(stored)) = (there.store_id, stored) else {
@@ -87,7 +85,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
         Some(file) => anchor::read(file).map_err(OpenError::Store)?,
         None => None,
     };
-    let here = here(&path, accept_rollback).await?;
+    let here = target.here(accept_rollback).await?;
     let ids =
         [here.as_ref().and_then(|here| here.store_id), remembered.as_ref().map(|memory| memory.store_id)];
     if ids.into_iter().flatten().any(|id| id != store_id) {
@@ -95,7 +93,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
             "{} is a backup of another store than {}; move that one (and vault.generation_file) away first if \
              it is to go",
             backup.display(),
-            path.display()
+            target.name()
         )));
     }
     let then = [
@@ -110,10 +108,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     if there.generation < newest && !accept_rollback {
         return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
     }
-    let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
-    drop(copy);
-    let is_sound = here.is_some();
-    let kept = blocking(move || replacement.put(is_sound)).await?;
+    let (kept, generation) = target.put(copy, here.as_ref(), newest).await?;
     if let Some(file) = generation_file {
         let memory = Memory { store_id, generation };
         anchor::write(&file, &memory)
@@ -122,20 +117,99 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     Ok(Restored { kept, generations: (newest, there.generation), lost, back })
 }
 
-/// What is there now; `None` when there is nothing, or nothing that can be read and that is accepted.
-async fn here(path: &Path, accept_rollback: bool) -> Result<Option<Survey>, KeysError> {
-    if !path.exists() {
-        return Ok(None);
+/// What is to be replaced.
+enum Target {
+    /// A file, which no gateway can open meanwhile.
+    File { path: PathBuf, replacement: Replacement },
+    /// The rows of a server, where no gateway was heard of lately.
+    Server { name: String, backup: PathBuf, candidate: Candidate, store: Box<Store> },
+}
+
+impl Target {
+    async fn take(store: config::Store, backup: &Path) -> Result<Self, KeysError> {
+        let backup = backup.to_owned();
+        match store {
+            config::Store::Sqlite(path) => {
+                let place = path.clone();
+                let replacement = blocking(move || Replacement::of(&place, &backup)).await?;
+                Ok(Target::File { path, replacement })
+            }
+            config::Store::Postgres(server) => {
+                let store = Box::new(Store::connect(&server, false).await?);
+                if store.has_gateway(unix_now()).await? {
+                    return Err(KeysError::Refused(format!(
+                        "gateways use {}, or did within the last minute; stop them first",
+                        server.url
+                    )));
+                }
+                let file = backup.clone();
+                let candidate = blocking(move || Candidate::of(&file, &file)).await?;
+                Ok(Target::Server { name: server.url.to_string(), backup, candidate, store })
+            }
+        }
     }
-    let survey = async { open(path.to_owned()).await?.read(Survey::read).await };
-    match survey.await {
-        Ok(survey) => Ok(Some(survey)),
-        Err(StoreError::Damaged(_)) if accept_rollback => Ok(None),
-        Err(cause) => Err(KeysError::Refused(format!(
-            "what is at {} cannot be compared with the backup: {cause}; with --accept-rollback a damaged store is \
-             replaced, and which connections are lost cannot be told",
-            path.display()
-        ))),
+
+    fn candidate(&self) -> &Path {
+        match self {
+            Target::File { replacement, .. } => replacement.candidate(),
+            Target::Server { candidate, .. } => candidate.path(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Target::File { path, .. } => path.display().to_string(),
+            Target::Server { name, .. } => name.clone(),
+        }
+    }
+
+    /// What is there now; `None` when there is nothing, or nothing that can be read and that is accepted.
+    async fn here(&self, accept_rollback: bool) -> Result<Option<Survey>, KeysError> {
+        let survey = match self {
+            Target::File { path, .. } if !path.exists() => return Ok(None),
+            Target::File { path, .. } => match open(path.clone()).await {
+                Ok(store) => store.read(Survey::read).await,
+                Err(cause) => Err(cause),
+            },
+            Target::Server { store, .. } => store.read(Survey::read).await,
+        };
+        match survey {
+            Ok(survey) => Ok(Some(survey)),
+            Err(StoreError::Damaged(_)) if accept_rollback => Ok(None),
+            Err(cause) => Err(KeysError::Refused(format!(
+                "what is at {} cannot be compared with the backup: {cause}; with --accept-rollback a damaged store is \
+                 replaced, and which connections are lost cannot be told",
+                self.name()
+            ))),
+        }
+    }
+
+    /// Puts the copy in the store's place. Answers where what was there lies now, and the count of changes.
+    async fn put(
+        self,
+        copy: Store,
+        here: Option<&Survey>,
+        newest: i64,
+    ) -> Result<(Option<PathBuf>, i64), KeysError> {
+        match self {
+            Target::File { replacement, .. } => {
+                let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
+                drop(copy);
+                let is_sound = here.is_some();
+                Ok((blocking(move || replacement.put(is_sound)).await?, generation))
+            }
+            Target::Server { backup, candidate, store, .. } => {
+                drop(copy);
+                let mut kept = None;
+                if here.is_some_and(|here| here.store_id.is_some()) {
+                    let name = kept_name(&backup);
+                    store.copy_to(&name).await?;
+                    kept = Some(name);
+                }
+                let generation = store.replace_with(candidate.path(), newest).await?;
+                Ok((kept, generation))
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Fingerprint, Vault, VaultError};
 use crate::store::connections::{self, Place};
 use crate::store::keys::{self, KeyState, Purpose};
 use crate::store::{SealedToken, StoreError};
+use crate::telemetry::clock::unix_now;
 use crate::types::UnixMillis;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -161,12 +162,13 @@ impl Vault {
     /// [`KeysError::Refused`] when the key is not pending.
     pub async fn promote_key(&self, dek_id: u64) -> Result<bool, KeysError> {
         // A gateway that starts from now on finds the key, for it is stored.
-        let has_gateway = self.store.has_gateway().await?;
+        let now = unix_now();
+        let (has_gateway, alive_since) = (self.store.has_gateway(now).await?, self.store.alive_since(now));
         let is_promoted = self
             .store
             .write(
                 move |tx| {
-                    if has_gateway && keys::opened_by_gateways(tx)?.is_none_or(|newest| newest < dek_id) {
+                    if has_gateway && keys::opened_by_gateways(tx, alive_since)?.is_none_or(|newest| newest < dek_id) {
                         return Ok(false);
                     }
                     let state = Mark::read(tx)?.state(dek_id);

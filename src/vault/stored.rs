@@ -4,10 +4,10 @@ use super::kek::Fingerprint;
 use super::ring::OpenError;
 use super::seal::Dek;
 use super::wrap::{KeyPlace, WrapError, Wrapper, Wrappers, random};
+use crate::store::Tx;
 use crate::store::StoreError;
 use crate::store::keys::{self, KeyState, Purpose, WrappedKey};
 use crate::types::UnixMillis;
-use rusqlite::Transaction;
 use zeroize::Zeroizing;
 
 /// The keys of a store as they are stored.
@@ -22,7 +22,7 @@ impl Stored {
     ///
     /// # Errors
     /// [`OpenError::Store`], also when the store has lost them.
-    pub(super) fn read(tx: &Transaction<'_>) -> Result<Option<Self>, OpenError> {
+    pub(super) fn read(tx: &Tx<'_>) -> Result<Option<Self>, OpenError> {
         match keys::store_id(tx)? {
             Some(store_id) => Ok(Some(Self { store_id, keys: keys::all(tx)? })),
             None if keys::is_untouched(tx)? => Ok(None),
@@ -42,7 +42,7 @@ impl Stored {
     }
 
     /// Gives a store that was never used its name and keys. Answers whether it was one.
-    pub(super) fn write(&self, tx: &Transaction<'_>) -> Result<bool, OpenError> {
+    pub(super) fn write(&self, tx: &Tx<'_>) -> Result<bool, OpenError> {
         if !keys::is_untouched(tx)? {
             return Ok(false);
         }
@@ -64,7 +64,7 @@ pub(super) struct Mark(Vec<(u64, KeyState)>);
 
 impl Mark {
     /// The mark of the store as this transaction sees it.
-    pub(super) fn read(tx: &Transaction<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(tx: &Tx<'_>) -> Result<Self, StoreError> {
         Ok(Self::of(&keys::all(tx)?))
     }
 

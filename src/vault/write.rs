@@ -8,9 +8,9 @@ use super::owner::reseal;
 use super::ring::Ring;
 use super::stored::Mark;
 use super::{ImportError, NewConnection, Sealed, Shared, Status, Vault, VaultError};
+use crate::store::Tx;
 use crate::store::{Row, StoreError, connections, keys};
 use crate::types::{ConnectionId, CustomerId, UnixMillis};
-use rusqlite::Transaction;
 use std::sync::Arc;
 
 /// Uses noted in one go.
@@ -66,7 +66,7 @@ impl Vault {
         new: NewConnection,
         actor: Actor,
         now: UnixMillis,
-        beside: impl Fn(&Shared, &Transaction<'_>, &ConnectionId) -> Result<(), StoreError>
+        beside: impl Fn(&Shared, &Tx<'_>, &ConnectionId) -> Result<(), StoreError>
         + Send
         + Sync
         + 'static,
@@ -311,7 +311,7 @@ impl Vault {
     async fn change<T, E>(
         &self,
         target: Option<ConnectionId>,
-        work: impl Fn(&Shared, &Ring, &Transaction<'_>) -> Result<Change<T>, E> + Send + Sync + 'static,
+        work: impl Fn(&Shared, &Ring, &Tx<'_>) -> Result<Change<T>, E> + Send + Sync + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -386,7 +386,7 @@ impl Shared {
     fn upsert(
         &self,
         ring: &Ring,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         new: &NewConnection,
         now: UnixMillis,
     ) -> Result<(Sealed, (ConnectionId, u64, Vec<CustomerId>)), VaultError> {

@@ -48,12 +48,12 @@ impl Bench {
 
 fn options(path: &Path, key: u8, cache_ttl: Duration) -> VaultOptions {
     VaultOptions {
-        path: path.to_owned(),
+        store: perch::config::Store::Sqlite(path.to_owned()),
         keys: Kek::new([key; 32]).into(),
         application: ApplicationId::new("app-1").unwrap(),
         environment: Environment::Sandbox,
         cache_ttl,
-        exclusive: false,
+        is_gateway: false,
         generation_file: None,
         accept_rollback: false,
         now: NOW,
@@ -141,7 +141,7 @@ async fn a_store_whose_keys_were_deleted_is_not_given_new_ones() {
 #[tokio::test]
 async fn a_second_gateway_is_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = || VaultOptions { exclusive: true, ..options(&dir.path().join("perch.db"), 1, LONG) };
+    let gateway = || VaultOptions { is_gateway: true, ..options(&dir.path().join("perch.db"), 1, LONG) };
     let _first = Vault::open(gateway()).await.unwrap();
     let said = Vault::open(gateway()).await.err().unwrap().to_string();
     assert!(said.contains("another perch gateway is using"), "{said}");

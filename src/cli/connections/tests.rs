@@ -20,12 +20,12 @@ struct Program {
 async fn vault() -> (tempfile::TempDir, Arc<Vault>) {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::open(VaultOptions {
-        path: dir.path().join("perch.db"),
+        store: crate::config::Store::Sqlite(dir.path().join("perch.db")),
         keys: Kek::new([1; 32]).into(),
         application: ApplicationId::new("app-1").unwrap(),
         environment: Environment::Sandbox,
         cache_ttl: Duration::from_secs(60),
-        exclusive: false,
+        is_gateway: false,
         generation_file: None,
         accept_rollback: false,
         now: NOW,

@@ -58,6 +58,11 @@ impl Webhooks {
         Self { rules, courier, words: Mutex::default(), wake: Notify::new() }
     }
 
+    /// Something may have come through another gateway.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Whether there is anything to do at all.
     pub fn is_used(&self) -> bool {
         self.rules.has_door || self.courier.is_some()

@@ -23,6 +23,8 @@ const PARALLEL_MAX: usize = 8;
 const ACT_MAX: u32 = 64;
 /// How long something that another process asked for may go unnoticed, and how long a store that is out is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the gateway that delivers keeps the others from it after its last look.
+const LEASE: Duration = Duration::from_secs(30);
 /// How often old events are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long offers under way may still take when perch stops.
@@ -30,7 +32,7 @@ const STOP_MAX: Duration = Duration::from_secs(1);
 
 /// Runs until `stopping` says `true`.
 pub async fn run(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
-    let mut worker = Worker { engine, offers: JoinSet::new(), lanes: HashSet::new(), swept_at: None };
+    let mut worker = Worker { engine, offers: JoinSet::new(), lanes: HashSet::new(), swept_at: None, leased_at: None };
     worker.begin().await;
     let mut is_well = true;
     loop {
@@ -70,6 +72,8 @@ struct Worker {
     /// Lanes in which an offer is under way.
     lanes: HashSet<String>,
     swept_at: Option<Instant>,
+    /// When the lease on this work was last taken.
+    leased_at: Option<Instant>,
 }
 
 impl Worker {
@@ -87,6 +91,14 @@ impl Worker {
 
     /// Does what can be done now. How long nothing more can be.
     async fn step(&mut self) -> Result<Duration, VaultError> {
+        // Of several gateways one does it, and another when that one is gone.
+        if self.leased_at.is_none_or(|at| at.elapsed() >= LEASE / 3) {
+            self.leased_at = None;
+            if !self.engine.vault.lease("webhooks", LEASE).await? {
+                return Ok(LOOK_EVERY);
+            }
+            self.leased_at = Some(Instant::now());
+        }
         if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
             self.sweep().await?;
             self.swept_at = Some(Instant::now());

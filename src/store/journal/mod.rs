@@ -122,7 +122,7 @@ impl Journal {
             }
             begun => begun,
         };
-        let (db, history) = begun.map_err(|cause: StoreError| cause.of(&path))?;
+        let (db, history) = begun.map_err(|cause: StoreError| cause.at(&path.display().to_string()))?;
         let (inbox, words) = mpsc::channel(INBOX_MAX);
         let writer = writer::Writer::new(db, path, history.run, keep);
         std::thread::Builder::new()
@@ -193,7 +193,7 @@ fn file_of(store: &Path) -> PathBuf {
 
 /// Whether the store has had a journal before. From now on it has.
 fn was_begun(store: &Path) -> Result<bool, StoreError> {
-    let mut db = sqlite::connect(store, &STORE).map_err(|cause| cause.of(store))?;
+    let mut db = sqlite::connect(store, &STORE).map_err(|cause| cause.at(&store.display().to_string()))?;
     let rows: i64 = db.query_row("SELECT count(*) FROM quota_journal", [], |row| row.get(0))?;
     if rows == 0 {
         transact::<_, StoreError>(&mut db, |tx| Ok(tx.execute("INSERT INTO quota_journal VALUES (1)", [])?))?;

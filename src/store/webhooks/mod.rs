@@ -11,8 +11,8 @@ pub use record::{Arrived, Depth, Kept, Listed, Put, State};
 
 use super::StoreError;
 use super::connections::Scope;
+use super::sql::{Tx, Value, values};
 use crate::types::{CompanyId, ConnectionId, EntityId, EventId, UnixMillis};
-use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Keeps an event, unless it is here. At most `most` are kept: done ones that came before `replay_until` go first, then
 /// the oldest dead letters.
@@ -20,66 +20,63 @@ use rusqlite::{OptionalExtension, Transaction, params};
 /// # Errors
 /// [`StoreError`].
 pub fn put(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     event: &Arrived,
     (most, replay_until): (u32, UnixMillis),
     now: UnixMillis,
 ) -> Result<Put, StoreError> {
     let (app, env) = (scope.application.as_str(), scope.environment.as_str());
-    let known = tx
-        .prepare_cached("SELECT seq FROM webhook WHERE app = ?1 AND env = ?2 AND event_id = ?3")?
-        .query_row(params![app, env, event.event_id.as_str()], |row| row.get::<_, i64>(0))
-        .optional()?;
+    let known = tx.row(
+        "SELECT seq FROM webhook WHERE app = ?1 AND env = ?2 AND event_id = ?3",
+        values![app, env, event.event_id.as_str()],
+        |row| row.get::<i64>(0),
+    )?;
     if known.is_some() {
         return Ok(Put::Duplicate);
     }
     let mut dropped = 0;
-    let count: i64 = tx
-        .prepare_cached("SELECT count(*) FROM webhook WHERE app = ?1 AND env = ?2")?
-        .query_row(params![app, env], |row| row.get(0))?;
+    let count: i64 =
+        tx.value("SELECT count(*) FROM webhook WHERE app = ?1 AND env = ?2", values![app, env])?;
     if count >= i64::from(most) {
         // The oldest tenth at once, so that a full queue does not pay for each event.
         let room = i64::from(most / 10).max(1) + count - i64::from(most);
-        let done = tx
-            .prepare_cached(
-                "DELETE FROM webhook WHERE seq IN (SELECT seq FROM webhook \
-                 WHERE app = ?1 AND env = ?2 AND state = 'done' AND received_at < ?3 ORDER BY seq LIMIT ?4)",
-            )?
-            .execute(params![app, env, replay_until.0, room])?;
+        let done = tx.execute(
+            "DELETE FROM webhook WHERE seq IN (SELECT seq FROM webhook \
+             WHERE app = ?1 AND env = ?2 AND state = 'done' AND received_at < ?3 ORDER BY seq LIMIT ?4)",
+            values![app, env, replay_until.0, room],
+        )?;
         if done == 0 {
-            dropped = tx
-                .prepare_cached(
-                    "DELETE FROM webhook WHERE seq IN (SELECT seq FROM webhook \
-                     WHERE app = ?1 AND env = ?2 AND state = 'dead' ORDER BY seq LIMIT ?3)",
-                )?
-                .execute(params![app, env, 1 + count - i64::from(most)])? as u64;
+            dropped = tx.execute(
+                "DELETE FROM webhook WHERE seq IN (SELECT seq FROM webhook \
+                 WHERE app = ?1 AND env = ?2 AND state = 'dead' ORDER BY seq LIMIT ?3)",
+                values![app, env, 1 + count - i64::from(most)],
+            )?;
             if dropped == 0 {
                 return Ok(Put::Full);
             }
         }
     }
     let connection = event.connection_id.as_ref().map(ConnectionId::as_str);
-    tx.prepare_cached(
-        "INSERT INTO webhook (app, env, event_id, event_type, connection_id, company_id, entity_id, lane, \
+    let sql = "INSERT INTO webhook (app, env, event_id, event_type, connection_id, company_id, entity_id, lane, \
             sent_text, sent_at, signature, body, state, received_at, attempts, due_at, failure) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'new', ?13, 0, NULL, NULL)",
-    )?
-    .execute(params![
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'new', ?13, 0, NULL, NULL)";
+    let values = values![
         app,
         env,
         event.event_id.as_str(),
-        event.event_type,
+        &event.event_type,
         connection,
         event.company_id.as_ref().map(CompanyId::as_str),
         event.entity_id.as_ref().map(EntityId::as_str),
         connection.unwrap_or(event.event_id.as_str()),
-        event.timestamp,
+        &event.timestamp,
         event.sent_at.0,
-        event.signature,
-        event.body,
+        &event.signature,
+        &event.body,
         now.0,
-    ])?;
+    ];
+    tx.execute(sql, values)?;
     Ok(Put::Kept { dropped })
 }
 
@@ -90,11 +87,11 @@ const COLUMNS: &str = "seq, event_id, sent_text, sent_at, signature, event_type,
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn fresh(tx: &Transaction<'_>, scope: &Scope, limit: u32) -> Result<Vec<Kept>, StoreError> {
+pub fn fresh(tx: &Tx<'_>, scope: &Scope, limit: u32) -> Result<Vec<Kept>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM webhook WHERE app = ?1 AND env = ?2 AND state = 'new' ORDER BY seq LIMIT ?3"
     );
-    kept(tx, &sql, params![scope.application.as_str(), scope.environment.as_str(), limit])
+    kept(tx, &sql, values![scope.application.as_str(), scope.environment.as_str(), limit])
 }
 
 /// Events that are due for the app: the first of each lane.
@@ -102,7 +99,7 @@ pub fn fresh(tx: &Transaction<'_>, scope: &Scope, limit: u32) -> Result<Vec<Kept
 /// # Errors
 /// [`StoreError`].
 pub fn due(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     now: UnixMillis,
     limit: u32,
@@ -112,7 +109,7 @@ pub fn due(
          WHERE app = ?1 AND env = ?2 AND state = 'waiting' AND due_at <= ?3 GROUP BY lane \
          ORDER BY min(seq) LIMIT ?4) ORDER BY seq"
     );
-    kept(tx, &sql, params![scope.application.as_str(), scope.environment.as_str(), now.0, limit])
+    kept(tx, &sql, values![scope.application.as_str(), scope.environment.as_str(), now.0, limit])
 }
 
 /// When the next event that is not due yet will be.
@@ -120,17 +117,14 @@ pub fn due(
 /// # Errors
 /// [`StoreError`].
 pub fn next_due(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     now: UnixMillis,
 ) -> Result<Option<UnixMillis>, StoreError> {
-    let mut select = tx.prepare_cached(
+    let next: Option<i64> = tx.value(
         "SELECT min(due_at) FROM webhook WHERE app = ?1 AND env = ?2 AND state = 'waiting' AND due_at > ?3",
+        values![scope.application.as_str(), scope.environment.as_str(), now.0],
     )?;
-    let next: Option<i64> = select
-        .query_row(params![scope.application.as_str(), scope.environment.as_str(), now.0], |row| {
-            row.get(0)
-        })?;
     Ok(next.map(UnixMillis))
 }
 
@@ -138,13 +132,10 @@ pub fn next_due(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn acted(tx: &Transaction<'_>, seq: i64, deliver_at: Option<UnixMillis>) -> Result<(), StoreError> {
+pub fn acted(tx: &Tx<'_>, seq: i64, deliver_at: Option<UnixMillis>) -> Result<(), StoreError> {
     match deliver_at {
         Some(at) => {
-            tx.prepare_cached(
-                "UPDATE webhook SET state = 'waiting', due_at = ?2 WHERE seq = ?1 AND state = 'new'",
-            )?
-            .execute(params![seq, at.0])?;
+            tx.execute("UPDATE webhook SET state = 'waiting', due_at = ?2 WHERE seq = ?1 AND state = 'new'", values![seq, at.0])?;
         }
         None => done(tx, seq)?,
     }
@@ -155,12 +146,12 @@ pub fn acted(tx: &Transaction<'_>, seq: i64, deliver_at: Option<UnixMillis>) -> 
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn done(tx: &Transaction<'_>, seq: i64) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "UPDATE webhook SET state = 'done', due_at = NULL, failure = NULL, body = x'', attempts = attempts + \
-            (state = 'waiting') WHERE seq = ?1",
-    )?
-    .execute(params![seq])?;
+pub fn done(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE webhook SET state = 'done', due_at = NULL, failure = NULL, body = ?2, \
+         attempts = attempts + CASE state WHEN 'waiting' THEN 1 ELSE 0 END WHERE seq = ?1",
+        values![seq, b""],
+    )?;
     Ok(())
 }
 
@@ -169,16 +160,13 @@ pub fn done(tx: &Transaction<'_>, seq: i64) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub fn failed(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     seq: i64,
     again_at: Option<UnixMillis>,
     failure: &str,
 ) -> Result<(), StoreError> {
     let state = if again_at.is_some() { State::Waiting } else { State::Dead };
-    tx.prepare_cached(
-        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1",
-    )?
-    .execute(params![seq, state.as_str(), again_at.map(|at| at.0), failure])?;
+    tx.execute("UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1", values![seq, state.as_str(), again_at.map(|at| at.0), failure])?;
     Ok(())
 }
 
@@ -186,13 +174,13 @@ pub fn failed(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn give_up_waiting(tx: &Transaction<'_>, scope: &Scope, failure: &str) -> Result<u64, StoreError> {
+pub fn give_up_waiting(tx: &Tx<'_>, scope: &Scope, failure: &str) -> Result<u64, StoreError> {
     let given_up = tx.execute(
         "UPDATE webhook SET state = 'dead', due_at = NULL, failure = ?3 \
          WHERE app = ?1 AND env = ?2 AND state = 'waiting'",
-        params![scope.application.as_str(), scope.environment.as_str(), failure],
+        values![scope.application.as_str(), scope.environment.as_str(), failure],
     )?;
-    Ok(given_up as u64)
+    Ok(given_up)
 }
 
 /// Dead letters are offered again, as if for the first time: one, or all. How many they were.
@@ -200,7 +188,7 @@ pub fn give_up_waiting(tx: &Transaction<'_>, scope: &Scope, failure: &str) -> Re
 /// # Errors
 /// [`StoreError`].
 pub fn revive(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     one: Option<&EventId>,
     now: UnixMillis,
@@ -208,23 +196,21 @@ pub fn revive(
     let revived = tx.execute(
         "UPDATE webhook SET state = 'waiting', due_at = ?4, attempts = 0 WHERE app = ?1 AND env = ?2 \
          AND state = 'dead' AND (?3 IS NULL OR event_id = ?3)",
-        params![scope.application.as_str(), scope.environment.as_str(), one.map(EventId::as_str), now.0],
+        values![scope.application.as_str(), scope.environment.as_str(), one.map(EventId::as_str), now.0],
     )?;
-    Ok(revived as u64)
+    Ok(revived)
 }
 
 /// The state of one event; `None` when it is not here.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn state_of(tx: &Transaction<'_>, scope: &Scope, id: &EventId) -> Result<Option<State>, StoreError> {
-    let mut select =
-        tx.prepare_cached("SELECT state FROM webhook WHERE app = ?1 AND env = ?2 AND event_id = ?3")?;
-    let word: Option<String> = select
-        .query_row(params![scope.application.as_str(), scope.environment.as_str(), id.as_str()], |row| {
-            row.get(0)
-        })
-        .optional()?;
+pub fn state_of(tx: &Tx<'_>, scope: &Scope, id: &EventId) -> Result<Option<State>, StoreError> {
+    let word: Option<String> = tx.row(
+        "SELECT state FROM webhook WHERE app = ?1 AND env = ?2 AND event_id = ?3",
+        values![scope.application.as_str(), scope.environment.as_str(), id.as_str()],
+        |row| row.get(0),
+    )?;
     word.map(|word| State::parse(&word).ok_or_else(|| damaged("state"))).transpose()
 }
 
@@ -234,17 +220,15 @@ pub fn state_of(tx: &Transaction<'_>, scope: &Scope, id: &EventId) -> Result<Opt
 /// # Errors
 /// [`StoreError`].
 pub fn sweep(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     done_before: UnixMillis,
     dead_before: UnixMillis,
 ) -> Result<u64, StoreError> {
-    let mut delete = tx.prepare_cached(
-        "DELETE FROM webhook WHERE app = ?1 AND env = ?2 AND state = ?3 AND received_at < ?4",
-    )?;
+    let sql = "DELETE FROM webhook WHERE app = ?1 AND env = ?2 AND state = ?3 AND received_at < ?4";
     let (app, env) = (scope.application.as_str(), scope.environment.as_str());
-    delete.execute(params![app, env, State::Done.as_str(), done_before.0])?;
-    Ok(delete.execute(params![app, env, State::Dead.as_str(), dead_before.0])? as u64)
+    tx.execute(sql, values![app, env, State::Done.as_str(), done_before.0])?;
+    tx.execute(sql, values![app, env, State::Dead.as_str(), dead_before.0])
 }
 
 /// The newest events, newest first, at most `limit`; `only` those of one state.
@@ -252,73 +236,60 @@ pub fn sweep(
 /// # Errors
 /// [`StoreError`].
 pub fn list(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     scope: &Scope,
     only: Option<State>,
     limit: u32,
 ) -> Result<Vec<Listed>, StoreError> {
-    let mut select = tx.prepare_cached(
-        "SELECT event_id, event_type, state, connection_id, company_id, entity_id, sent_at, received_at, \
+    let sql = "SELECT event_id, event_type, state, connection_id, company_id, entity_id, sent_at, received_at, \
             attempts, due_at, failure FROM webhook WHERE app = ?1 AND env = ?2 AND (?3 IS NULL OR state = ?3) \
-         ORDER BY seq DESC LIMIT ?4",
-    )?;
-    let mut rows = select.query(params![
-        scope.application.as_str(),
-        scope.environment.as_str(),
-        only.map(State::as_str),
-        limit
-    ])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(Listed {
+         ORDER BY seq DESC LIMIT ?4";
+    let (app, env) = (scope.application.as_str(), scope.environment.as_str());
+    tx.rows(sql, values![app, env, only.map(State::as_str), limit], |row| {
+        Ok(Listed {
             event_id: row.get(0)?,
             event_type: row.get(1)?,
-            state: State::parse(&row.get::<_, String>(2)?).ok_or_else(|| damaged("state"))?,
+            state: State::parse(&row.get::<String>(2)?).ok_or_else(|| damaged("state"))?,
             connection_id: row.get(3)?,
             company_id: row.get(4)?,
             entity_id: row.get(5)?,
             sent_at: UnixMillis(row.get(6)?),
             received_at: UnixMillis(row.get(7)?),
             attempts: row.get(8)?,
-            due_at: row.get::<_, Option<i64>>(9)?.map(UnixMillis),
+            due_at: row.get::<Option<i64>>(9)?.map(UnixMillis),
             failure: row.get(10)?,
-        });
-    }
-    Ok(found)
+        })
+    })
 }
 
 /// How many events still ask for something.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn depth(tx: &Transaction<'_>, scope: &Scope) -> Result<Depth, StoreError> {
-    let mut select = tx.prepare_cached(
-        "SELECT state, count(*) FROM webhook WHERE app = ?1 AND env = ?2 AND state <> 'done' GROUP BY state",
-    )?;
-    let mut rows = select.query(params![scope.application.as_str(), scope.environment.as_str()])?;
+pub fn depth(tx: &Tx<'_>, scope: &Scope) -> Result<Depth, StoreError> {
+    let sql =
+        "SELECT state, count(*) FROM webhook WHERE app = ?1 AND env = ?2 AND state <> 'done' GROUP BY state";
     let mut depth = Depth::default();
-    while let Some(row) = rows.next()? {
-        let count = row.get::<_, i64>(1)?.unsigned_abs();
-        match State::parse(&row.get::<_, String>(0)?).ok_or_else(|| damaged("state"))? {
+    tx.each(sql, values![scope.application.as_str(), scope.environment.as_str()], |row| {
+        let count = row.get::<i64>(1)?.unsigned_abs();
+        match State::parse(&row.get::<String>(0)?).ok_or_else(|| damaged("state"))? {
             State::New => depth.new = count,
             State::Waiting => depth.waiting = count,
             State::Dead => depth.dead = count,
             State::Done => {}
         }
-    }
+        Ok::<_, StoreError>(())
+    })?;
     Ok(depth)
 }
 
-fn kept(tx: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Kept>, StoreError> {
-    let mut select = tx.prepare_cached(sql)?;
-    let mut rows = select.query(params)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id = |at: usize| row.get::<_, Option<String>>(at);
-        found.push(Kept {
+fn kept(tx: &Tx<'_>, sql: &str, values: &[Value<'_>]) -> Result<Vec<Kept>, StoreError> {
+    tx.rows(sql, values, |row| {
+        let id = |at: usize| row.get::<Option<String>>(at);
+        Ok(Kept {
             seq: row.get(0)?,
             arrived: Arrived {
-                event_id: EventId::new(row.get::<_, String>(1)?).map_err(|_| damaged("event_id"))?,
+                event_id: EventId::new(row.get::<String>(1)?).map_err(|_| damaged("event_id"))?,
                 timestamp: row.get(2)?,
                 sent_at: UnixMillis(row.get(3)?),
                 signature: row.get(4)?,
@@ -333,9 +304,8 @@ fn kept(tx: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> Resul
             },
             attempts: row.get(10)?,
             lane: row.get(11)?,
-        });
-    }
-    Ok(found)
+        })
+    })
 }
 
 fn damaged(column: &str) -> StoreError {

@@ -19,14 +19,14 @@ fn event(id: &str, connection: Option<&str>) -> Arrived {
     }
 }
 
-fn with(work: impl FnOnce(&Transaction<'_>, &Scope)) {
+fn with(work: impl FnOnce(&Tx<'_>, &Scope)) {
     let mut db = Connection::open_in_memory().unwrap();
     migrate(&mut db, &STORE).unwrap();
     let scope = Scope { application: ApplicationId::new("app").unwrap(), environment: Environment::Sandbox };
-    work(&db.transaction().unwrap(), &scope);
+    work(&Tx::Sqlite(&db.transaction().unwrap()), &scope);
 }
 
-fn keep(tx: &Transaction<'_>, scope: &Scope, id: &str, lane: Option<&str>, at: i64) -> Put {
+fn keep(tx: &Tx<'_>, scope: &Scope, id: &str, lane: Option<&str>, at: i64) -> Put {
     put(tx, scope, &event(id, lane), (10, UnixMillis(at - 100)), UnixMillis(at)).unwrap()
 }
 
