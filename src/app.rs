@@ -365,7 +365,9 @@ fn repair(configured: config::Repair) -> Repair {
 async fn embedded_quota(store: &Store, rules: Rules) -> Result<Arc<Quota>, StartError> {
     let Store::Sqlite(path) = store.clone() else {
         // Said at load too, with the line to change.
-        return Err(StartError::Unavailable("a store that several gateways share needs a quota that they share".to_owned()));
+        return Err(StartError::Unavailable(
+            "a store that several gateways share needs a quota that they share".to_owned(),
+        ));
     };
     let keep = Quota::remembers_for(&rules);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&path, keep)).await;

@@ -127,7 +127,8 @@ pub(super) fn written_store(s: &Setting) -> Check<LimitStore> {
 /// Takes user and password out of a URL that is going to be shown.
 pub(super) fn mask(setting: &mut Setting) {
     let Ok(text) = setting.text() else { return };
-    let shown = redis_url(text).map(|url| url.to_string()).or_else(|_| postgres_url(text).map(|url| url.to_string()));
+    let shown =
+        redis_url(text).map(|url| url.to_string()).or_else(|_| postgres_url(text).map(|url| url.to_string()));
     let Ok(shown) = shown else { return };
     if text.contains('@') {
         setting.value = toml::Value::String(shown);

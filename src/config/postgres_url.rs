@@ -35,6 +35,15 @@ impl PartialEq for PostgresUrl {
 
 impl Eq for PostgresUrl {}
 
+impl std::str::FromStr for PostgresUrl {
+    type Err = String;
+
+    /// Reads one. What is wrong is said without repeating it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        postgres_url(text).map_err(|complaint| complaint.what)
+    }
+}
+
 /// As it may be logged: servers and database.
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,9 +120,14 @@ fn mode(word: &str) -> Check<SslMode> {
     match word {
         "disable" => Ok(SslMode::Disable),
         "require" | "verify-ca" | "verify-full" => Ok(SslMode::Require),
-        "prefer" | "allow" => Err(Complaint::new(format!("has sslmode={word}, which gives TLS up without a word"))
-            .hint("write sslmode=require, or sslmode=disable where the network itself is sealed")),
-        _ => Err(Complaint::new("has an sslmode that is none").hint("write sslmode=require or sslmode=disable")),
+        "prefer" | "allow" => {
+            Err(Complaint::new(format!("has sslmode={word}, which gives TLS up without a word"))
+                .hint("write sslmode=require, or sslmode=disable where the network itself is sealed"))
+        }
+        _ => {
+            Err(Complaint::new("has an sslmode that is none")
+                .hint("write sslmode=require or sslmode=disable"))
+        }
     }
 }
 

@@ -120,6 +120,8 @@ pub enum Refusal {
     DisconnectPending { connection: ConnectionId, why: String },
     /// The code was sent before, its answer was lost, and Finch does not know it any more.
     ExchangeOutcomeUnknown,
+    /// Another replica exchanges the code at this moment, and takes longer than this call waits.
+    ExchangeElsewhere,
     /// The idempotency key stands for another call.
     IdempotencyKeyReused,
     /// What the call asks for again was carried out, and its answer is gone.
@@ -450,6 +452,15 @@ impl Refusal {
                      until Finch agrees; nothing is to be done"
                 ),
             ),
+            R::ExchangeElsewhere => Problem::new(
+                503,
+                "perch_exchange_in_progress",
+                Class::PerchUnavailable,
+                "another replica of perch exchanges this code at this moment; send it again, and perch answers what came of \
+                 it"
+                .to_owned(),
+            )
+            .waiting(Duration::from_secs(2)),
             R::ExchangeOutcomeUnknown => Problem::new(
                 502,
                 "perch_exchange_outcome_unknown",

@@ -106,10 +106,7 @@ pub fn of_connection(
 ///
 /// # Errors
 /// [`StoreError`], that of `look` too.
-pub fn each<E: From<StoreError>>(
-    tx: &Tx<'_>,
-    mut look: impl FnMut(Bound) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn each<E: From<StoreError>>(tx: &Tx<'_>, mut look: impl FnMut(Bound) -> Result<(), E>) -> Result<(), E> {
     let sql = format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT {READ_AT_ONCE}");
     let mut last = i64::MIN;
     loop {

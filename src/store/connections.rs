@@ -92,8 +92,7 @@ pub fn put(tx: &Tx<'_>, scope: &Scope, row: &Row, change: i64) -> Result<(), Sto
     let list = |items: Result<String, serde_json::Error>| {
         items.map_err(|cause| StoreError::Damaged(cause.to_string()))
     };
-    let sql =
-        "INSERT INTO connection (app, env, connection_id, customer_id, company_id, provider_id, products, \
+    let sql = "INSERT INTO connection (app, env, connection_id, customer_id, company_id, provider_id, products, \
             entity_ids, client_type, account_status, status, held_reason, sealed, dek_id, token_bidx, \
             row_version, change_seq, created_at, updated_at, last_used_at, status_at, introspected_at, note) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
@@ -238,12 +237,7 @@ pub fn applications(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn used(
-    tx: &Tx<'_>,
-    scope: &Scope,
-    id: &ConnectionId,
-    at: UnixMillis,
-) -> Result<(), StoreError> {
+pub fn used(tx: &Tx<'_>, scope: &Scope, id: &ConnectionId, at: UnixMillis) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE connection SET last_used_at = ?4 WHERE app = ?1 AND env = ?2 AND connection_id = ?3 \
          AND coalesce(last_used_at, 0) < ?4",
@@ -292,7 +286,8 @@ fn id_of(row: &Record<'_>) -> Result<ConnectionId, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub fn counts(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<(Status, Option<String>, u64)>, StoreError> {
-    let sql = "SELECT status, provider_id, count(*) FROM connection WHERE app = ?1 AND env = ?2 GROUP BY 1, 2";
+    let sql =
+        "SELECT status, provider_id, count(*) FROM connection WHERE app = ?1 AND env = ?2 GROUP BY 1, 2";
     let mut counted = Vec::new();
     tx.each(sql, values![scope.application.as_str(), scope.environment.as_str()], |row| {
         let (status, provider, count): (String, Option<String>, i64) =

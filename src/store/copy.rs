@@ -125,10 +125,10 @@ pub(super) const TABLES: &[Table] = &[
 /// [`StoreError`]; what is in `to` then must be rolled back.
 pub(super) fn all(from: &Tx<'_>, to: &Tx<'_>) -> Result<(), StoreError> {
     for (table, columns) in TABLES {
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        // Quoted: one of them is a word of PostgreSQL's.
+        let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let places: Vec<String> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
-        let insert =
-            format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), places.join(", "));
+        let insert = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), places.join(", "));
         from.stream(&format!("SELECT {} FROM {table}", names.join(", ")), |row| {
             let mut cells = Vec::with_capacity(columns.len());
             for at in 0..columns.len() {

@@ -22,6 +22,12 @@ impl CodeHash {
     pub fn of(code: &str) -> Self {
         Self(Sha256::digest(code).into())
     }
+
+    /// The name of the right to exchange it.
+    pub fn lease(&self) -> String {
+        let digest: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("code {digest}")
+    }
 }
 
 /// What became of a code.

@@ -107,7 +107,10 @@ pub fn is_untouched(tx: &Tx<'_>) -> Result<bool, StoreError> {
 /// # Errors
 /// [`StoreError`], also when it has a name.
 pub fn name_store(tx: &Tx<'_>, store_id: &[u8; 16]) -> Result<(), StoreError> {
-    tx.execute("INSERT INTO vault_meta (only, store_id, generation) VALUES (1, ?1, 0)", values![store_id])?;
+    tx.execute(
+        "INSERT INTO vault_meta (\"only\", store_id, generation) VALUES (1, ?1, 0)",
+        values![store_id],
+    )?;
     Ok(())
 }
 

@@ -35,8 +35,8 @@ pub mod sqlite;
 pub mod trust;
 pub mod webhooks;
 
-pub use record::{Connection, Row, SealedToken, Status};
 pub use database::Store;
+pub use record::{Connection, Row, SealedToken, Status};
 pub use sql::Tx;
 
 use std::fmt;
@@ -54,7 +54,9 @@ impl StoreError {
     /// The same, naming the store that could not be opened.
     fn at(self, place: &str) -> Self {
         match self {
-            StoreError::Unavailable(why) => StoreError::Unavailable(format!("{place} cannot be opened: {why}")),
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("{place} cannot be opened: {why}"))
+            }
             StoreError::Damaged(what) => StoreError::Damaged(format!("{place}: {what}")),
         }
     }

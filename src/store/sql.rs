@@ -175,7 +175,8 @@ impl Record<'_> {
     /// # Errors
     /// [`StoreError::Damaged`] when it is not of that kind.
     pub fn get<T: Column>(&self, at: usize) -> Result<T, StoreError> {
-        T::of(self.cell(at)?).ok_or_else(|| StoreError::Damaged(format!("{} is of another kind", self.name(at))))
+        T::of(self.cell(at)?)
+            .ok_or_else(|| StoreError::Damaged(format!("{} is of another kind", self.name(at))))
     }
 
     /// The same, whatever kind it is of.
@@ -205,7 +206,9 @@ impl Record<'_> {
                         row.try_get::<_, Option<bool>>(at)?.map_or(Cell::Null, |b| Cell::Int(b.into()))
                     }
                     Some(&Type::TEXT) => row.try_get::<_, Option<String>>(at)?.map_or(Cell::Null, Cell::Text),
-                    Some(&Type::BYTEA) => row.try_get::<_, Option<Vec<u8>>>(at)?.map_or(Cell::Null, Cell::Blob),
+                    Some(&Type::BYTEA) => {
+                        row.try_get::<_, Option<Vec<u8>>>(at)?.map_or(Cell::Null, Cell::Blob)
+                    }
                     _ => return Err(self.strange(at)),
                 })
             }

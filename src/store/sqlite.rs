@@ -1,9 +1,9 @@
 //! One `SQLite` file: how it is opened, guarded and used.
 
-use super::{StoreError, copy, keys};
 use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
 use super::sql::Tx;
+use super::{StoreError, copy, keys};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

@@ -5,8 +5,8 @@
 use super::ring::Ring;
 use super::seal::{hmac, lp};
 use super::{Shared, Vault, VaultError};
-use crate::store::Tx;
 use crate::store::StoreError;
+use crate::store::Tx;
 use crate::store::audit::{self, Bound, Deed};
 use crate::types::{AppName, ConnectionId, UnixMillis};
 use std::fmt;
@@ -205,9 +205,8 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn deeds(&self, id: &ConnectionId) -> Result<Vec<Deed>, VaultError> {
         let (shared, id) = (Arc::clone(&self.shared), id.clone());
-        let look = move |tx: &Tx<'_>| {
-            Ok::<_, VaultError>(audit::of_connection(tx, &shared.scope, &id, SHOWN_MAX)?)
-        };
+        let look =
+            move |tx: &Tx<'_>| Ok::<_, VaultError>(audit::of_connection(tx, &shared.scope, &id, SHOWN_MAX)?);
         self.store.read(look).await
     }
 

@@ -126,7 +126,7 @@ impl Vault {
 
     /// Tells the store that this gateway stops, so that nobody waits for it.
     pub async fn leave(&self) {
-        let Some(gateway) = self.gateway.clone().filter(|_| self.store.is_shared()) else { return };
+        let Some(gateway) = self.sharing_gateway() else { return };
         let gone = move |tx: &Tx<'_>| {
             lease::give_back_all(tx, &gateway)?;
             keys::forget_gateway(tx, &gateway)
@@ -142,11 +142,17 @@ impl Vault {
     /// # Errors
     /// [`StoreError`].
     pub async fn lease(&self, what: &str, span: Duration) -> Result<bool, StoreError> {
-        let Some(gateway) = self.gateway.clone().filter(|_| self.store.is_shared()) else { return Ok(true) };
+        let Some(gateway) = self.sharing_gateway() else { return Ok(true) };
         let scope = &self.shared.scope;
         let name = format!("{what} {} {}", scope.environment, scope.application);
         let now = unix_now();
-        self.store.write(move |tx| lease::take(tx, &name, &gateway, span, now), |_| ()).await
+        let bounds = (span, self.store.alive_since(now));
+        self.store.write(move |tx| lease::take(tx, &name, &gateway, bounds, now), |_| ()).await
+    }
+
+    /// What this gateway calls itself where others use the same store.
+    pub(super) fn sharing_gateway(&self) -> Option<String> {
+        self.gateway.clone().filter(|_| self.store.is_shared())
     }
 }
 

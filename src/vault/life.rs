@@ -5,12 +5,16 @@ use super::entry::is_plain;
 use super::write::Deeds;
 use super::{LIST_ITEMS_MAX, NewConnection, Sealed, Status, Vault, VaultError};
 use crate::store::Tx;
-use crate::store::connections;
 use crate::store::exchange::{self, CodeHash, State};
+use crate::store::{connections, lease};
 use crate::types::{
     AppName, CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId, UnixMillis,
 };
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest that one gateway is busy with a code: Finch's answer may take six minutes.
+const EXCHANGE_MAX: Duration = Duration::from_secs(400);
 
 /// How often it is written down that nothing is new, in milliseconds.
 const WRITE_EVERY_MS: i64 = 60_000;
@@ -28,6 +32,8 @@ pub enum Journalled {
     Unknown,
     /// Another app sent it first: Finch may say what it thinks of that.
     OfAnotherApp,
+    /// Another gateway is at it: ask again.
+    Elsewhere,
 }
 
 /// What `/introspect` told of a connection.
@@ -69,16 +75,24 @@ impl Vault {
         app: Option<&AppName>,
         now: UnixMillis,
     ) -> Result<Journalled, VaultError> {
-        let shared = Arc::clone(&self.shared);
-        let asked_by = app.map(ToString::to_string).unwrap_or_default();
+        let (shared, gateway) = (Arc::clone(&self.shared), self.sharing_gateway());
+        let (asked_by, alive_since) =
+            (app.map(ToString::to_string).unwrap_or_default(), self.store.alive_since(now));
         let begin = move |tx: &Tx<'_>| {
+            let is_ours = || match &gateway {
+                Some(holder) => lease::take(tx, &code.lease(), holder, (EXCHANGE_MAX, alive_since), now),
+                None => Ok(true),
+            };
             Ok::<_, VaultError>(match exchange::find(tx, &shared.scope, &code)? {
                 None => {
                     exchange::start(tx, &shared.scope, &code, &asked_by, now)?;
+                    // One that is left over from a code that was withdrawn keeps nobody away.
+                    is_ours()?;
                     Journalled::First
                 }
                 Some(row) if row.asked_by != asked_by => Journalled::OfAnotherApp,
                 Some(row) => match row.state {
+                    State::Started if !is_ours()? => Journalled::Elsewhere,
                     State::Started => Journalled::Again,
                     State::Done(connection) => Journalled::Done(connection),
                     State::Unknown => Journalled::Unknown,
@@ -88,14 +102,22 @@ impl Vault {
         self.store.write(begin, |_| ()).await
     }
 
+    /// This gateway is done with a code, whatever came of it: where several share a store, another may go on.
+    pub async fn end_exchange(&self, code: CodeHash) {
+        let Some(holder) = self.sharing_gateway() else { return };
+        let ended = self.store.write(move |tx| lease::give_back(tx, &code.lease(), &holder), |_| ()).await;
+        if let Err(error) = ended {
+            tracing::info!(error = %error, "the store was not told that an exchange is over");
+        }
+    }
+
     /// Forgets a code that was not sent, or that Finch refused.
     ///
     /// # Errors
     /// [`VaultError::Store`].
     pub async fn withdraw_exchange(&self, code: CodeHash) -> Result<(), VaultError> {
         let shared = Arc::clone(&self.shared);
-        let forget =
-            move |tx: &Tx<'_>| Ok::<_, VaultError>(exchange::withdraw(tx, &shared.scope, &code)?);
+        let forget = move |tx: &Tx<'_>| Ok::<_, VaultError>(exchange::withdraw(tx, &shared.scope, &code)?);
         self.store.write(forget, |_| ()).await
     }
 
@@ -105,9 +127,8 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn lose_exchange(&self, code: CodeHash, now: UnixMillis) -> Result<(), VaultError> {
         let shared = Arc::clone(&self.shared);
-        let lose = move |tx: &Tx<'_>| {
-            Ok::<_, VaultError>(exchange::finish(tx, &shared.scope, &code, None, now)?)
-        };
+        let lose =
+            move |tx: &Tx<'_>| Ok::<_, VaultError>(exchange::finish(tx, &shared.scope, &code, None, now)?);
         self.store.write(lose, |_| ()).await
     }
 
@@ -163,9 +184,7 @@ impl Vault {
         status: Status,
     ) -> Result<Vec<(ConnectionId, Option<UnixMillis>)>, VaultError> {
         let shared = Arc::clone(&self.shared);
-        let look = move |tx: &Tx<'_>| {
-            Ok::<_, VaultError>(connections::in_status(tx, &shared.scope, status)?)
-        };
+        let look = move |tx: &Tx<'_>| Ok::<_, VaultError>(connections::in_status(tx, &shared.scope, status)?);
         self.store.read(look).await
     }
 

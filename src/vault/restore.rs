@@ -7,11 +7,11 @@ use super::anchor::{self, Memory};
 use super::ring::{OpenError, Ring};
 use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
-use crate::store::connections::{self, Place};
 use crate::config;
+use crate::store::connections::{self, Place};
 use crate::store::replace::{Candidate, Replacement, Survey, generation_of, kept_name};
-use crate::telemetry::clock::unix_now;
 use crate::store::{Store, StoreError, keys};
+use crate::telemetry::clock::unix_now;
 use crate::types::ApplicationId;
 use std::path::{Path, PathBuf};
 

@@ -168,7 +168,9 @@ impl Vault {
             .store
             .write(
                 move |tx| {
-                    if has_gateway && keys::opened_by_gateways(tx, alive_since)?.is_none_or(|newest| newest < dek_id) {
+                    if has_gateway
+                        && keys::opened_by_gateways(tx, alive_since)?.is_none_or(|newest| newest < dek_id)
+                    {
                         return Ok(false);
                     }
                     let state = Mark::read(tx)?.state(dek_id);

@@ -66,10 +66,7 @@ impl Vault {
         new: NewConnection,
         actor: Actor,
         now: UnixMillis,
-        beside: impl Fn(&Shared, &Tx<'_>, &ConnectionId) -> Result<(), StoreError>
-        + Send
-        + Sync
-        + 'static,
+        beside: impl Fn(&Shared, &Tx<'_>, &ConnectionId) -> Result<(), StoreError> + Send + Sync + 'static,
     ) -> Result<Sealed, VaultError> {
         self.change(Some(new.connection_id.clone()), move |shared, ring, tx| {
             let (sealed, touched) = shared.upsert(ring, tx, &new, now)?;

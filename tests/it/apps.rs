@@ -154,9 +154,9 @@ async fn another_apps_customer_is_nobody() {
     // However their connection fares.
     for status in ["held", "needs_reauth", "disconnecting"] {
         world
-            .sqlite()
-            .execute("UPDATE connection SET status = ?1 WHERE customer_id = 'globex'", [status])
-            .expect("SQL");
+            .database
+            .sql(&format!("UPDATE connection SET status = '{status}' WHERE customer_id = 'globex'"))
+            .await;
         world.restart().await;
         let there = App::at(world.proxy).with("perch-app-key", &mine);
         let told = |connection: &str| {
@@ -165,19 +165,17 @@ async fn another_apps_customer_is_nobody() {
         let (there, none) = (told(&globex).get(COMPANY).await, told(nowhere).get(COMPANY).await);
         assert_alike((&there, &[&globex]), (&none, &[nowhere]));
     }
+    let nonsense = world.database.bytes("00");
     world
-        .sqlite()
-        .execute("UPDATE connection SET sealed = x'00' WHERE customer_id = 'globex'", [])
-        .expect("SQL");
+        .database
+        .sql(&format!("UPDATE connection SET sealed = {nonsense} WHERE customer_id = 'globex'"))
+        .await;
     world.restart().await;
     let told = |connection: &str| world.with_key(&mine).with("perch-connection", connection);
     let (there, none) = (told(&globex).get(COMPANY).await, told(nowhere).get(COMPANY).await);
     assert_alike((&there, &[&globex]), (&none, &[nowhere]));
     // And in another environment of the same store.
-    world
-        .sqlite()
-        .execute("UPDATE connection SET env = 'production' WHERE customer_id = 'globex'", [])
-        .expect("SQL");
+    world.database.sql("UPDATE connection SET env = 'production' WHERE customer_id = 'globex'").await;
     world.restart().await;
     let told = |connection: &str| world.with_key(&mine).with("perch-connection", connection);
     let (there, none) = (told(&globex).get(COMPANY).await, told(nowhere).get(COMPANY).await);

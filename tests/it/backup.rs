@@ -55,7 +55,7 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
     let perch = world.serve().await;
     world.connect("acme", "gusto").await;
     let told = world.done(&["vault", "backup", "copy.db"]).await;
-    assert_eq!(told["generation"], world.generation());
+    assert_eq!(told["generation"], world.generation().await);
     let mode = fs::metadata(world.path("copy.db")).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     let bytes = fs::read(world.path("copy.db")).expect("it is there");
@@ -90,12 +90,12 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     world.vault().await.mark_disconnected(&gone, perch::types::UnixMillis(0)).await.expect("it is there");
     // A rotation changes every row and loses nobody.
     world.done(&["keys", "rotate"]).await;
-    let before = world.generation();
+    let before = world.generation().await;
 
     world.refused(&["vault", "restore", "copy.db"], 1, &["--accept-rollback", "loses 1 tokens", &late]).await;
     let told = world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
     assert_eq!((&told["lost"], &told["back"]), (&json!([late]), &json!([zeta])));
-    assert!(world.generation() > before, "it goes on counting from beyond what was");
+    assert!(world.generation().await > before, "it goes on counting from beyond what was");
     assert_eq!(told["kept"], json!(world.path("perch.db.replaced-0").display().to_string()));
     assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2);
     let perch = world.serve().await;
@@ -140,7 +140,7 @@ async fn v7_a_store_that_is_older_than_remembered_is_refused_at_start() {
     world.connect("late", "gusto").await;
     assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
     let remembered = fs::read_to_string(world.path("elsewhere")).expect("it was written");
-    assert!(remembered.trim_end().ends_with(&format!(" {}", world.generation())), "{remembered}");
+    assert!(remembered.trim_end().ends_with(&format!(" {}", world.generation().await)), "{remembered}");
 
     fs::copy(world.path("older.db"), world.path("perch.db")).expect("room");
     for words in [&["serve"] as &[&str], &["connections", "list"]] {

@@ -346,7 +346,7 @@ async fn an_exchange_whose_answer_is_lost_is_neither_repeated_nor_asked_for_agai
 async fn a_token_that_cannot_be_stored_is_told_as_lost_and_not_shown() {
     let mut world = World::new().await;
     let code = world.code("acme", "gusto").await;
-    world.sqlite().execute_batch("ALTER TABLE connection RENAME TO gone").expect("a second hand");
+    world.database.sql("ALTER TABLE connection RENAME TO gone").await;
     let answer = spend(world.app(), &code).await;
     assert_eq!(
         (answer.status, answer.code().as_str(), answer.class()),

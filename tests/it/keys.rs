@@ -1,12 +1,14 @@
 //! The life of the sealing keys: rotation under load, killed at every step; the wrapping key; retirement.
 
-use crate::support::{Ended, World};
+use crate::support::process::doors;
+use crate::support::{App, Database, Ended, Process, Setup, World};
 use nix::sys::signal::Signal::SIGTERM;
 use perch::app;
 use perch::types::{ConnectionId, CustomerId, UnixMillis};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -27,6 +29,14 @@ const SETTINGS: &str = "limits.window = \"1s\"\nlimits.arrival_bound = \"1s\"\nl
 
 /// A world whose store has connections and whose gateway was never started.
 pub async fn world(customers: usize) -> World {
+    let world = described(customers).without_gateway().await;
+    if customers > 0 {
+        world.import().await;
+    }
+    world
+}
+
+fn described(customers: usize) -> Setup {
     let mut scenario = String::new();
     for n in 0..customers {
         writeln!(scenario, "[[customer]]\nid = \"c{n}\"\nemployees = 1").expect("room");
@@ -34,11 +44,7 @@ pub async fn world(customers: usize) -> World {
     scenario.push_str(
         "[limits]\nwindow = \"1ms\"\n[limits.products]\ncompany = 0\n[limits.ip]\nrequests = 1000000\n",
     );
-    let world = World::with().scenario(&scenario).settings(SETTINGS).without_gateway().await;
-    if customers > 0 {
-        world.import().await;
-    }
-    world
+    World::with().scenario(&scenario).settings(SETTINGS)
 }
 
 impl World {
@@ -89,11 +95,17 @@ struct Load {
 
 impl Load {
     fn on(world: &World, customers: usize) -> Self {
+        Self::on_doors(&[world.proxy], customers)
+    }
+
+    /// The workers take the doors in turn.
+    fn on_doors(doors: &[SocketAddr], customers: usize) -> Self {
         let (is_over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
+            let door = doors[worker % doors.len()];
             let apps: Vec<_> = (0..customers)
-                .map(|n| world.for_customer(&format!("c{}", (n * 7 + worker) % customers)))
+                .map(|n| App::at(door).with("perch-customer", &format!("c{}", (n * 7 + worker) % customers)))
                 .collect();
             let (is_over, calls) = (Arc::clone(&is_over), Arc::clone(&calls));
             workers.spawn(async move {
@@ -156,6 +168,54 @@ async fn v4_rotation_under_load_fails_no_read() {
     assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
 }
 
+/// Rows of the rotation on a server, and gateways that use it meanwhile.
+const ROWS: usize = 400;
+const GATEWAYS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout, reason = "the rate is what is asked for")]
+async fn v4_rotation_under_load_with_three_gateways_on_one_server_fails_no_read() {
+    let world = described(ROWS).on_a_server().without_gateway().await;
+    world.import().await;
+    let mut gateways = Vec::new();
+    for number in 0..GATEWAYS {
+        let mut command = world.command(&["serve"]);
+        command.env("PERCH_LIMITS__MEMBER", format!("g{number}"));
+        command.env("PERCH_LIMITS__REPLICAS", GATEWAYS.to_string());
+        let process = Process::spawn(command, None);
+        let (proxy, _) = doors(&process).await;
+        gateways.push((process, proxy));
+    }
+    let proxies: Vec<SocketAddr> = gateways.iter().map(|(_, proxy)| *proxy).collect();
+    let load = Load::on_doors(&proxies, ROWS);
+    let began = Instant::now();
+    let ended = world.perch(&["keys", "rotate", "-o", "json"]).await;
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    println!(
+        "{ROWS} rows under {GATEWAYS} gateways in {seconds:.1} s, {:.0} a second",
+        ROWS as f64 / seconds
+    );
+    assert_eq!((&ended.json()["resealed"], &ended.json()["left"]), (&json!(ROWS), &json!(0)));
+    // Killed at every step, it is finished by the next one.
+    for step in STEPS {
+        let killed = world.perch_dying(step, &["keys", "rotate"]).await;
+        assert_eq!(killed.code, None, "{step}: it did not die: {}", killed.all());
+        let ended = world.perch(&["keys", "rotate", "-o", "json"]).await;
+        assert_eq!((ended.code, &ended.json()["left"]), (Some(0), &json!(0)), "{step}: {}", ended.err);
+    }
+    load.end().await;
+    let old = "SELECT count(*) FROM connection WHERE dek_id <> (SELECT dek_id FROM vault_key \
+               WHERE purpose = 'record' AND state = 'primary')";
+    assert_eq!(world.database.ask(old).await.as_deref(), Some("0"), "no row is on an old key");
+    world.assert_every_token_opens(ROWS).await;
+    for (process, _) in gateways {
+        let log = process.err.text();
+        assert!(!log.contains("is refused") && !log.contains("is not used here"), "{log}");
+        assert_eq!(process.end_by(SIGTERM).await.code, Some(0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v4_a_key_seals_only_after_the_gateway_has_opened_it() {
     let mut world = world(3).await;
@@ -169,11 +229,8 @@ async fn v4_a_key_seals_only_after_the_gateway_has_opened_it() {
         (&resumed["key"], &resumed["resumed"], &resumed["resealed"]),
         (&json!(3), &json!(true), &json!(3))
     );
-    let newest: i64 = world
-        .sqlite()
-        .query_row("SELECT newest_key FROM vault_gateway", [], |row| row.get(0))
-        .expect("the gateway has told");
-    assert_eq!(newest, 3);
+    let newest = world.database.ask("SELECT newest_key FROM vault_gateway").await;
+    assert_eq!(newest.as_deref(), Some("3"), "the gateway has told");
     // What the gateway itself seals from now on is under the new key.
     world.connect("new", "gusto").await;
     assert_eq!(world.key(3).await, ("primary".to_owned(), 4));
@@ -187,14 +244,17 @@ async fn a_token_that_changes_while_rows_are_sealed_anew_is_not_overwritten() {
     let key = vault.add_key(NOW).await.expect("a key");
     assert!(vault.promote_key(key).await.expect("no gateway runs"));
     // As if another command had replaced the token between the reading and the writing of its row.
-    world
-        .sqlite()
-        .execute_batch(
-            "CREATE TRIGGER meanwhile BEFORE UPDATE ON vault_meta WHEN \
-             (SELECT count(*) FROM connection WHERE customer_id = 'c0' AND row_version = 1) = 1 BEGIN \
-             UPDATE connection SET row_version = 7 WHERE customer_id = 'c0'; END",
-        )
-        .expect("a second hand");
+    let update = "UPDATE connection SET row_version = 7 WHERE customer_id = 'c0' AND row_version = 1";
+    let trigger = match world.database {
+        Database::File(_) => {
+            format!("CREATE TRIGGER meanwhile BEFORE UPDATE ON vault_meta BEGIN {update}; END")
+        }
+        Database::Server(_) => format!(
+            "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {update}; RETURN NEW; END $$; \
+             CREATE TRIGGER meanwhile BEFORE UPDATE ON vault_meta FOR EACH ROW EXECUTE FUNCTION meanwhile()"
+        ),
+    };
+    world.database.sql(&trigger).await;
     let step = vault.reseal(None).await.expect("the store answers");
     assert_eq!((step.done, step.raced, step.unreadable), (1, 1, Vec::new()));
 }
@@ -202,13 +262,10 @@ async fn a_token_that_changes_while_rows_are_sealed_anew_is_not_overwritten() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_does_not_open_is_named_and_left_and_stands_in_nobody_s_way() {
     let world = world(3).await;
-    let forged = world.sqlite();
-    forged
-        .execute("UPDATE connection SET sealed = zeroblob(120) WHERE customer_id = 'c1'", [])
-        .expect("a second hand");
-    let id: String = forged
-        .query_row("SELECT connection_id FROM connection WHERE customer_id = 'c1'", [], |row| row.get(0))
-        .expect("a row");
+    let nonsense = world.database.bytes(&"00".repeat(120));
+    world.database.sql(&format!("UPDATE connection SET sealed = {nonsense} WHERE customer_id = 'c1'")).await;
+    let id = world.database.ask("SELECT connection_id FROM connection WHERE customer_id = 'c1'").await;
+    let id = id.expect("a row");
     for key in [3, 4] {
         let ended = world.perch(&["keys", "rotate", "-o", "json"]).await;
         assert_eq!(ended.code, Some(1), "{}", ended.err);
@@ -243,22 +300,20 @@ async fn a_key_is_retired_and_destroyed_only_when_nothing_needs_it() {
     assert_eq!(world.perch(&["keys", "retire", "1"]).await.code, Some(0));
     assert_eq!(world.perch(&["keys", "retire", "1"]).await.code, Some(0), "again changes nothing");
     assert_eq!(world.key(1).await.0, "retired");
-    let sqlite = world.sqlite();
-    let wrapped = || -> Vec<u8> {
-        sqlite
-            .query_row("SELECT wrapped FROM vault_key WHERE dek_id = 1", [], |row| row.get(0))
-            .expect("a row")
-    };
-    let before = wrapped();
+    let wrapped =
+        async || world.database.ask("SELECT wrapped FROM vault_key WHERE dek_id = 1").await.expect("a row");
+    let before = wrapped().await;
     assert_eq!(world.perch(&["keys", "destroy", "1", "--confirm"]).await.code, Some(0));
-    assert_eq!((world.key(1).await.0.as_str(), wrapped().len()), ("destroyed", 0));
+    assert_eq!((world.key(1).await.0.as_str(), wrapped().await.len()), ("destroyed", 0));
     let rotated = world.perch(&["keys", "rotate", "-o", "json"]).await.json();
     assert_eq!(rotated["key"], 4, "a number is never given again");
     assert_eq!(world.for_customer("c0").get("/employer/company").await.status, 200);
     assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
-    drop(sqlite);
-    let file = fs::read(world.path("perch.db")).expect("the store");
-    assert!(!file.windows(before.len()).any(|bytes| bytes == before), "its bytes are in the file still");
+    if let Database::File(path) = &world.database {
+        let file = fs::read(path).expect("the store");
+        let hexadecimal: String = file.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!hexadecimal.contains(&before), "its bytes are in the file still");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -233,10 +233,7 @@ async fn the_round_finds_what_nobody_told_and_learns_what_was_missing() {
     world.open().await;
     let connected = world.connect("acme", "gusto").await;
     let connection = connected["connection_id"].as_str().expect("an id").to_owned();
-    world
-        .sqlite()
-        .execute("UPDATE connection SET provider_id = NULL, company_id = NULL", [])
-        .expect("written");
+    world.database.sql("UPDATE connection SET provider_id = NULL, company_id = NULL").await;
     set_at_finch(&world, "reauth").await;
     until("it is known", async || {
         let facts = world.stored(&connection).await.expect("it is there").facts.clone();
@@ -329,7 +326,7 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
         ("UPDATE audit SET actor = 'app' WHERE seq = 2", 0),
         ("DELETE FROM audit WHERE seq = 2", 3),
     ] {
-        world.sqlite().execute(forgery, []).expect("written");
+        world.database.sql(forgery).await;
         match vault.verify_audit().await {
             Ok(_) => assert_eq!(at, 0, "{forgery}"),
             Err(broken) => assert_eq!(broken, Broken::At(at), "{forgery}"),

@@ -133,9 +133,8 @@ async fn the_app_gets_the_same_bytes_and_headers_and_is_told_whose_they_are() {
     world.webhooks_are_settled().await;
     let told = world.webhook("msg_1").await;
     assert_eq!((&told["event_type"], &told["attempts"]), (&json!("payment.created"), &json!(1)));
-    let bodies: i64 =
-        world.sqlite().query_row("SELECT sum(length(body)) FROM webhook", [], |r| r.get(0)).expect("rows");
-    assert_eq!(bodies, 0, "what the app has is not kept");
+    let bodies = world.database.ask("SELECT sum(length(body)) FROM webhook").await;
+    assert_eq!(bodies.as_deref(), Some("0"), "what the app has is not kept");
     let delivered = "perch_webhooks_total{event=\"payment.created\",outcome=\"delivered\"}";
     world.metric_becomes(delivered, 1.0).await;
 }
@@ -187,11 +186,11 @@ async fn an_app_that_is_down_is_told_when_it_is_up_again() {
     assert!(told["due_at"].is_string(), "{told}");
     assert_eq!(world.metric("perch_webhooks_queue{state=\"waiting\"}").await, 1.0);
     // Its time comes, for whoever moves the clock's hand.
-    let make_due = || world.sqlite().execute("UPDATE webhook SET due_at = 1", []).expect("a row");
-    assert_eq!(make_due(), 1);
+    let make_due = || world.database.sql("UPDATE webhook SET due_at = 1");
+    assert_eq!(make_due().await, 1);
     app.arrived(3).await;
     until("the second failure is noted", async || world.webhook("m1").await["attempts"] == 2).await;
-    make_due();
+    make_due().await;
     app.arrived(4).await;
     world.webhooks_are_settled().await;
     assert_eq!(world.webhook("m1").await["attempts"], 3);
@@ -343,8 +342,9 @@ async fn one_connection_s_events_go_one_by_one_and_others_are_not_held_up() {
 async fn with_a_secret_of_its_own_the_app_gets_a_signature_of_this_moment() {
     let (world, app) = world_with_a_dead_letter("webhooks.sign_with = \"env:APP_WEBHOOK\"").await;
     // An hour passes before somebody replays it.
-    let aged = "UPDATE webhook SET sent_at = sent_at - 3600000, sent_text = sent_text - 3600";
-    assert_eq!(world.sqlite().execute(aged, []).expect("a row"), 1);
+    let aged = "UPDATE webhook SET sent_at = sent_at - 3600000, \
+                sent_text = cast(cast(sent_text AS bigint) - 3600 AS text)";
+    assert_eq!(world.database.sql(aged).await, 1);
     world.operator().call("POST", "/api/webhooks/replay?all_dead=1", Vec::new().into()).await;
     app.arrived(2).await;
     for request in app.requests() {

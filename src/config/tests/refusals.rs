@@ -142,10 +142,18 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         // What this version does not have.
         (
             "[vault]\nstore = \"postgres://u:hunter2@db/perch\"",
-            "2:9 `vault.store` is postgres://…, which is not available in \
-          this version; `sqlite:PATH` is",
+            "2:9 `vault.store` holds a password; secrets never stand in the configuration; set vault.password to file:… or \
+             env:…, or vault.store to env:NAME, where NAME holds the whole URL",
         ),
-        ("[vault]\nstore = \"perch.db\"", "2:9 `vault.store` does not begin with sqlite:; write sqlite:PATH"),
+        (
+            "[vault]\nstore = \"mysql://u:hunter2@db/perch\"",
+            "2:9 `vault.store` is mysql://…, which is not available in this version; \
+          `sqlite:PATH` or postgres://… is",
+        ),
+        (
+            "[vault]\nstore = \"perch.db\"",
+            "2:9 `vault.store` does not begin with sqlite: or postgres://; write sqlite:PATH",
+        ),
         (
             "[vault]\nstore = \"sqlite::memory:\"",
             "2:9 `vault.store` would forget every connection at exit; \

@@ -18,7 +18,11 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
+
+/// How often it is asked whether another replica is done with a code.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
@@ -108,8 +112,8 @@ impl Engine {
             alone = self.life.codes.alone(code) => alone,
             () = client.gone() => return Err(Ended::Abandoned),
         };
-        let begun = in_time(self.vault.begin_exchange(code, call.app_name(), unix_now())).await;
-        let is_again = match begun.map_err(|error| self.vault_refusal("exchange", &error))? {
+        let is_again = match self.begin_exchange(call, code, caller, client).await? {
+            Journalled::Elsewhere => return Err(Refusal::ExchangeElsewhere.into()),
             Journalled::First => false,
             Journalled::Again => true,
             Journalled::Done(connection) => {
@@ -119,6 +123,19 @@ impl Engine {
             Journalled::OfAnotherApp => return self.carry_out(call, endpoint, caller, (client, line)).await,
         };
         let ended = self.carry_out(call, endpoint, caller, (client, &mut *line)).await;
+        let ended = self.note_exchange(code, is_again, ended, line).await;
+        self.vault.end_exchange(code).await;
+        ended
+    }
+
+    /// Notes what became of a code, and says so when nobody will know.
+    async fn note_exchange(
+        &self,
+        code: CodeHash,
+        is_again: bool,
+        ended: Result<Answer, Ended>,
+        line: &AccessLine,
+    ) -> Result<Answer, Ended> {
         let class = match &ended {
             Ok(_) => line.class,
             Err(Ended::Refused(refusal)) => refusal.problem().class,
@@ -136,6 +153,29 @@ impl Engine {
             tracing::warn!(error = %error, request.id = %line.request_id, "could not note what became of a code");
         }
         ended
+    }
+
+    /// Notes that a code is about to be sent. While another replica is at it, its end is waited for as long as the call
+    /// may wait for anything.
+    async fn begin_exchange(
+        &self,
+        call: &Call,
+        code: CodeHash,
+        caller: &Caller,
+        client: &mut Client,
+    ) -> Result<Journalled, Ended> {
+        let until = tokio::time::Instant::now() + caller.patience;
+        loop {
+            let begun = in_time(self.vault.begin_exchange(code, call.app_name(), unix_now())).await;
+            let journalled = begun.map_err(|error| self.vault_refusal("exchange", &error))?;
+            if journalled != Journalled::Elsewhere || tokio::time::Instant::now() >= until {
+                return Ok(journalled);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = client.gone() => return Err(Ended::Abandoned),
+            }
+        }
     }
 
     /// The answer for a code whose token is sealed: what the exchange told, as far as the vault kept it.

@@ -32,7 +32,8 @@ const STOP_MAX: Duration = Duration::from_secs(1);
 
 /// Runs until `stopping` says `true`.
 pub async fn run(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
-    let mut worker = Worker { engine, offers: JoinSet::new(), lanes: HashSet::new(), swept_at: None, leased_at: None };
+    let mut worker =
+        Worker { engine, offers: JoinSet::new(), lanes: HashSet::new(), swept_at: None, leased_at: None };
     worker.begin().await;
     let mut is_well = true;
     loop {

@@ -19,7 +19,9 @@ use super::StoreError;
 use super::sql::{Tx, values};
 use super::trust::{self, TrustError};
 use crate::config::Postgres;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use feed::Feed;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -55,14 +57,14 @@ impl PostgresStore {
     pub async fn open(options: &Postgres, is_gateway: bool) -> Result<Self, StoreError> {
         let place = options.url.to_string();
         let named = |cause: StoreError| cause.at(&place);
-        let (config, tls) = (config_of(options), tls_of(options).map_err(|e| named(StoreError::Unavailable(e.to_string())))?);
+        let (config, tls) =
+            (config_of(options), tls_of(options).map_err(|e| named(StoreError::Unavailable(e.to_string())))?);
         let manager = Manager::from_config(
             config.clone(),
             tls.clone(),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
-        let limits =
-            Timeouts { wait: Some(TURN_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
+        let limits = Timeouts { wait: Some(TURN_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .timeouts(limits)

@@ -25,7 +25,7 @@ const GRANTS: &[(&str, &str)] = &[
 /// Text that is compared or ordered is so byte by byte, as in the file.
 const V1: &str = r#"
 CREATE TABLE vault_meta (
-    only       BIGINT PRIMARY KEY CHECK (only = 1),
+    "only"     BIGINT PRIMARY KEY CHECK ("only" = 1),
     store_id   BYTEA NOT NULL CHECK (length(store_id) = 16),
     generation BIGINT NOT NULL
 );
@@ -202,7 +202,10 @@ async fn renew(client: &Client, roles: &[String]) -> Result<(), StoreError> {
     }
     if done < MIGRATIONS.len() {
         let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        client.batch_execute(&format!("UPDATE perch_schema SET version = {newest}")).await.map_err(may_not)?;
+        client
+            .batch_execute(&format!("UPDATE perch_schema SET version = {newest}"))
+            .await
+            .map_err(may_not)?;
     }
     for role in roles {
         grant(client, role).await?;
@@ -236,7 +239,14 @@ pub(super) async fn is_used(client: &Client) -> Result<bool, StoreError> {
 
 /// The version of the tables; 0 where there are none.
 async fn version(client: &Client) -> Result<usize, StoreError> {
-    let there = client.query_typed("SELECT to_regclass('perch_schema') IS NOT NULL", &[]).await?;
+    // Read from the catalogue itself: a name that was looked up before another made the table is remembered as missing.
+    let there = client
+        .query_typed(
+            "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relname = 'perch_schema' AND n.nspname = ANY (current_schemas(false)))",
+            &[],
+        )
+        .await?;
     if !there.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
         return Ok(0);
     }
@@ -265,7 +275,8 @@ fn may_not(cause: tokio_postgres::Error) -> StoreError {
 /// Says so when perch signs in as somebody who may do anything.
 pub(super) async fn warn_of_power(client: &Client) {
     let asked = client.query_typed("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await;
-    let is_super = asked.ok().and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok())).unwrap_or(false);
+    let is_super =
+        asked.ok().and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok())).unwrap_or(false);
     if is_super {
         tracing::warn!(
             "vault.store signs in as a superuser of the server; give perch a role of its own (\"perch vault migrate --grant \

@@ -71,7 +71,10 @@ impl PgTransaction<'_> {
         self.wait(self.client.batch_execute(words))
     }
 
-    fn wait<T>(&self, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
+    fn wait<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
         if self.is_in_doubt.get() {
             return Err(StoreError::Unavailable("the connection was given up".to_owned()));
         }
@@ -139,7 +142,9 @@ impl ToSql for Value<'_> {
         match self {
             Value::Int(number) => number.to_sql(kind, out),
             // The server's text holds no NUL. Whoever sends one learns that it became the sign for what cannot be shown.
-            Value::Text(Some(text)) if text.contains('\0') => text.replace('\0', "\u{FFFD}").to_sql(kind, out),
+            Value::Text(Some(text)) if text.contains('\0') => {
+                text.replace('\0', "\u{FFFD}").to_sql(kind, out)
+            }
             Value::Text(text) => text.to_sql(kind, out),
             Value::Blob(bytes) => bytes.to_sql(kind, out),
         }

@@ -98,12 +98,7 @@ pub fn fresh(tx: &Tx<'_>, scope: &Scope, limit: u32) -> Result<Vec<Kept>, StoreE
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn due(
-    tx: &Tx<'_>,
-    scope: &Scope,
-    now: UnixMillis,
-    limit: u32,
-) -> Result<Vec<Kept>, StoreError> {
+pub fn due(tx: &Tx<'_>, scope: &Scope, now: UnixMillis, limit: u32) -> Result<Vec<Kept>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM webhook WHERE seq IN (SELECT min(seq) FROM webhook \
          WHERE app = ?1 AND env = ?2 AND state = 'waiting' AND due_at <= ?3 GROUP BY lane \
@@ -116,11 +111,7 @@ pub fn due(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn next_due(
-    tx: &Tx<'_>,
-    scope: &Scope,
-    now: UnixMillis,
-) -> Result<Option<UnixMillis>, StoreError> {
+pub fn next_due(tx: &Tx<'_>, scope: &Scope, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
     let next: Option<i64> = tx.value(
         "SELECT min(due_at) FROM webhook WHERE app = ?1 AND env = ?2 AND state = 'waiting' AND due_at > ?3",
         values![scope.application.as_str(), scope.environment.as_str(), now.0],
@@ -135,7 +126,10 @@ pub fn next_due(
 pub fn acted(tx: &Tx<'_>, seq: i64, deliver_at: Option<UnixMillis>) -> Result<(), StoreError> {
     match deliver_at {
         Some(at) => {
-            tx.execute("UPDATE webhook SET state = 'waiting', due_at = ?2 WHERE seq = ?1 AND state = 'new'", values![seq, at.0])?;
+            tx.execute(
+                "UPDATE webhook SET state = 'waiting', due_at = ?2 WHERE seq = ?1 AND state = 'new'",
+                values![seq, at.0],
+            )?;
         }
         None => done(tx, seq)?,
     }
@@ -159,14 +153,12 @@ pub fn done(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn failed(
-    tx: &Tx<'_>,
-    seq: i64,
-    again_at: Option<UnixMillis>,
-    failure: &str,
-) -> Result<(), StoreError> {
+pub fn failed(tx: &Tx<'_>, seq: i64, again_at: Option<UnixMillis>, failure: &str) -> Result<(), StoreError> {
     let state = if again_at.is_some() { State::Waiting } else { State::Dead };
-    tx.execute("UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1", values![seq, state.as_str(), again_at.map(|at| at.0), failure])?;
+    tx.execute(
+        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1",
+        values![seq, state.as_str(), again_at.map(|at| at.0), failure],
+    )?;
     Ok(())
 }
 
@@ -187,12 +179,7 @@ pub fn give_up_waiting(tx: &Tx<'_>, scope: &Scope, failure: &str) -> Result<u64,
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn revive(
-    tx: &Tx<'_>,
-    scope: &Scope,
-    one: Option<&EventId>,
-    now: UnixMillis,
-) -> Result<u64, StoreError> {
+pub fn revive(tx: &Tx<'_>, scope: &Scope, one: Option<&EventId>, now: UnixMillis) -> Result<u64, StoreError> {
     let revived = tx.execute(
         "UPDATE webhook SET state = 'waiting', due_at = ?4, attempts = 0 WHERE app = ?1 AND env = ?2 \
          AND state = 'dead' AND (?3 IS NULL OR event_id = ?3)",
@@ -235,12 +222,7 @@ pub fn sweep(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn list(
-    tx: &Tx<'_>,
-    scope: &Scope,
-    only: Option<State>,
-    limit: u32,
-) -> Result<Vec<Listed>, StoreError> {
+pub fn list(tx: &Tx<'_>, scope: &Scope, only: Option<State>, limit: u32) -> Result<Vec<Listed>, StoreError> {
     let sql = "SELECT event_id, event_type, state, connection_id, company_id, entity_id, sent_at, received_at, \
             attempts, due_at, failure FROM webhook WHERE app = ?1 AND env = ?2 AND (?3 IS NULL OR state = ?3) \
          ORDER BY seq DESC LIMIT ?4";

@@ -7,10 +7,12 @@
 pub mod apps;
 pub mod canary;
 pub mod client;
+pub mod database;
 pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
 pub mod metrics;
+pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod redis;
@@ -20,6 +22,7 @@ pub mod store;
 pub mod tls;
 
 pub use client::{Answer, App};
+pub use database::Database;
 pub use process::{Ended, Process, until};
 
 use perch::app::{self, Gateway};
@@ -81,9 +84,16 @@ pub struct Setup {
     settings: String,
     finch: Option<String>,
     connections: Vec<(String, String)>,
+    is_on_a_server: bool,
 }
 
 impl Setup {
+    /// With its vault on a server of PostgreSQL, whatever this run is about.
+    pub fn on_a_server(mut self) -> Self {
+        self.is_on_a_server = true;
+        self
+    }
+
     /// The simulator's scenario, as TOML.
     pub fn scenario(mut self, toml: &str) -> Self {
         self.scenario.push_str(toml);
@@ -132,6 +142,7 @@ pub struct World {
     /// What apps and operators were answered, where a test wants it kept.
     pub heard: Option<Lines>,
     pub dir: TempDir,
+    pub database: Database,
     pub gateway: Option<Gateway>,
     settings: PathBuf,
     environment: Environ,
@@ -149,33 +160,44 @@ impl World {
     }
 
     async fn begin(setup: Setup) -> World {
+        let dir = TempDir::new().expect("a temporary folder");
+        let database = match setup.is_on_a_server {
+            true => Database::on_a_server().await,
+            false => Database::of_this_run(dir.path()).await,
+        };
+        let mut scenario = setup.scenario;
+        if matches!(database, Database::Server(_)) && !scenario.contains("[limits]") {
+            // As short a window as perch's own there.
+            scenario.push_str("\n[limits]\nwindow = \"1ms\"\n[limits.ip]\nwindow = \"1ms\"\n");
+        }
         let sim = Sim::new(Options {
             client_id: "sim-client".to_owned(),
             client_secret: perch::types::ClientSecret::new(CLIENT_SECRET.to_owned()),
             token_marker: Some(TOKEN_MARKER.to_owned()),
-            scenario: Scenario::parse(&setup.scenario, "test.toml").expect("a sound scenario"),
+            scenario: Scenario::parse(&scenario, "test.toml").expect("a sound scenario"),
             ..Options::default()
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let finch = listener.local_addr().expect("an address");
         tokio::spawn(Arc::clone(&sim).serve(listener, std::future::pending()));
-        let dir = TempDir::new().expect("a temporary folder");
         let path = |name: &str| dir.path().join(name);
         kek::generate(&path("perch.key")).expect("a key");
         let base_url = setup.finch.unwrap_or_else(|| format!("http://{finch}"));
         let toml = format!(
             "finch.base_url = \"{base_url}\"\nfinch.environment = \"sandbox\"\nlisten.proxy = \"127.0.0.1:0\"\n\
-             listen.admin = \"127.0.0.1:0\"\nlisten.names = [\"perch\"]\nvault.store = \"sqlite:{}\"\nvault.key = \"file:{}\"\n{}",
-            path("perch.db").display(),
+             listen.admin = \"127.0.0.1:0\"\nlisten.names = [\"perch\"]\nvault.store = \"{}\"\nvault.key = \"file:{}\"\n{}",
+            database.setting(),
             path("perch.key").display(),
             setup.settings,
         );
         let settings = path("perch.toml");
         std::fs::write(&settings, toml).expect("a writable folder");
+        let own = database.environment();
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)]
                 .into_iter()
                 .chain(hooks::VARIABLES)
+                .chain(own.iter().map(|(name, value)| (*name, value.as_str())))
                 .collect();
         seal(&settings, &environment, setup.connections).await;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -187,6 +209,7 @@ impl World {
             lines: Lines::default(),
             heard: None,
             dir,
+            database,
             gateway: None,
             settings,
             environment,

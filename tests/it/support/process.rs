@@ -145,6 +145,12 @@ impl Process {
         Ended { code: status.code(), out: self.out.text(), err: self.err.text() }
     }
 
+    /// Sends a signal and blocks until it has ended.
+    pub fn stop(&mut self, signal: Signal) {
+        self.signal(signal);
+        let _ = self.child.wait();
+    }
+
     /// Sends a signal and waits for the end.
     pub async fn end_by(self, signal: Signal) -> Ended {
         self.signal(signal);
@@ -178,6 +184,7 @@ impl World {
         command.args(words).current_dir(self.dir.path()).env_clear();
         command.env("PERCH_CONFIG", &self.settings).env("FINCH_CLIENT_ID", "sim-client");
         command.env("FINCH_CLIENT_SECRET", super::CLIENT_SECRET).envs(super::hooks::VARIABLES);
+        command.envs(self.database.environment());
         command
     }
 

@@ -70,8 +70,8 @@ impl World {
     }
 
     /// How many changes the store has had.
-    pub fn generation(&self) -> i64 {
-        self.sqlite().query_row("SELECT generation FROM vault_meta", [], |row| row.get(0)).expect("a count")
+    pub async fn generation(&self) -> i64 {
+        self.database.generation().await
     }
 
     /// A second hand on the quota's journal.

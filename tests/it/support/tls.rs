@@ -55,6 +55,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The certificate and its key, as files have them.
+    pub fn pem(&self) -> (String, String) {
+        let armoured = |kind: &str, der: &[u8]| {
+            let lines = base64::engine::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+            format!("-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n")
+        };
+        (armoured("CERTIFICATE", &self.chain[0]), armoured("PRIVATE KEY", &self.key))
+    }
+
     /// What shows it to clients, offering these protocols.
     pub fn acceptor(self, protocols: &[&str]) -> TlsAcceptor {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
