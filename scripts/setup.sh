@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis) ;;
+test) wanted=(cc cmake python node npm redis postgres) ;;
 smoke) wanted=(cc cmake redis) ;;
 *) echo "usage: scripts/setup.sh build|test|smoke" >&2; exit 2 ;;
 esac
@@ -30,6 +30,8 @@ have() {
     node) is_at_least "$(node --version 2>/dev/null | tr -d v)" "$node_min" ;;
     npm) npm --version >/dev/null 2>&1 ;;
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
+    # Debian keeps the server's programs out of the way, one folder for each version.
+    postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
 }
 
@@ -41,6 +43,7 @@ packages_of() {
     node) echo nodejs ;;
     npm) echo npm ;;
     redis) echo redis-server ;;
+    postgres) echo postgresql ;;
     esac
 }
 
@@ -51,6 +54,7 @@ describe() {
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
+    postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
