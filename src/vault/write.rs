@@ -224,13 +224,28 @@ impl Vault {
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
         self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, _, row| {
-            if row.facts.status != Status::Disconnected {
-                row.facts.status = Status::Disconnected;
-                row.facts.held_reason = None;
-                row.facts.version = shared.next_version(&row.facts.connection_id, row.facts.version);
-                row.sealed = None;
-            }
+            shared.erase(row);
             Ok(())
+        })
+        .await
+    }
+
+    /// The same for the token of this version alone: what Finch says of one token is no reason to erase a newer one.
+    /// Answers whether the connection has no token now.
+    ///
+    /// # Errors
+    /// As [`Vault::mark_disconnected`].
+    pub async fn mark_token_dead(
+        &self,
+        id: &ConnectionId,
+        version: u64,
+        now: UnixMillis,
+    ) -> Result<bool, VaultError> {
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), move |shared, _, row| {
+            if row.facts.version == version {
+                shared.erase(row);
+            }
+            Ok(row.sealed.is_none())
         })
         .await
     }
@@ -445,6 +460,15 @@ impl Shared {
         let row = Row { facts, environment: self.scope.environment, sealed };
         connections::put(tx, &self.scope, &row, keys::next_generation(tx)?)?;
         Ok((answer, (id.clone(), answer.version, touched)))
+    }
+
+    fn erase(&self, row: &mut Row) {
+        if row.facts.status != Status::Disconnected {
+            row.facts.status = Status::Disconnected;
+            row.facts.held_reason = None;
+            row.facts.version = self.next_version(&row.facts.connection_id, row.facts.version);
+            row.sealed = None;
+        }
     }
 
     fn foreign(&self, new: &NewConnection) -> String {

@@ -29,6 +29,7 @@ mod life;
 mod limited;
 mod notices;
 mod operate;
+mod parting;
 mod path;
 mod process;
 mod redis;

@@ -440,6 +440,7 @@ async fn a_status_stops_the_calls_of_a_login_and_lets_them_go_again() {
     tell("m5", at + 40, "a word of tomorrow").await;
     assert_eq!(read(&app, COMPANY).await, shielded("account_setup_required"));
     assert_eq!(introspections(&world).await, 0, "Finch had said it already");
+    world.disconnect_at_finch("acme").await;
     tell("m6", at + 50, "disconnected").await;
     let gone = world.stored(&connection).await.expect("its facts are kept");
     assert_eq!((gone.facts.status, gone.token.is_some()), (Status::Disconnected, false));
