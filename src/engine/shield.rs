@@ -264,6 +264,7 @@ impl Engine {
         entity: Option<&EntityId>,
         word: &str,
         (at, is_last): (UnixMillis, bool),
+        may_ask: bool,
     ) -> Result<(), VaultError> {
         let entry = match in_time(self.vault.connection(connection)).await {
             Ok(entry) => entry,
@@ -289,7 +290,10 @@ impl Engine {
         if is_doubtful || is_final {
             // A webhook is no call: its line is not written.
             let mut line = AccessLine::begin(new_line_id(), unix_now());
-            let found = self.asked_about(&login, &entry, (ASK_PATIENCE, &mut line)).await;
+            let found = match may_ask {
+                true => self.asked_about(&login, &entry, (ASK_PATIENCE, &mut line)).await,
+                false => (Health::Unknown, false),
+            };
             tracing::info!(
                 connection.id = %connection, finch.request_ids = ?line.finch_request_id,
                 "asked Finch about connection {connection} before its webhook is believed: {:?}", found.0

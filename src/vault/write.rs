@@ -152,17 +152,21 @@ impl Vault {
     /// a slow answer may come after the repair.
     ///
     /// # Errors
-    /// As [`Vault::set_status`].
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn note_reauthentication(
         &self,
         id: &ConnectionId,
         version: u64,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        match self.connection(id).await {
-            Ok(entry) if entry.facts.version > version => Ok(()),
-            _ => self.set_status(id, Status::NeedsReauth, None, now).await,
-        }
+        self.update(id, now, Deeds::None, move |_, _, row| {
+            // Nor is one that is held, that ends, or that has ended.
+            if row.facts.status == Status::Active && row.facts.version <= version {
+                row.facts.status = Status::NeedsReauth;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Notes that Finch serves this version's token again. A connection that is anything else than waiting for its

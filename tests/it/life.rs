@@ -286,7 +286,12 @@ async fn finchs_newest_word_holds_and_a_dead_token_is_kept() {
     assert_eq!(late, Ok(false));
     let newer = vault.note_account_status(&id, "connected", unix_now(), unix_now()).await;
     assert_eq!(newer, Ok(true));
-    assert_eq!(vault.connection(&id).await.expect("it").facts.account_status.as_deref(), Some("connected"));
+    // What an answer to an older token showed, comes behind a newer one.
+    for (version, word) in [(after.facts.version - 1, "connected"), (after.facts.version, "reauth")] {
+        vault.note_token_word(&id, version, "reauth", unix_now()).await.expect("a store");
+        let facts = vault.connection(&id).await.expect("it").facts.clone();
+        assert_eq!(facts.account_status.as_deref(), Some(word), "of version {version}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

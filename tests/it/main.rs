@@ -48,6 +48,7 @@ mod twin;
 mod upstream;
 mod vault;
 mod webhooks;
+mod webhooks_busy;
 mod webhooks_process;
 mod webhooks_sdk;
 mod wire;

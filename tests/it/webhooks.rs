@@ -272,7 +272,7 @@ async fn an_operator_shows_the_token_where_there_is_one() {
 }
 
 /// An event as the door keeps it.
-fn arrived(id: &str, event: &Value) -> Arrived {
+pub fn arrived(id: &str, event: &Value) -> Arrived {
     let body = event.to_string().into_bytes();
     let told = Event::parse(&body).expect("an object");
     let at = seconds();
