@@ -115,11 +115,28 @@ impl Replacement {
         let failed = |cause: io::Error| {
             StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
         };
+        if fs::canonicalize(backup).is_ok_and(|backup| fs::canonicalize(&candidate).ok() == Some(backup)) {
+            return Err(StoreError::Unavailable(format!(
+                "{} has the name that a restore uses for its own copy; rename it first",
+                backup.display()
+            )));
+        }
         // One that a killed command has left is nobody's.
         remove(&candidate);
         fs::copy(backup, &candidate).map_err(failed)?;
         fs::set_permissions(&candidate, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), candidate, _guard: guard })
+    }
+
+    /// Whether the copy is whole: every page of it, of every table. Why it is not, when it is not. Blocks.
+    pub fn is_whole(&self) -> Result<(), String> {
+        let open = || Connection::open_with_flags(&self.candidate, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let looked = || open()?.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match looked() {
+            Ok(word) if word == "ok" => Ok(()),
+            Ok(why) => Err(why.lines().next_back().unwrap_or_default().to_owned()),
+            Err(cause) => Err(cause.to_string()),
+        }
     }
 
     /// Where the copy lies meanwhile.
@@ -128,11 +145,11 @@ impl Replacement {
     }
 
     /// Puts the copy in the store's place. Both must be closed. The store that was there stays beside it,
-    /// under the name that is answered; `None` when there was none. Blocks.
+    /// under the name that is answered; `None` when there was none. `at` hears of each step. Blocks.
     ///
     /// # Errors
     /// [`StoreError`], with the store as it was: also when another command has it open.
-    pub fn put(self, is_sound: bool) -> Result<Option<PathBuf>, StoreError> {
+    pub fn put(self, is_sound: bool, at: impl Fn(&'static str)) -> Result<Option<PathBuf>, StoreError> {
         let failed = |cause: io::Error| StoreError::Unavailable(format!("{}: {cause}", self.path.display()));
         Store::close_alone(&self.candidate)?;
         let mut kept = None;
@@ -141,6 +158,7 @@ impl Replacement {
                 // Its log is in it from here on, so that the file alone is the store.
                 Store::close_alone(&self.path)?;
             }
+            at("closed");
             let name = (0..)
                 .map(|n| beside(&self.path, &format!(".replaced-{n}")))
                 .find(|name| !name.exists())
@@ -153,10 +171,12 @@ impl Replacement {
                     _ => {}
                 }
             }
+            at("linked");
             kept = Some(name);
         }
         File::open(&self.candidate).and_then(|file| file.sync_all()).map_err(failed)?;
         fs::rename(&self.candidate, &self.path).map_err(failed)?;
+        at("replaced");
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;

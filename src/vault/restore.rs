@@ -4,6 +4,7 @@
 //! because Finch still bills them and nobody has their tokens any more.
 
 use super::anchor::{self, Memory};
+use super::failpoint;
 use super::ring::{OpenError, Ring};
 use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
@@ -69,6 +70,16 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
         let (path, backup) = (path.clone(), backup.clone());
         blocking(move || Replacement::of(&path, &backup)).await?
     };
+    failpoint::hit("restore:copied");
+    let (replacement, found) = blocking(move || {
+        let found = replacement.is_whole();
+        Ok((replacement, found))
+    })
+    .await?;
+    found.map_err(|why| {
+        let backup = backup.display();
+        OpenError::Store(format!("{backup} is damaged ({why}): nothing was changed; take another backup"))
+    })?;
     let copy = Arc::new(open(replacement.candidate().to_owned()).await?);
     let there = copy.read(Survey::read).await?;
     let stored = copy.read(Stored::read).await?;
@@ -110,15 +121,23 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     if there.generation < newest && !accept_rollback {
         return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
     }
+    failpoint::hit("restore:checked");
     let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
     drop(copy);
+    failpoint::hit("restore:counted");
     let is_sound = here.is_some();
-    let kept = blocking(move || replacement.put(is_sound)).await?;
+    let at = |step: &'static str| match step {
+        "closed" => failpoint::hit("restore:closed"),
+        "linked" => failpoint::hit("restore:linked"),
+        _ => failpoint::hit("restore:replaced"),
+    };
+    let kept = blocking(move || replacement.put(is_sound, at)).await?;
     if let Some(file) = generation_file {
         let memory = Memory { store_id, generation };
         anchor::write(&file, &memory)
             .map_err(|cause| OpenError::Store(format!("{} cannot be written: {cause}", file.display())))?;
     }
+    failpoint::hit("restore:remembered");
     Ok(Restored { kept, generations: (newest, there.generation), lost, back })
 }
 

@@ -182,3 +182,85 @@ async fn a_store_that_another_command_has_open_is_not_replaced() {
     drop(import);
     world.done(&["vault", "restore", "copy.db"]).await;
 }
+
+/// Where a restore can be cut off, in its order.
+const STEPS: [&str; 7] = [
+    "restore:copied",
+    "restore:checked",
+    "restore:counted",
+    "restore:closed",
+    "restore:linked",
+    "restore:replaced",
+    "restore:remembered",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v7_a_restore_that_is_killed_anywhere_leaves_the_old_store_or_the_new_one_whole() {
+    let mut world = world().await;
+    world.set("vault.generation_file = \"elsewhere\"");
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let (perch, mut before) = (world.serve().await, 0);
+    world.connect("late", "gusto").await;
+    assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
+    fs::copy(world.path("perch.db"), world.path("newest.db")).expect("room");
+    for step in STEPS {
+        // Each time from the newest store, which has one connection more than the backup.
+        let generation = world.generation();
+        let mut command = world.command(&["vault", "restore", "copy.db", "--accept-rollback"]);
+        command.env("PERCH_FAILPOINT", step);
+        let killed = world.run(command).await;
+        assert_eq!(killed.code, None, "{step}: it did not die: {}", killed.all());
+        let is_old = world.generation() == generation;
+        assert_eq!(is_old, !matches!(step, "restore:replaced" | "restore:remembered"), "{step}");
+        let opened = world.done(&["vault", "verify"]).await["opened"].clone();
+        assert_eq!(opened, json!(if is_old { 3 } else { 2 }), "{step}");
+        let perch = world.serve().await;
+        let known = world.for_customer("late").get("/employer/company").await.status;
+        assert_eq!(known, if is_old { 200 } else { 404 }, "{step}");
+        assert_eq!(perch.end_by(SIGTERM).await.code, Some(0), "{step}");
+        // The same command again does the rest, and the store that was there is kept under a name of its own.
+        world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
+        assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2, "{step}");
+        assert!(!world.path("perch.db.restoring").exists(), "{step}: a copy was left behind");
+        assert!(world.generation() > before, "{step}: it has gone back");
+        before = world.generation();
+        let kept = fs::read_dir(world.dir.path()).expect("a folder").flatten();
+        let kept = kept.filter(|file| file.file_name().to_string_lossy().starts_with("perch.db.replaced-"));
+        assert!(kept.count() >= 1, "{step}");
+        world.done(&["vault", "restore", "newest.db", "--accept-rollback"]).await;
+        assert_eq!(world.done(&["vault", "verify"]).await["opened"], 3, "{step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_cut_off_or_damaged_anywhere_takes_nobodys_place() {
+    let world = world().await;
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let whole = fs::read(world.path("copy.db")).expect("it is there");
+    fs::write(world.path("half.db"), &whole[..whole.len() - 4096]).expect("room");
+    world.refused(&["vault", "restore", "half.db"], 69, &["half.db", "is damaged"]).await;
+    // A page of what no check of a connection would look at.
+    let page = |name: &str| -> usize {
+        let db = rusqlite::Connection::open(world.path("copy.db")).expect("a store");
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [name], |row| row.get(0))
+            .expect("it")
+    };
+    for table in ["audit", "webhook", "exchange"] {
+        let mut damaged = whole.clone();
+        let at = (page(table) - 1) * 4096;
+        damaged[at..at + 4096].fill(0x5a);
+        fs::write(world.path("damaged.db"), damaged).expect("room");
+        world.refused(&["vault", "restore", "damaged.db"], 69, &["damaged.db", "is damaged"]).await;
+    }
+    assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_does_not_eat_what_it_is_given() {
+    let world = world().await;
+    world.done(&["vault", "backup", "perch.db.restoring"]).await;
+    let ended = world.perch(&["vault", "restore", "perch.db.restoring"]).await;
+    assert_eq!(ended.code, Some(69), "{}", ended.err);
+    assert!(ended.err.contains("rename it"), "{}", ended.err);
+    assert!(world.path("perch.db.restoring").exists(), "the backup is gone");
+}
