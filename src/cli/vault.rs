@@ -6,6 +6,7 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ, Store};
 use crate::store::connections::Place;
+use crate::vault::audit::Broken;
 use crate::vault::{self, RestoreOptions, Restored, Vault, restore};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -26,7 +27,7 @@ pub struct VaultArgs {
 /// What can be done with the store.
 #[derive(Debug, clap::Subcommand)]
 pub enum VaultCommand {
-    /// Open every row, and name those that do not
+    /// Open every row, and name those that do not; hold the audit trail against its MACs
     Verify,
     /// Write a copy into a new file, beside a running gateway. It is sealed: back up the key apart from it
     Backup {
@@ -57,8 +58,12 @@ pub fn run(
     let format = args.output;
     serve::runtime()?.block_on(async {
         match &args.command {
-            VaultCommand::Verify => verify(&*app::open_vault(&config, false).await?, format, out).await,
+            VaultCommand::Verify => {
+                is_there(&config)?;
+                verify(&*app::open_vault(&config, false).await?, format, out).await
+            }
             VaultCommand::Backup { file } => {
+                is_there(&config)?;
                 let vault = app::open_vault(&config, false).await?;
                 let generation = vault.backup(file).await?;
                 let file = file.display().to_string();
@@ -78,6 +83,18 @@ pub fn run(
             }
         }
     })
+}
+
+/// A store that is not there is no sound one: opening would make a new one, and find nothing wrong with it.
+fn is_there(config: &Config) -> Result<(), Failure> {
+    let Store::Sqlite(path) = &config.vault.store;
+    match path.exists() {
+        true => Ok(()),
+        false => Err(Failure::unavailable(format_args!(
+            "there is no store at {}; see vault.store, or put a backup there with \"perch vault restore FILE\"",
+            path.display()
+        ))),
+    }
 }
 
 async fn options(config: Config, file: &Path, accept_rollback: bool) -> Result<RestoreOptions, Failure> {
@@ -100,13 +117,24 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
     };
     let found = vault.verify(|seen| bar.set_position(seen)).await?;
     bar.finish_and_clear();
+    let (deeds, broken) = match vault.verify_audit().await {
+        Ok(chain) => (Some(chain.rows), None),
+        Err(Broken::Store(cause)) => return Err(Failure::unavailable(cause)),
+        Err(broken @ Broken::At(_)) => (None, Some(broken)),
+    };
+    let ok = found.unsound.is_empty() && broken.is_none();
     match format {
         Format::Json => {
             let unsound: Vec<_> =
                 found.unsound.iter().map(|(id, why)| json!({ "connection_id": id, "why": why })).collect();
-            let ok = unsound.is_empty();
-            let told =
-                json!({ "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound });
+            let broken_at = broken.as_ref().map(|broken| match broken {
+                Broken::At(seq) => Some(seq),
+                Broken::Store(_) => None,
+            });
+            let told = json!({
+                "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound,
+                "audit": { "rows": deeds, "broken_at": broken_at },
+            });
             writeln!(out, "{told}")?;
         }
         Format::Text => {
@@ -115,9 +143,13 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
             }
             let (opened, erased, unsound) = (found.opened, found.erased, found.unsound.len());
             writeln!(out, "{opened} tokens open, {erased} are erased, {unsound} do not open")?;
+            match (deeds, broken) {
+                (_, Some(broken)) => writeln!(out, "no  {broken}")?,
+                (rows, None) => writeln!(out, "the audit trail holds: {} rows", rows.unwrap_or_default())?,
+            }
         }
     }
-    Ok(if found.unsound.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if ok { Exit::Done } else { Exit::Failed })
 }
 
 fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {

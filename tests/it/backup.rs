@@ -70,6 +70,8 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
     for name in ["perch.db", "perch.db-wal", "perch.db-shm", "perch.db.quota"] {
         let _ = fs::remove_file(world.path(name));
     }
+    world.refused(&["vault", "verify"], 69, &["there is no store at", "perch vault restore"]).await;
+    world.refused(&["vault", "backup", "nothing.db"], 69, &["there is no store at"]).await;
     world.done(&["vault", "restore", "copy.db"]).await;
     assert_eq!(world.done(&["vault", "verify"]).await["opened"], 1);
     let perch = world.serve().await;

@@ -333,6 +333,8 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
         ("UPDATE audit SET actor = 'operator' WHERE seq = 2", 2),
         ("UPDATE audit SET actor = 'app' WHERE seq = 2", 0),
         ("DELETE FROM audit WHERE seq = 2", 3),
+        // The oldest rows do not go before there are a million.
+        ("DELETE FROM audit WHERE seq < 4", 4),
     ] {
         world.sqlite().execute(forgery, []).expect("written");
         match vault.verify_audit().await {
@@ -340,4 +342,7 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
             Err(broken) => assert_eq!(broken, Broken::At(at), "{forgery}"),
         }
     }
+    let told = world.perch(&["vault", "verify", "-o", "json"]).await;
+    assert_eq!((told.code, &told.json()["audit"]["broken_at"]), (Some(1), &json!(4)), "{}", told.all());
+    assert_eq!(told.json()["ok"], false);
 }
