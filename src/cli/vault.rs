@@ -153,7 +153,7 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
 }
 
 fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let Restored { kept, generations: (before, backup), lost, back } = restored;
+    let Restored { kept, generations: (before, backup), lost, back, revoked } = restored;
     let ids = |places: &[Place]| places.iter().map(|place| place.connection_id.clone()).collect::<Vec<_>>();
     let kept = kept.as_ref().map(|path| path.display().to_string());
     match format {
@@ -162,6 +162,7 @@ fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit
             "{}",
             json!({
                 "generation": backup, "generation_before": before, "kept": kept, "lost": ids(lost), "back": ids(back),
+                "revoked": revoked,
             })
         )?,
         Format::Text => {
@@ -180,6 +181,12 @@ fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit
                 writeln!(
                     out,
                     "back: the token of connection {id}, which was disconnected after the backup. At Finch it stays dead"
+                )?;
+            }
+            for name in revoked {
+                writeln!(
+                    out,
+                    "revoked: the key of app {name}, as it was before; the backup still had it as good"
                 )?;
             }
         }

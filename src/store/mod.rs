@@ -43,6 +43,8 @@ pub enum StoreError {
     Unavailable(String),
     /// It answered with something no version of perch wrote.
     Damaged(String),
+    /// Nothing is wrong with it; what was wanted is not done as things are, and this says why.
+    Refused(String),
 }
 
 impl StoreError {
@@ -53,6 +55,7 @@ impl StoreError {
                 StoreError::Unavailable(format!("{} cannot be opened: {why}", path.display()))
             }
             StoreError::Damaged(what) => StoreError::Damaged(format!("{}: {what}", path.display())),
+            refused @ StoreError::Refused(_) => refused,
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Unavailable(why) => write!(f, "the store does not answer: {why}"),
             StoreError::Damaged(what) => write!(f, "the store is damaged: {what}"),
+            StoreError::Refused(why) => f.write_str(why),
         }
     }
 }

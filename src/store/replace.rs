@@ -1,6 +1,7 @@
 //! A store on its way out and in: a copy made beside a running gateway, and a copy put in the place of the
 //! store. At every moment of it there is one whole store under the store's name.
 
+use super::apps::{self, Revoked};
 use super::connections::Place;
 use super::sqlite::{Guard, Store, beside};
 use super::{StoreError, keys};
@@ -27,6 +28,8 @@ pub struct Survey {
     pub generation: i64,
     /// Every connection of every application and environment.
     pub rows: BTreeMap<(String, String, String), Glance>,
+    /// Every app whose key was revoked.
+    pub revoked: Vec<Revoked>,
 }
 
 impl Survey {
@@ -44,7 +47,7 @@ impl Survey {
             let place = (row.get(0)?, row.get(1)?, row.get(2)?);
             rows.insert(place, Glance { index: row.get(3)? });
         }
-        Ok(Self { store_id, generation, rows })
+        Ok(Self { store_id, generation, rows, revoked: apps::revoked(tx)? })
     }
 
     /// The connections whose tokens this copy has and `older` has not: they came, or came anew, after it.
@@ -88,7 +91,7 @@ pub fn generation_of(copy: &Path) -> Result<i64, StoreError> {
 /// Makes the file of a copy: new, and its owner's alone from the first byte on.
 pub(super) fn new_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|cause| {
-        StoreError::Unavailable(match cause.kind() {
+        StoreError::Refused(match cause.kind() {
             io::ErrorKind::AlreadyExists => {
                 format!("{} exists already and is left as it is; choose another name", path.display())
             }
@@ -112,11 +115,10 @@ impl Replacement {
     pub fn of(path: &Path, backup: &Path) -> Result<Self, StoreError> {
         let guard = Guard::take(path)?;
         let candidate = beside(path, ".restoring");
-        let failed = |cause: io::Error| {
-            StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
-        };
+        let failed =
+            |cause: io::Error| StoreError::Refused(format!("{} cannot be copied: {cause}", backup.display()));
         if fs::canonicalize(backup).is_ok_and(|backup| fs::canonicalize(&candidate).ok() == Some(backup)) {
-            return Err(StoreError::Unavailable(format!(
+            return Err(StoreError::Refused(format!(
                 "{} has the name that a restore uses for its own copy; rename it first",
                 backup.display()
             )));

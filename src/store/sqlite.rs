@@ -179,7 +179,7 @@ impl Store {
     pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.of(path))?;
         let taken = |why: String| {
-            StoreError::Unavailable(format!(
+            StoreError::Refused(format!(
                 "another perch command is using {} ({why}); wait for it",
                 path.display()
             ))
@@ -292,7 +292,7 @@ enum Taken {
 impl Taken {
     fn of(self, path: &Path) -> StoreError {
         match self {
-            Taken::ByAnother => StoreError::Unavailable(format!(
+            Taken::ByAnother => StoreError::Refused(format!(
                 "another perch gateway is using {}; stop it first, or give this one a store of its own",
                 path.display()
             )),

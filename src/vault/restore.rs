@@ -10,8 +10,9 @@ use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
 use crate::store::connections::{self, Place};
 use crate::store::replace::{Replacement, Survey, generation_of};
-use crate::store::{Store, StoreError, keys};
+use crate::store::{Store, StoreError, apps, keys};
 use crate::types::ApplicationId;
+use rusqlite::Transaction;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct Restored {
     pub lost: Vec<Place>,
     /// Connections that were disconnected after the backup and whose tokens are back.
     pub back: Vec<Place>,
+    /// Apps whose keys the backup had as good and the store as revoked: they stay revoked.
+    pub revoked: Vec<String>,
 }
 
 impl Vault {
@@ -122,7 +125,18 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
         return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
     }
     failpoint::hit("restore:checked");
-    let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
+    let gone = here.as_ref().map(|here| here.revoked.clone()).unwrap_or_default();
+    let finish = move |tx: &Transaction<'_>| {
+        let mut revoked = Vec::new();
+        // A key that was revoked does not become good again because tokens have to.
+        for app in gone {
+            if apps::revoke_again(tx, &app)? {
+                revoked.push(app.name);
+            }
+        }
+        Ok::<_, StoreError>((keys::go_on_after(tx, newest)?, revoked))
+    };
+    let (generation, revoked) = copy.write(finish, |_| ()).await?;
     drop(copy);
     failpoint::hit("restore:counted");
     let is_sound = here.is_some();
@@ -138,7 +152,7 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
             .map_err(|cause| OpenError::Store(format!("{} cannot be written: {cause}", file.display())))?;
     }
     failpoint::hit("restore:remembered");
-    Ok(Restored { kept, generations: (newest, there.generation), lost, back })
+    Ok(Restored { kept, generations: (newest, there.generation), lost, back, revoked })
 }
 
 /// What is there now; `None` when there is nothing, or nothing that can be read and that is accepted.

@@ -227,8 +227,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, _, row| {
-            shared.erase(row);
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), move |shared, _, row| {
+            shared.erase(row, now);
             Ok(())
         })
         .await
@@ -247,7 +247,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), move |shared, _, row| {
             if row.facts.version == version {
-                shared.erase(row);
+                shared.erase(row, now);
             }
             Ok(row.sealed.is_none())
         })
@@ -466,11 +466,13 @@ impl Shared {
         Ok((answer, (id.clone(), answer.version, touched)))
     }
 
-    fn erase(&self, row: &mut Row) {
+    fn erase(&self, row: &mut Row, now: UnixMillis) {
         if row.facts.status != Status::Disconnected {
             row.facts.status = Status::Disconnected;
             row.facts.held_reason = None;
             row.facts.version = self.next_version(&row.facts.connection_id, row.facts.version);
+            row.facts.account_status = Some("disconnected".to_owned());
+            row.facts.status_at = Some(now);
             row.sealed = None;
         }
     }

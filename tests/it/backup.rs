@@ -61,9 +61,9 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
     let bytes = fs::read(world.path("copy.db")).expect("it is there");
     let marker = crate::support::TOKEN_MARKER.as_bytes();
     assert!(!bytes.windows(marker.len()).any(|part| part == marker), "a token stands in the backup");
-    world.refused(&["vault", "backup", "copy.db"], 69, &["copy.db exists already"]).await;
+    world.refused(&["vault", "backup", "copy.db"], 69, &["perch: copy.db exists already"]).await;
     world.refused(&["vault", "backup", "no/such/copy.db"], 69, &["no/such/copy.db cannot be made"]).await;
-    world.refused(&["vault", "restore", "copy.db"], 69, &["another perch gateway is using"]).await;
+    world.refused(&["vault", "restore", "copy.db"], 69, &["perch: another perch gateway is using"]).await;
     assert_eq!(perch.end_by(SIGKILL).await.code, None);
 
     // Everything but the backup and the key is gone.
@@ -83,6 +83,9 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost() {
     let mut world = world().await;
+    for name in ["leaver", "stayer"] {
+        assert_eq!(world.perch(&["apps", "add", name]).await.code, Some(0));
+    }
     world.done(&["vault", "backup", "copy.db"]).await;
     let perch = world.serve().await;
     world.connect("late", "gusto").await;
@@ -90,6 +93,8 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     let (late, zeta) = (world.connection_of("late"), world.connection_of("zeta"));
     let gone = perch::types::ConnectionId::new(zeta.clone()).expect("an id");
     world.vault().await.mark_disconnected(&gone, perch::types::UnixMillis(0)).await.expect("it is there");
+    let leaver = world.perch(&["apps", "revoke", "leaver"]).await;
+    assert_eq!(leaver.code, Some(0), "{}", leaver.err);
     // A rotation changes every row and loses nobody.
     world.done(&["keys", "rotate"]).await;
     let before = world.generation();
@@ -97,6 +102,10 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     world.refused(&["vault", "restore", "copy.db"], 1, &["--accept-rollback", "loses 1 tokens", &late]).await;
     let told = world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
     assert_eq!((&told["lost"], &told["back"]), (&json!([late]), &json!([zeta])));
+    assert_eq!(told["revoked"], json!(["leaver"]), "a revoked key does not become good again");
+    let apps = world.done(&["apps", "list"]).await;
+    let good = apps.as_array().expect("a list").iter().filter(|app| app["revoked_at"].is_null());
+    assert_eq!(good.map(|app| app["name"].clone()).collect::<Vec<_>>(), [json!("stayer")]);
     assert!(world.generation() > before, "it goes on counting from beyond what was");
     assert_eq!(told["kept"], json!(world.path("perch.db.replaced-0").display().to_string()));
     assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2);

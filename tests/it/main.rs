@@ -31,6 +31,7 @@ mod notices;
 mod operate;
 mod parting;
 mod path;
+mod permits;
 mod process;
 mod redis;
 mod redis_members;
