@@ -19,16 +19,14 @@ async fn counts(world: &World) -> (Vec<(String, f64)>, Vec<(String, f64)>) {
     let pair = |name: &str, n: f64| (name.to_owned(), n);
     let counted = products.iter().map(|name| pair(name, used(name)));
     let came = products.iter().map(|name| pair(name, seen(name)));
-    (
-        counted.chain([pair("all", used("egress-ip"))]).collect(),
-        came.chain([pair("all", all)]).collect(),
-    )
+    (counted.chain([pair("all", used("egress-ip"))]).collect(), came.chain([pair("all", all)]).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v16_every_attempt_with_a_token_has_spent_a_permit() {
     // What another test of this machine does in a second is not asked about: the simulator is this world's own.
-    let world = World::with().settings(DOOR).settings("connections.disconnect_retry = \"50ms\"").start().await;
+    let world =
+        World::with().settings(DOOR).settings("connections.disconnect_retry = \"50ms\"").start().await;
     let connected = world.connect("acme", "gusto").await;
     let connection = connected["connection_id"].as_str().expect("an id").to_owned();
     let app = world.for_customer("acme");

@@ -36,7 +36,12 @@ pub async fn run(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
     worker.begin().await;
     let mut is_well = true;
     loop {
-        let wait = match worker.step().await {
+        // What is cut off here is done again by the next run.
+        let stepped = tokio::select! {
+            stepped = worker.step() => stepped,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let wait = match stepped {
             Ok(wait) => {
                 is_well = true;
                 wait
