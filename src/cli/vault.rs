@@ -6,6 +6,7 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ, Store};
 use crate::store::connections::Place;
+use crate::vault::audit::Broken;
 use crate::vault::{self, OpenError, RestoreOptions, Restored, Vault, restore};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -26,7 +27,7 @@ pub struct VaultArgs {
 /// What can be done with the store.
 #[derive(Debug, clap::Subcommand)]
 pub enum VaultCommand {
-    /// Open every row, and name those that do not
+    /// Open every row, and name those that do not; hold the audit trail against its MACs
     Verify,
     /// Write a copy into a new file, beside a running gateway. It is sealed: back up the key apart from it
     Backup {
@@ -63,8 +64,12 @@ pub fn run(
     let format = args.output;
     serve::runtime()?.block_on(async {
         match &args.command {
-            VaultCommand::Verify => verify(&*app::open_vault(&config, false).await?, format, out).await,
+            VaultCommand::Verify => {
+                is_there(&config).await?;
+                verify(&*app::open_vault(&config, false).await?, format, out).await
+            }
             VaultCommand::Backup { file } => {
+                is_there(&config).await?;
                 let vault = app::open_vault(&config, false).await?;
                 let generation = vault.backup(file).await?;
                 let file = file.display().to_string();
@@ -85,6 +90,23 @@ pub fn run(
             }
         }
     })
+}
+
+/// A store that is not there is no sound one: opening would make a new one, and find nothing wrong with it.
+async fn is_there(config: &Config) -> Result<(), Failure> {
+    let (is_there, place) = match &config.vault.store {
+        Store::Sqlite(path) => (path.exists(), path.display().to_string()),
+        Store::Postgres(server) => {
+            let is_used = crate::store::Store::is_used(server).await.map_err(OpenError::from)?;
+            (is_used, server.url.to_string())
+        }
+    };
+    match is_there {
+        true => Ok(()),
+        false => Err(Failure::unavailable(format_args!(
+            "there is no store at {place}; see vault.store, or put a backup there with \"perch vault restore FILE\""
+        ))),
+    }
 }
 
 async fn migrate(
@@ -130,13 +152,24 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
     };
     let found = vault.verify(|seen| bar.set_position(seen)).await?;
     bar.finish_and_clear();
+    let (deeds, broken) = match vault.verify_audit().await {
+        Ok(chain) => (Some(chain.rows), None),
+        Err(Broken::Store(cause)) => return Err(Failure::unavailable(cause)),
+        Err(broken @ Broken::At(_)) => (None, Some(broken)),
+    };
+    let ok = found.unsound.is_empty() && broken.is_none();
     match format {
         Format::Json => {
             let unsound: Vec<_> =
                 found.unsound.iter().map(|(id, why)| json!({ "connection_id": id, "why": why })).collect();
-            let ok = unsound.is_empty();
-            let told =
-                json!({ "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound });
+            let broken_at = broken.as_ref().map(|broken| match broken {
+                Broken::At(seq) => Some(seq),
+                Broken::Store(_) => None,
+            });
+            let told = json!({
+                "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound,
+                "audit": { "rows": deeds, "broken_at": broken_at },
+            });
             writeln!(out, "{told}")?;
         }
         Format::Text => {
@@ -145,13 +178,17 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
             }
             let (opened, erased, unsound) = (found.opened, found.erased, found.unsound.len());
             writeln!(out, "{opened} tokens open, {erased} are erased, {unsound} do not open")?;
+            match (deeds, broken) {
+                (_, Some(broken)) => writeln!(out, "no  {broken}")?,
+                (rows, None) => writeln!(out, "the audit trail holds: {} rows", rows.unwrap_or_default())?,
+            }
         }
     }
-    Ok(if found.unsound.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if ok { Exit::Done } else { Exit::Failed })
 }
 
 fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let Restored { kept, generations: (before, backup), lost, back } = restored;
+    let Restored { kept, generations: (before, backup), lost, back, revoked } = restored;
     let ids = |places: &[Place]| places.iter().map(|place| place.connection_id.clone()).collect::<Vec<_>>();
     let kept = kept.as_ref().map(|path| path.display().to_string());
     match format {
@@ -160,6 +197,7 @@ fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit
             "{}",
             json!({
                 "generation": backup, "generation_before": before, "kept": kept, "lost": ids(lost), "back": ids(back),
+                "revoked": revoked,
             })
         )?,
         Format::Text => {
@@ -178,6 +216,12 @@ fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit
                 writeln!(
                     out,
                     "back: the token of connection {id}, which was disconnected after the backup. At Finch it stays dead"
+                )?;
+            }
+            for name in revoked {
+                writeln!(
+                    out,
+                    "revoked: the key of app {name}, as it was before; the backup still had it as good"
                 )?;
             }
         }

@@ -116,6 +116,10 @@ impl Engine {
         let mut object = RawObject::parse(body).ok_or(Refusal::BodyNotAnObject)?;
         object.set("client_id", &self.settings.client_id);
         object.set("client_secret", &self.settings.client_secret.expose());
+        // One code, the one that the journal knows: of two, Finch might take the other.
+        if let Some(code) = object.text("code") {
+            object.set("code", &code);
+        }
         Ok(object.to_bytes().into())
     }
 

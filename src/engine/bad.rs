@@ -77,7 +77,7 @@ impl Engine {
         // perch comes back by itself.
         let is_pending = endpoint.operation == Operation::Disconnect
             && matches!(identity, Identity::Connection(_))
-            && parting(status, line.class) == Parting::Pending;
+            && parting(status, line.class, &error) == Parting::Pending;
         let resend = if is_pending { Resend::No } else { resend };
         let url = match identity {
             Identity::Connection(entry) if line.class == Class::ReauthenticationRequired => {

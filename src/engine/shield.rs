@@ -117,9 +117,19 @@ impl Engine {
         &self,
         login: &Login,
         entry: &Arc<Entry>,
-        (patience, line): (Duration, &mut AccessLine),
+        asking: (Duration, &mut AccessLine),
     ) -> Health {
-        let Some(token) = &entry.token else { return Health::Unknown };
+        self.asked_about(login, entry, asking).await.0
+    }
+
+    /// The same, and whether Finch does not take the token any more.
+    async fn asked_about(
+        &self,
+        login: &Login,
+        entry: &Arc<Entry>,
+        (patience, line): (Duration, &mut AccessLine),
+    ) -> (Health, bool) {
+        let Some(token) = &entry.token else { return (Health::Unknown, false) };
         let told = self.ask_finch(token, patience, line).await;
         if let Some(Ok(told)) = &told {
             self.keep_told(entry, told).await;
@@ -127,10 +137,13 @@ impl Engine {
         let health = match &told {
             Some(Ok(told)) => health_in(told, login.entity.as_ref()),
             Some(Err(IntrospectError::Refused(401))) => Health::Ill(Ailment::Disconnected),
+            Some(Err(IntrospectError::Unwell(class))) => {
+                Ailment::of_class(*class).map_or(Health::Unknown, Health::Ill)
+            }
             Some(Err(_)) | None => Health::Unknown,
         };
         self.telemetry.metrics.failures.probe(health);
-        health
+        (health, matches!(told, Some(Err(IntrospectError::Refused(401)))))
     }
 
     /// After so many 500s in a row, whether the login is dead. The class that the answer then gets.
@@ -239,8 +252,9 @@ impl Engine {
     }
 
     /// A webhook told the status of a login, at `at`; `is_last` says that no other word is as new. Where the vault was
-    /// changed after that, or the order cannot be told, Finch is asked what holds now: an old word must neither stop a
-    /// login that was just renewed nor erase its token.
+    /// changed after that, or the order cannot be told, Finch is asked what holds now: an old word must not stop a
+    /// login that was just renewed. And it is asked before a token is erased, however new the word: with the token goes
+    /// the only way to end a connection that is billed.
     ///
     /// # Errors
     /// The vault does not answer.
@@ -250,6 +264,7 @@ impl Engine {
         entity: Option<&EntityId>,
         word: &str,
         (at, is_last): (UnixMillis, bool),
+        may_ask: bool,
     ) -> Result<(), VaultError> {
         let entry = match in_time(self.vault.connection(connection)).await {
             Ok(entry) => entry,
@@ -263,26 +278,36 @@ impl Engine {
         if facts.status == Status::Disconnected {
             return Ok(());
         }
-        // A connection with one entity is that entity.
-        let entity = entity.filter(|_| facts.entity_ids.len() != 1).cloned();
+        // A connection with one entity is that entity, and no other.
+        let entity = entity.filter(|entity| facts.entity_ids.as_slice() != [(*entity).clone()]).cloned();
         let login = Login { connection: connection.clone(), entity };
         let mut health = Health::of_word(word);
-        // Finch's timestamps are whole seconds: within one nobody can tell what was first. What cannot be undone is not
-        // done on such a word.
-        let slack = match health {
-            Health::Ill(Ailment::Disconnected) => Duration::ZERO,
-            Health::Ill(_) | Health::Well | Health::Unknown => Duration::from_secs(1),
-        };
+        // Finch's timestamps are whole seconds: within one nobody can tell what was first.
+        let slack = Duration::from_secs(1);
         let is_doubtful = !is_last || at.plus(slack) < facts.updated_at;
-        if is_doubtful {
+        let is_final = health == Health::Ill(Ailment::Disconnected) && login.entity.is_none();
+        let mut is_dead = false;
+        if is_doubtful || is_final {
             // A webhook is no call: its line is not written.
             let mut line = AccessLine::begin(new_line_id(), unix_now());
-            health = self.health_of(&login, &entry, (ASK_PATIENCE, &mut line)).await;
+            let found = match may_ask {
+                true => self.asked_about(&login, &entry, (ASK_PATIENCE, &mut line)).await,
+                false => (Health::Unknown, false),
+            };
             tracing::info!(
                 connection.id = %connection, finch.request_ids = ?line.finch_request_id,
-                "asked Finch about connection {connection}, for its webhook may be old: {health:?}"
+                "asked Finch about connection {connection} before its webhook is believed: {:?}", found.0
             );
-        } else if login.entity.is_none() && health != Health::Unknown {
+            // Where Finch does not tell, a new word stands. It stops calls, and erases nothing.
+            if is_doubtful || found.0 != Health::Unknown {
+                (health, is_dead) = found;
+            }
+        }
+        if !is_doubtful
+            && health == Health::of_word(word)
+            && login.entity.is_none()
+            && health != Health::Unknown
+        {
             // Somewhere in that second, and not later than now.
             let (said, now) = (at.plus(slack), unix_now());
             let is_newest = self.vault.note_account_status(connection, word, said.min(now), now).await?;
@@ -293,9 +318,8 @@ impl Engine {
         match health {
             Health::Ill(ailment) => {
                 self.fell_ill(&login, &entry, ailment).await;
-                let is_gone = ailment == Ailment::Disconnected && Health::of_word(word) == health;
-                if is_gone && login.entity.is_none() {
-                    return self.vault.mark_disconnected(connection, unix_now()).await;
+                if is_dead && is_final {
+                    self.vault.mark_token_dead(connection, facts.version, unix_now()).await?;
                 }
             }
             Health::Well => self.recovered(&login, &entry).await,
@@ -443,9 +467,10 @@ fn health_in(told: &Introspection, entity: Option<&EntityId>) -> Health {
             let own = entities().find(|e| e.id == id.as_str()).and_then(|e| e.status.as_deref());
             Health::of_words(own.or(told.status()), [])
         }
+        // An entity that is not reached any more says nothing of the others.
         None => Health::of_words(
             told.status(),
-            told.methods().chain(entities().filter_map(|e| e.status.as_deref())),
+            told.methods().chain(entities().filter(|e| !e.is_gone()).filter_map(|e| e.status.as_deref())),
         ),
     }
 }

@@ -2,6 +2,7 @@
 //! disconnect that Finch did not confirm.
 
 use super::class::Class;
+use crate::finch::error::FinchError;
 use crate::types::{ConnectionId, UnixMillis};
 use std::time::Duration;
 
@@ -20,10 +21,13 @@ pub enum Parting {
 }
 
 /// Reads an answer to `/disconnect`. A dead token and a connection that is not there are as good as success; a 401 for
-/// another reason is not, for its token still counts.
-pub const fn parting(status: u16, class: Class) -> Parting {
+/// another reason is not, for its token still counts. A 404 is Finch's when it is in Finch's words: one of something on
+/// the way, or of a wrong `finch.base_url`, would cost the token.
+pub const fn parting(status: u16, class: Class, error: &FinchError) -> Parting {
+    let is_finchs = error.name.is_some() || error.finch_code.is_some();
     match (status, class) {
-        (200..=299 | 404, _) | (401, Class::Disconnected) => Parting::Done,
+        (200..=299, _) | (401, Class::Disconnected) => Parting::Done,
+        (404, _) if is_finchs => Parting::Done,
         _ => Parting::Pending,
     }
 }
@@ -80,6 +84,7 @@ mod tests {
             (200, Class::Ok, Parting::Done),
             (401, Class::Disconnected, Parting::Done),
             (404, Class::InvalidRequest, Parting::Done),
+            (302, Class::FinchError, Parting::Pending),
             (401, Class::ReauthenticationRequired, Parting::Pending),
             (401, Class::ApplicationBlocked, Parting::Pending),
             (400, Class::InvalidRequest, Parting::Pending),
@@ -88,8 +93,11 @@ mod tests {
             (500, Class::FinchError, Parting::Pending),
             (502, Class::ProviderError, Parting::Pending),
         ] {
-            assert_eq!(parting(status, class), parting_of_it, "{status} {class:?}");
+            let error = FinchError { name: Some("not_found_error".to_owned()), ..FinchError::default() };
+            assert_eq!(parting(status, class, &error), parting_of_it, "{status} {class:?}");
         }
+        let page = FinchError::read(b"<html>404 page not found</html>");
+        assert_eq!(parting(404, Class::InvalidRequest, &page), Parting::Pending, "not in Finch's words");
     }
 
     #[test]

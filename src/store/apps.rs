@@ -105,6 +105,49 @@ pub fn revoke(tx: &Tx<'_>, scope: &Scope, name: &str, now: UnixMillis) -> Result
     Ok(ended > 0)
 }
 
+/// An app whose key was revoked, wherever it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    application: String,
+    env: String,
+    key_id: String,
+    /// Its name.
+    pub name: String,
+    at: i64,
+}
+
+/// Every app of the store whose key was revoked.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn revoked(tx: &Tx<'_>) -> Result<Vec<Revoked>, StoreError> {
+    let sql = "SELECT application, env, key_id, name, revoked_at FROM app WHERE revoked_at IS NOT NULL \
+               ORDER BY revoked_at, key_id";
+    tx.rows(sql, values![], |row| {
+        Ok(Revoked {
+            application: row.get(0)?,
+            env: row.get(1)?,
+            key_id: row.get(2)?,
+            name: row.get(3)?,
+            at: row.get(4)?,
+        })
+    })
+}
+
+/// Revokes a key that another copy of the store knows as revoked. Answers whether it was good here.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn revoke_again(tx: &Tx<'_>, revoked: &Revoked) -> Result<bool, StoreError> {
+    let Revoked { application, env, key_id, name: _, at } = revoked;
+    let ended = tx.execute(
+        "UPDATE app SET revoked_at = ?4 \
+         WHERE application = ?1 AND env = ?2 AND key_id = ?3 AND revoked_at IS NULL",
+        values![application, env, key_id, *at],
+    )?;
+    Ok(ended > 0)
+}
+
 fn row_of(row: &Record<'_>) -> Result<AppRow, StoreError> {
     Ok(AppRow {
         name: row.get(0)?,

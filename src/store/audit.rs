@@ -47,6 +47,12 @@ pub struct Bound {
     pub mac: [u8; 32],
 }
 
+/// The number of the oldest row that is there when `newest` is the newest one and nobody but [`append`] took rows out.
+pub const fn oldest_kept(newest: i64) -> i64 {
+    let pruned = newest / PRUNED * PRUNED - ROWS_MAX;
+    if pruned > 0 { pruned + 1 } else { 1 }
+}
+
 const COLUMNS: &str = "seq, at, actor, action, app, env, connection_id, row_version, prev_mac, mac";
 
 /// The number and the MAC of the newest row; zeros when there is none.

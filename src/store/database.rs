@@ -76,22 +76,21 @@ impl Store {
         }
     }
 
-    /// Puts the rows of a copy in the place of a server's, all at once, and lets the store go on counting from beyond
-    /// `generation`. Answers the count.
+    /// Puts the rows of a copy in the place of a server's, all at once.
     ///
     /// # Errors
     /// [`StoreError`], with everything as it was.
-    pub async fn replace_with(&self, copy: &Path, generation: i64) -> Result<i64, StoreError> {
+    pub async fn replace_with(&self, copy: &Path) -> Result<(), StoreError> {
         let copy = copy.to_owned();
         self.write(
             move |tx| {
-                let generation = SqliteStore::copy_into(&copy, tx, generation)?;
+                SqliteStore::copy_into(&copy, tx)?;
                 if let Tx::Postgres(_) = tx {
                     // Numbers that came with the rows are not given again.
                     let next = "SELECT setval('webhook_seq_seq', (SELECT coalesce(max(seq), 0) + 1 FROM webhook), false)";
                     tx.execute(next, &[])?;
                 }
-                Ok(generation)
+                Ok(())
             },
             |_| (),
         )

@@ -48,6 +48,8 @@ pub enum StoreError {
     Unavailable(String),
     /// It answered with something no version of perch wrote.
     Damaged(String),
+    /// Nothing is wrong with it; what was wanted is not done as things are, and this says why.
+    Refused(String),
 }
 
 impl StoreError {
@@ -58,6 +60,7 @@ impl StoreError {
                 StoreError::Unavailable(format!("{place} cannot be opened: {why}"))
             }
             StoreError::Damaged(what) => StoreError::Damaged(format!("{place}: {what}")),
+            refused @ StoreError::Refused(_) => refused,
         }
     }
 }
@@ -67,6 +70,7 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Unavailable(why) => write!(f, "the store does not answer: {why}"),
             StoreError::Damaged(what) => write!(f, "the store is damaged: {what}"),
+            StoreError::Refused(why) => f.write_str(why),
         }
     }
 }

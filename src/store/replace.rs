@@ -1,6 +1,7 @@
 //! A store on its way out and in: a copy made beside a running gateway, and a copy put in the place of the
 //! store. At every moment of it there is one whole store under the store's name.
 
+use super::apps::{self, Revoked};
 use super::connections::Place;
 use super::sql::{Tx, values};
 use super::sqlite::{Guard, SqliteStore, beside};
@@ -28,6 +29,8 @@ pub struct Survey {
     pub generation: i64,
     /// Every connection of every application and environment.
     pub rows: BTreeMap<(String, String, String), Glance>,
+    /// Every app whose key was revoked.
+    pub revoked: Vec<Revoked>,
 }
 
 impl Survey {
@@ -43,7 +46,7 @@ impl Survey {
             rows.insert((row.get(0)?, row.get(1)?, row.get(2)?), Glance { index: row.get(3)? });
             Ok::<_, StoreError>(())
         })?;
-        Ok(Self { store_id, generation, rows })
+        Ok(Self { store_id, generation, rows, revoked: apps::revoked(tx)? })
     }
 
     /// The connections whose tokens this copy has and `older` has not: they came, or came anew, after it.
@@ -87,7 +90,7 @@ pub fn generation_of(copy: &Path) -> Result<i64, StoreError> {
 /// Makes the file of a copy: new, and its owner's alone from the first byte on.
 pub(super) fn new_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|cause| {
-        StoreError::Unavailable(match cause.kind() {
+        StoreError::Refused(match cause.kind() {
             io::ErrorKind::AlreadyExists => {
                 format!("{} exists already and is left as it is; choose another name", path.display())
             }
@@ -105,15 +108,32 @@ impl Candidate {
     /// # Errors
     /// [`StoreError`] when the copy cannot be made.
     pub fn of(backup: &Path, path: &Path) -> Result<Self, StoreError> {
-        let candidate = Self(beside(path, ".restoring"));
-        let failed = |cause: io::Error| {
-            StoreError::Unavailable(format!("{} cannot be copied: {cause}", backup.display()))
-        };
+        let name = beside(path, ".restoring");
+        let failed =
+            |cause: io::Error| StoreError::Refused(format!("{} cannot be copied: {cause}", backup.display()));
+        if fs::canonicalize(backup).is_ok_and(|backup| fs::canonicalize(&name).ok() == Some(backup)) {
+            return Err(StoreError::Refused(format!(
+                "{} has the name that a restore uses for its own copy; rename it first",
+                backup.display()
+            )));
+        }
         // One that a killed command has left is nobody's.
-        remove(&candidate.0);
+        remove(&name);
+        let candidate = Self(name);
         fs::copy(backup, &candidate.0).map_err(failed)?;
         fs::set_permissions(&candidate.0, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(candidate)
+    }
+
+    /// Whether the copy is whole: every page of it, of every table. Why it is not, when it is not. Blocks.
+    pub fn is_whole(&self) -> Result<(), String> {
+        let open = || Connection::open_with_flags(&self.0, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let looked = || open()?.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match looked() {
+            Ok(word) if word == "ok" => Ok(()),
+            Ok(why) => Err(why.lines().next_back().unwrap_or_default().to_owned()),
+            Err(cause) => Err(cause.to_string()),
+        }
     }
 
     /// Where it lies.
@@ -147,17 +167,17 @@ impl Replacement {
         Ok(Self { path: path.to_owned(), candidate: Candidate::of(backup, path)?, _guard: guard })
     }
 
-    /// Where the copy lies meanwhile.
-    pub fn candidate(&self) -> &Path {
-        self.candidate.path()
+    /// The copy meanwhile.
+    pub fn candidate(&self) -> &Candidate {
+        &self.candidate
     }
 
     /// Puts the copy in the store's place. Both must be closed. The store that was there stays beside it,
-    /// under the name that is answered; `None` when there was none. Blocks.
+    /// under the name that is answered; `None` when there was none. `at` hears of each step. Blocks.
     ///
     /// # Errors
     /// [`StoreError`], with the store as it was: also when another command has it open.
-    pub fn put(self, is_sound: bool) -> Result<Option<PathBuf>, StoreError> {
+    pub fn put(self, is_sound: bool, at: impl Fn(&'static str)) -> Result<Option<PathBuf>, StoreError> {
         let failed = |cause: io::Error| StoreError::Unavailable(format!("{}: {cause}", self.path.display()));
         SqliteStore::close_alone(self.candidate.path())?;
         let mut kept = None;
@@ -166,6 +186,7 @@ impl Replacement {
                 // Its log is in it from here on, so that the file alone is the store.
                 SqliteStore::close_alone(&self.path)?;
             }
+            at("closed");
             let name = kept_name(&self.path);
             fs::hard_link(&self.path, &name).map_err(failed)?;
             for suffix in ["-wal", "-shm"] {
@@ -175,10 +196,12 @@ impl Replacement {
                     _ => {}
                 }
             }
+            at("linked");
             kept = Some(name);
         }
         File::open(self.candidate.path()).and_then(|file| file.sync_all()).map_err(failed)?;
         fs::rename(self.candidate.path(), &self.path).map_err(failed)?;
+        at("replaced");
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;

@@ -3,7 +3,7 @@
 use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
 use super::sql::Tx;
-use super::{StoreError, copy, keys};
+use super::{StoreError, copy};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -203,12 +203,11 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) fn copy_into(path: &Path, to: &Tx<'_>, generation: i64) -> Result<i64, StoreError> {
+    pub(super) fn copy_into(path: &Path, to: &Tx<'_>) -> Result<(), StoreError> {
         let mut db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
         let from = db.transaction()?;
         copy::clear(to)?;
-        copy::all(&Tx::Sqlite(&from), to)?;
-        keys::go_on_after(to, generation)
+        copy::all(&Tx::Sqlite(&from), to)
     }
 
     /// Moves the log of a store that nobody has open into its file, and leaves no log behind. Blocks.
@@ -218,7 +217,7 @@ impl SqliteStore {
     pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
         let taken = |why: String| {
-            StoreError::Unavailable(format!(
+            StoreError::Refused(format!(
                 "another perch command is using {} ({why}); wait for it",
                 path.display()
             ))
@@ -331,7 +330,7 @@ enum Taken {
 impl Taken {
     fn at(self, path: &Path) -> StoreError {
         match self {
-            Taken::ByAnother => StoreError::Unavailable(format!(
+            Taken::ByAnother => StoreError::Refused(format!(
                 "another perch gateway is using {}; stop it first, or give this one a store of its own",
                 path.display()
             )),

@@ -1,8 +1,10 @@
 //! `/introspect`: whose token this is, in Finch's own words.
 
 use super::{Answer, Attempt, Body, Connected, SendError};
-use crate::policy::headers;
+use crate::finch::endpoints::{Method, find};
+use crate::finch::error::FinchError;
 use crate::policy::redact::Secrets;
+use crate::policy::{Class, class, headers};
 use crate::types::AccessToken;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -83,8 +85,10 @@ pub struct StatusRef {
 pub enum IntrospectError {
     /// No answer.
     Unanswered(SendError),
-    /// An answer with this status.
+    /// An answer with this status. A 401 says that Finch does not take the token.
     Refused(u16),
+    /// A 401 that is about something else than the token.
+    Unwell(Class),
     /// An answer that is not what it should be.
     Unreadable,
 }
@@ -97,6 +101,7 @@ impl std::fmt::Display for IntrospectError {
             }
             IntrospectError::Unanswered(_) => f.write_str("Finch did not answer"),
             IntrospectError::Refused(401) => f.write_str("Finch does not accept the token (401)"),
+            IntrospectError::Unwell(class) => write!(f, "Finch answered 401 ({})", class.as_str()),
             IntrospectError::Refused(status) => write!(f, "Finch answered {status}"),
             IntrospectError::Unreadable => f.write_str("Finch's answer cannot be read"),
         }
@@ -130,8 +135,10 @@ pub async fn introspect(
     }
     arrived(sent.as_ref().ok());
     let answer = sent.map_err(IntrospectError::Unanswered)?;
-    if answer.status != 200 {
-        return Err(IntrospectError::Refused(answer.status));
+    match answer.status {
+        200 => {}
+        401 => return Err(refused(answer).await),
+        status => return Err(IntrospectError::Refused(status)),
     }
     match answer.rest.read(ANSWER_BYTES_MAX).await {
         Ok(Body::Whole(mut body)) => {
@@ -139,5 +146,17 @@ pub async fn introspect(
             serde_json::from_slice(&body).map_err(|_| IntrospectError::Unreadable)
         }
         Ok(Body::Larger(..)) | Err(_) => Err(IntrospectError::Unreadable),
+    }
+}
+
+/// What a 401 is about. One whose body does not come says nothing of the token.
+async fn refused(answer: Answer) -> IntrospectError {
+    let Ok(Body::Whole(body)) = answer.rest.read(ANSWER_BYTES_MAX).await else {
+        return IntrospectError::Unreadable;
+    };
+    let Some(endpoint) = find(Method::Get, "/introspect") else { return IntrospectError::Refused(401) };
+    match class::of_answer(endpoint, 401, &FinchError::read(&body)) {
+        Class::Disconnected => IntrospectError::Refused(401),
+        other => IntrospectError::Unwell(other),
     }
 }

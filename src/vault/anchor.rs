@@ -66,13 +66,14 @@ impl Anchor {
         )))
     }
 
-    /// Remembers the store from now on.
+    /// Remembers the store from now on. With `accept_rollback` what was remembered before is forgotten; without, the
+    /// file never goes back: a gateway may have written it since the store was read.
     ///
     /// # Errors
     /// [`OpenError::Store`] when the file cannot be written.
-    pub(super) fn hold(path: PathBuf, now: Memory) -> Result<Self, OpenError> {
+    pub(super) fn hold(path: PathBuf, now: Memory, accept_rollback: bool) -> Result<Self, OpenError> {
         let then = read(&path).map_err(OpenError::Store)?;
-        if then.as_ref() != Some(&now) {
+        if then.as_ref() != Some(&now) && (accept_rollback || !is_newer(then.as_ref(), &now)) {
             write(&path, &now).map_err(|cause| unwritable(&path, &cause)).map_err(OpenError::Store)?;
         }
         let state = State { written: now.clone(), known: now, written_at: None };
@@ -92,6 +93,12 @@ impl Anchor {
         if state.known == state.written {
             return;
         }
+        // Another process of the same store remembers in the same file.
+        if let Ok(then) = read(&self.path)
+            && is_newer(then.as_ref(), &state.known)
+        {
+            return;
+        }
         state.written_at = Some(Instant::now());
         match write(&self.path, &state.known) {
             Ok(()) => state.written = state.known.clone(),
@@ -108,6 +115,11 @@ impl Drop for Anchor {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(&mut state);
     }
+}
+
+/// Whether what the file remembers is a later state of this store.
+fn is_newer(then: Option<&Memory>, now: &Memory) -> bool {
+    then.is_some_and(|then| then.store_id == now.store_id && then.generation > now.generation)
 }
 
 fn unwritable(path: &Path, cause: &io::Error) -> String {
@@ -170,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("generation");
         assert_eq!(Anchor::check(&path, None, false), Ok(()), "the first start");
-        drop(Anchor::hold(path.clone(), memory(5)).unwrap());
+        drop(Anchor::hold(path.clone(), memory(5), false).unwrap());
         for good in [5, 6] {
             assert_eq!(Anchor::check(&path, Some(&memory(good)), false), Ok(()));
         }
@@ -190,7 +202,7 @@ mod tests {
     fn it_is_written_once_a_second_and_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("generation");
-        let anchor = Anchor::hold(path.clone(), memory(5)).unwrap();
+        let anchor = Anchor::hold(path.clone(), memory(5), false).unwrap();
         assert_eq!(read(&path), Ok(Some(memory(5))));
         anchor.note(6);
         assert_eq!(read(&path), Ok(Some(memory(6))));
@@ -203,5 +215,26 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
         fs::write(&path, "x 1").unwrap();
         assert!(read(&path).unwrap_err().contains("not what perch writes"));
+    }
+
+    #[test]
+    fn of_two_processes_the_one_that_knows_less_does_not_take_the_file_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("generation");
+        let command = Anchor::hold(path.clone(), memory(5), false).unwrap();
+        command.note(6);
+        // Within the same second: it is kept for the end.
+        command.state.lock().unwrap().written_at = Some(Instant::now() + WRITE_EVERY);
+        command.note(7);
+        let gateway = Anchor::hold(path.clone(), memory(7), false).unwrap();
+        gateway.note(9);
+        drop(command);
+        assert_eq!(read(&path), Ok(Some(memory(9))), "a command that ends later knows less");
+        let late = Anchor::hold(path.clone(), memory(8), false).unwrap();
+        assert_eq!(read(&path), Ok(Some(memory(9))), "and one whose look at the store was earlier");
+        late.note(10);
+        assert_eq!(read(&path), Ok(Some(memory(10))));
+        drop(Anchor::hold(path.clone(), memory(3), true).unwrap());
+        assert_eq!(read(&path), Ok(Some(memory(3))), "an operator wants it so");
     }
 }

@@ -1,6 +1,6 @@
 //! Who did what to which connection: each row carries a MAC over itself and the row before it, under a key that the
-//! store does not hold. A row that was changed, moved or taken out of the middle is found by [`verify_chain`]; rows
-//! cut off the end are not, unless an older copy tells that they were there.
+//! store does not hold. A row that was changed, moved or taken out is found by [`verify_chain`]; rows cut off the end
+//! are not, unless an older copy tells that they were there.
 
 use super::ring::Ring;
 use super::seal::{hmac, lp};
@@ -115,17 +115,18 @@ impl fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 /// Holds every row against its MAC and its neighbour, oldest first. The oldest row that is kept is believed about
-/// what was before it.
+/// what was before it, and must be the one that its own age leaves as the oldest.
 ///
 /// # Errors
 /// [`Broken`] names the first row that does not fit.
 pub fn verify_chain(tx: &Tx<'_>, ring: &Ring) -> Result<Chain, Broken> {
     let key = ring.audit_key();
     let (mut before, mut chain): (Option<(i64, [u8; 32])>, Chain) = (None, Chain { rows: 0, newest: 0 });
+    let oldest = audit::oldest_kept(audit::newest(tx)?.0);
     audit::each(tx, |Bound { deed, prev_mac, mac }| {
         let follows = match before {
             // The first row of all follows nothing.
-            None => deed.seq > 1 || prev_mac == [0; 32],
+            None => deed.seq == oldest && (oldest > 1 || prev_mac == [0; 32]),
             Some((seq, mac)) => deed.seq == seq + 1 && prev_mac == mac,
         };
         if !follows || !bool::from(mac_of(&key, &prev_mac, &deed).ct_eq(&mac)) {
@@ -217,5 +218,25 @@ impl Vault {
     pub async fn verify_audit(&self) -> Result<Chain, Broken> {
         let ring = self.shared.ring();
         self.store.read(move |tx| verify_chain(tx, &ring)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_row_is_told_by_the_newest() {
+        for (newest, oldest) in [
+            (0, 1),
+            (1, 1),
+            (1_000_000, 1),
+            (1_009_999, 1),
+            (1_010_000, 10_001),
+            (1_019_999, 10_001),
+            (1_020_000, 20_001),
+        ] {
+            assert_eq!(audit::oldest_kept(newest), oldest, "{newest}");
+        }
     }
 }

@@ -212,6 +212,29 @@ impl Vault {
         .await
     }
 
+    /// Keeps what an answer to this version's token showed. A newer token is not concerned: a slow answer may come
+    /// after the repair.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
+    pub async fn note_token_word(
+        &self,
+        id: &ConnectionId,
+        version: u64,
+        word: &'static str,
+        now: UnixMillis,
+    ) -> Result<(), VaultError> {
+        self.update(id, now, Deeds::None, move |_, _, row| {
+            let facts = &mut row.facts;
+            if facts.version == version && facts.status_at.is_none_or(|known| known <= now) {
+                facts.account_status = Some(word.to_owned());
+                facts.status_at = Some(now);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Keeps what `/introspect` told with this version's token. An owner that is stored stays; a connection without
     /// one gets the one that Finch knows. Of a newer token nothing is changed.
     ///

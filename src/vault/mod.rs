@@ -152,7 +152,7 @@ impl Vault {
         }
         let ring = follow::open_or_create(&store, &keys, now).await?;
         let anchor = match (generation_file, store.read(follow::memory).await?) {
-            (Some(path), Some(memory)) => Some(anchor::Anchor::hold(path, memory)?),
+            (Some(path), Some(memory)) => Some(anchor::Anchor::hold(path, memory, options.accept_rollback)?),
             _ => None,
         };
         let vault = Arc::new(Self {

@@ -4,13 +4,14 @@
 //! because Finch still bills them and nobody has their tokens any more.
 
 use super::anchor::{self, Memory};
+use super::failpoint;
 use super::ring::{OpenError, Ring};
 use super::stored::Stored;
 use super::{KeysError, Vault, Wrappers};
 use crate::config;
 use crate::store::connections::{self, Place};
 use crate::store::replace::{Candidate, Replacement, Survey, generation_of, kept_name};
-use crate::store::{Store, StoreError, keys};
+use crate::store::{Store, StoreError, Tx, apps, keys};
 use crate::telemetry::clock::unix_now;
 use crate::types::ApplicationId;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Restored {
     pub lost: Vec<Place>,
     /// Connections that were disconnected after the backup and whose tokens are back.
     pub back: Vec<Place>,
+    /// Apps whose keys the backup had as good and the store as revoked: they stay revoked.
+    pub revoked: Vec<String>,
 }
 
 impl Vault {
@@ -67,7 +70,17 @@ impl Vault {
 pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     let RestoreOptions { store, backup, keys, application, generation_file, accept_rollback } = options;
     let target = Target::take(store, &backup).await?;
-    let copy = open(target.candidate().to_owned()).await?;
+    failpoint::hit("restore:copied");
+    let (target, found) = blocking(move || {
+        let found = target.candidate().is_whole();
+        Ok((target, found))
+    })
+    .await?;
+    found.map_err(|why| {
+        let backup = backup.display();
+        OpenError::Store(format!("{backup} is damaged ({why}): nothing was changed; take another backup"))
+    })?;
+    let copy = open(target.candidate().path().to_owned()).await?;
     let there = copy.read(Survey::read).await?;
     let stored = copy.read(Stored::read).await?;
     let (Some(store_id), Some(stored)) = (there.store_id, stored) else {
@@ -108,13 +121,29 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
     if there.generation < newest && !accept_rollback {
         return Err(KeysError::Refused(refusal(&backup, &there, newest, here.is_some().then_some(&lost))));
     }
-    let (kept, generation) = target.put(copy, here.as_ref(), newest).await?;
+    failpoint::hit("restore:checked");
+    let gone = here.as_ref().map(|here| here.revoked.clone()).unwrap_or_default();
+    let finish = move |tx: &Tx<'_>| {
+        let mut revoked = Vec::new();
+        // A key that was revoked does not become good again because tokens have to.
+        for app in gone {
+            if apps::revoke_again(tx, &app)? {
+                revoked.push(app.name);
+            }
+        }
+        Ok::<_, StoreError>((keys::go_on_after(tx, newest)?, revoked))
+    };
+    let (generation, revoked) = copy.write(finish, |_| ()).await?;
+    drop(copy);
+    failpoint::hit("restore:counted");
+    let kept = target.put(here.as_ref()).await?;
     if let Some(file) = generation_file {
         let memory = Memory { store_id, generation };
         anchor::write(&file, &memory)
             .map_err(|cause| OpenError::Store(format!("{} cannot be written: {cause}", file.display())))?;
     }
-    Ok(Restored { kept, generations: (newest, there.generation), lost, back })
+    failpoint::hit("restore:remembered");
+    Ok(Restored { kept, generations: (newest, there.generation), lost, back, revoked })
 }
 
 /// What is to be replaced.
@@ -149,10 +178,10 @@ impl Target {
         }
     }
 
-    fn candidate(&self) -> &Path {
+    fn candidate(&self) -> &Candidate {
         match self {
             Target::File { replacement, .. } => replacement.candidate(),
-            Target::Server { candidate, .. } => candidate.path(),
+            Target::Server { candidate, .. } => candidate,
         }
     }
 
@@ -184,30 +213,28 @@ impl Target {
         }
     }
 
-    /// Puts the copy in the store's place. Answers where what was there lies now, and the count of changes.
-    async fn put(
-        self,
-        copy: Store,
-        here: Option<&Survey>,
-        newest: i64,
-    ) -> Result<(Option<PathBuf>, i64), KeysError> {
+    /// Puts the copy in the store's place. Answers where what was there lies now.
+    async fn put(self, here: Option<&Survey>) -> Result<Option<PathBuf>, KeysError> {
         match self {
             Target::File { replacement, .. } => {
-                let generation = copy.write(move |tx| keys::go_on_after(tx, newest), |_| ()).await?;
-                drop(copy);
                 let is_sound = here.is_some();
-                Ok((blocking(move || replacement.put(is_sound)).await?, generation))
+                let at = |step: &'static str| match step {
+                    "closed" => failpoint::hit("restore:closed"),
+                    "linked" => failpoint::hit("restore:linked"),
+                    _ => failpoint::hit("restore:replaced"),
+                };
+                Ok(blocking(move || replacement.put(is_sound, at)).await?)
             }
             Target::Server { backup, candidate, store, .. } => {
-                drop(copy);
                 let mut kept = None;
                 if here.is_some_and(|here| here.store_id.is_some()) {
                     let name = kept_name(&backup);
                     store.copy_to(&name).await?;
                     kept = Some(name);
                 }
-                let generation = store.replace_with(candidate.path(), newest).await?;
-                Ok((kept, generation))
+                store.replace_with(candidate.path()).await?;
+                failpoint::hit("restore:replaced");
+                Ok(kept)
             }
         }
     }

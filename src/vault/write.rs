@@ -149,17 +149,21 @@ impl Vault {
     /// a slow answer may come after the repair.
     ///
     /// # Errors
-    /// As [`Vault::set_status`].
+    /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn note_reauthentication(
         &self,
         id: &ConnectionId,
         version: u64,
         now: UnixMillis,
     ) -> Result<(), VaultError> {
-        match self.connection(id).await {
-            Ok(entry) if entry.facts.version > version => Ok(()),
-            _ => self.set_status(id, Status::NeedsReauth, None, now).await,
-        }
+        self.update(id, now, Deeds::None, move |_, _, row| {
+            // Nor is one that is held, that ends, or that has ended.
+            if row.facts.status == Status::Active && row.facts.version <= version {
+                row.facts.status = Status::NeedsReauth;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Notes that Finch serves this version's token again. A connection that is anything else than waiting for its
@@ -220,14 +224,29 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownConnection`], [`VaultError::Store`].
     pub async fn mark_disconnected(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), VaultError> {
-        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), |shared, _, row| {
-            if row.facts.status != Status::Disconnected {
-                row.facts.status = Status::Disconnected;
-                row.facts.held_reason = None;
-                row.facts.version = shared.next_version(&row.facts.connection_id, row.facts.version);
-                row.sealed = None;
-            }
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), move |shared, _, row| {
+            shared.erase(row, now);
             Ok(())
+        })
+        .await
+    }
+
+    /// The same for the token of this version alone: what Finch says of one token is no reason to erase a newer one.
+    /// Answers whether the connection has no token now.
+    ///
+    /// # Errors
+    /// As [`Vault::mark_disconnected`].
+    pub async fn mark_token_dead(
+        &self,
+        id: &ConnectionId,
+        version: u64,
+        now: UnixMillis,
+    ) -> Result<bool, VaultError> {
+        self.update(id, now, Deeds::By(Actor::Perch, Action::Disconnected), move |shared, _, row| {
+            if row.facts.version == version {
+                shared.erase(row, now);
+            }
+            Ok(row.sealed.is_none())
         })
         .await
     }
@@ -442,6 +461,17 @@ impl Shared {
         let row = Row { facts, environment: self.scope.environment, sealed };
         connections::put(tx, &self.scope, &row, keys::next_generation(tx)?)?;
         Ok((answer, (id.clone(), answer.version, touched)))
+    }
+
+    fn erase(&self, row: &mut Row, now: UnixMillis) {
+        if row.facts.status != Status::Disconnected {
+            row.facts.status = Status::Disconnected;
+            row.facts.held_reason = None;
+            row.facts.version = self.next_version(&row.facts.connection_id, row.facts.version);
+            row.facts.account_status = Some("disconnected".to_owned());
+            row.facts.status_at = Some(now);
+            row.sealed = None;
+        }
     }
 
     fn foreign(&self, new: &NewConnection) -> String {

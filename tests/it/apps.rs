@@ -106,9 +106,9 @@ async fn a_call_shows_the_key_of_an_app_or_gets_nothing() {
     assert_eq!(apps.last(), Some(&&json!("payroll")));
 }
 
-/// V12: by whatever it names them, an app cannot obtain, use or tell from nobody the customers of others.
+/// By whatever it names them, an app cannot obtain, use or tell from nobody the customers of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_apps_customer_is_nobody() {
+async fn v12_another_apps_customer_is_nobody() {
     let mut world = quiet_world("").await;
     let mine = world.add_app("mine", &["--customers", "acme,initech-*"]).await;
     let theirs = world.add_app("theirs", &["--customers", "globex"]).await;

@@ -61,15 +61,17 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
     let bytes = fs::read(world.path("copy.db")).expect("it is there");
     let marker = crate::support::TOKEN_MARKER.as_bytes();
     assert!(!bytes.windows(marker.len()).any(|part| part == marker), "a token stands in the backup");
-    world.refused(&["vault", "backup", "copy.db"], 69, &["copy.db exists already"]).await;
+    world.refused(&["vault", "backup", "copy.db"], 69, &["perch: copy.db exists already"]).await;
     world.refused(&["vault", "backup", "no/such/copy.db"], 69, &["no/such/copy.db cannot be made"]).await;
-    world.refused(&["vault", "restore", "copy.db"], 69, &["another perch gateway is using"]).await;
+    world.refused(&["vault", "restore", "copy.db"], 69, &["perch: another perch gateway is using"]).await;
     assert_eq!(perch.end_by(SIGKILL).await.code, None);
 
     // Everything but the backup and the key is gone.
     for name in ["perch.db", "perch.db-wal", "perch.db-shm", "perch.db.quota"] {
         let _ = fs::remove_file(world.path(name));
     }
+    world.refused(&["vault", "verify"], 69, &["there is no store at", "perch vault restore"]).await;
+    world.refused(&["vault", "backup", "nothing.db"], 69, &["there is no store at"]).await;
     world.done(&["vault", "restore", "copy.db"]).await;
     assert_eq!(world.done(&["vault", "verify"]).await["opened"], 1);
     let perch = world.serve().await;
@@ -81,6 +83,9 @@ async fn a_backup_beside_a_running_gateway_is_whole_sealed_and_its_owners_alone(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost() {
     let mut world = world().await;
+    for name in ["leaver", "stayer"] {
+        assert_eq!(world.perch(&["apps", "add", name]).await.code, Some(0));
+    }
     world.done(&["vault", "backup", "copy.db"]).await;
     let perch = world.serve().await;
     world.connect("late", "gusto").await;
@@ -88,6 +93,8 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     let (late, zeta) = (world.connection_of("late"), world.connection_of("zeta"));
     let gone = perch::types::ConnectionId::new(zeta.clone()).expect("an id");
     world.vault().await.mark_disconnected(&gone, perch::types::UnixMillis(0)).await.expect("it is there");
+    let leaver = world.perch(&["apps", "revoke", "leaver"]).await;
+    assert_eq!(leaver.code, Some(0), "{}", leaver.err);
     // A rotation changes every row and loses nobody.
     world.done(&["keys", "rotate"]).await;
     let before = world.generation().await;
@@ -95,6 +102,10 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     world.refused(&["vault", "restore", "copy.db"], 1, &["--accept-rollback", "loses 1 tokens", &late]).await;
     let told = world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
     assert_eq!((&told["lost"], &told["back"]), (&json!([late]), &json!([zeta])));
+    assert_eq!(told["revoked"], json!(["leaver"]), "a revoked key does not become good again");
+    let apps = world.done(&["apps", "list"]).await;
+    let good = apps.as_array().expect("a list").iter().filter(|app| app["revoked_at"].is_null());
+    assert_eq!(good.map(|app| app["name"].clone()).collect::<Vec<_>>(), [json!("stayer")]);
     assert!(world.generation().await > before, "it goes on counting from beyond what was");
     assert_eq!(told["kept"], json!(world.path("perch.db.replaced-0").display().to_string()));
     assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2);
@@ -181,4 +192,86 @@ async fn a_store_that_another_command_has_open_is_not_replaced() {
     world.refused(&["vault", "restore", "copy.db"], 69, &["another perch command is using"]).await;
     drop(import);
     world.done(&["vault", "restore", "copy.db"]).await;
+}
+
+/// Where a restore can be cut off, in its order.
+const STEPS: [&str; 7] = [
+    "restore:copied",
+    "restore:checked",
+    "restore:counted",
+    "restore:closed",
+    "restore:linked",
+    "restore:replaced",
+    "restore:remembered",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v7_a_restore_that_is_killed_anywhere_leaves_the_old_store_or_the_new_one_whole() {
+    let mut world = world().await;
+    world.set("vault.generation_file = \"elsewhere\"");
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let (perch, mut before) = (world.serve().await, 0);
+    world.connect("late", "gusto").await;
+    assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
+    fs::copy(world.path("perch.db"), world.path("newest.db")).expect("room");
+    for step in STEPS {
+        // Each time from the newest store, which has one connection more than the backup.
+        let generation = world.generation().await;
+        let mut command = world.command(&["vault", "restore", "copy.db", "--accept-rollback"]);
+        command.env("PERCH_FAILPOINT", step);
+        let killed = world.run(command).await;
+        assert_eq!(killed.code, None, "{step}: it did not die: {}", killed.all());
+        let is_old = world.generation().await == generation;
+        assert_eq!(is_old, !matches!(step, "restore:replaced" | "restore:remembered"), "{step}");
+        let opened = world.done(&["vault", "verify"]).await["opened"].clone();
+        assert_eq!(opened, json!(if is_old { 3 } else { 2 }), "{step}");
+        let perch = world.serve().await;
+        let known = world.for_customer("late").get("/employer/company").await.status;
+        assert_eq!(known, if is_old { 200 } else { 404 }, "{step}");
+        assert_eq!(perch.end_by(SIGTERM).await.code, Some(0), "{step}");
+        // The same command again does the rest, and the store that was there is kept under a name of its own.
+        world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
+        assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2, "{step}");
+        assert!(!world.path("perch.db.restoring").exists(), "{step}: a copy was left behind");
+        assert!(world.generation().await > before, "{step}: it has gone back");
+        before = world.generation().await;
+        let kept = fs::read_dir(world.dir.path()).expect("a folder").flatten();
+        let kept = kept.filter(|file| file.file_name().to_string_lossy().starts_with("perch.db.replaced-"));
+        assert!(kept.count() >= 1, "{step}");
+        world.done(&["vault", "restore", "newest.db", "--accept-rollback"]).await;
+        assert_eq!(world.done(&["vault", "verify"]).await["opened"], 3, "{step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_cut_off_or_damaged_anywhere_takes_nobodys_place() {
+    let world = world().await;
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let whole = fs::read(world.path("copy.db")).expect("it is there");
+    fs::write(world.path("half.db"), &whole[..whole.len() - 4096]).expect("room");
+    world.refused(&["vault", "restore", "half.db"], 69, &["half.db", "is damaged"]).await;
+    // A page of what no check of a connection would look at.
+    let page = |name: &str| -> usize {
+        let db = rusqlite::Connection::open(world.path("copy.db")).expect("a store");
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [name], |row| row.get(0))
+            .expect("it")
+    };
+    for table in ["audit", "webhook", "exchange"] {
+        let mut damaged = whole.clone();
+        let at = (page(table) - 1) * 4096;
+        damaged[at..at + 4096].fill(0x5a);
+        fs::write(world.path("damaged.db"), damaged).expect("room");
+        world.refused(&["vault", "restore", "damaged.db"], 69, &["damaged.db", "is damaged"]).await;
+    }
+    assert_eq!(world.done(&["vault", "verify"]).await["opened"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_does_not_eat_what_it_is_given() {
+    let world = world().await;
+    world.done(&["vault", "backup", "perch.db.restoring"]).await;
+    let ended = world.perch(&["vault", "restore", "perch.db.restoring"]).await;
+    assert_eq!(ended.code, Some(69), "{}", ended.err);
+    assert!(ended.err.contains("rename it"), "{}", ended.err);
+    assert!(world.path("perch.db.restoring").exists(), "the backup is gone");
 }

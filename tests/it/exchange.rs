@@ -1,5 +1,6 @@
 //! The code exchange: a token that Finch gives is kept, whatever else happens, and no app ever sees it.
 
+use crate::support::raw::RawFinch;
 use crate::support::{Answer, App, CLIENT_SECRET, TOKEN_MARKER, World};
 use serde_json::{Value, json};
 
@@ -70,6 +71,17 @@ async fn perch_supplies_the_credentials_whatever_the_app_sends() {
     assert_eq!(report["suspicious"]["count"], 0, "{report:#}");
     assert_eq!(report["operations"]["CreateSession"], json!({ "201": 5 }));
     assert_eq!(report["operations"]["CreateAccessToken"], json!({ "200": 5 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_codes_in_one_body_finch_gets_the_one_that_the_journal_knows() {
+    let finch = RawFinch::start().await;
+    let world = World::with().finch(&finch.url()).start().await;
+    let body = r#"{"code":"first","redirect_uri":"https://a.test","code":"second"}"#;
+    world.app().call("POST", EXCHANGE, body.into()).await;
+    finch.arrived(1).await;
+    let sent = finch.requests()[0].clone();
+    assert!(sent.contains(r#""code":"second""#) && !sent.contains("first"), "{sent}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -283,7 +283,12 @@ async fn finchs_newest_word_holds_and_a_dead_token_is_kept() {
     assert_eq!(late, Ok(false));
     let newer = vault.note_account_status(&id, "connected", unix_now(), unix_now()).await;
     assert_eq!(newer, Ok(true));
-    assert_eq!(vault.connection(&id).await.expect("it").facts.account_status.as_deref(), Some("connected"));
+    // What an answer to an older token showed, comes behind a newer one.
+    for (version, word) in [(after.facts.version - 1, "connected"), (after.facts.version, "reauth")] {
+        vault.note_token_word(&id, version, "reauth", unix_now()).await.expect("a store");
+        let facts = vault.connection(&id).await.expect("it").facts.clone();
+        assert_eq!(facts.account_status.as_deref(), Some(word), "of version {version}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,6 +330,8 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
         ("UPDATE audit SET actor = 'operator' WHERE seq = 2", 2),
         ("UPDATE audit SET actor = 'app' WHERE seq = 2", 0),
         ("DELETE FROM audit WHERE seq = 2", 3),
+        // The oldest rows do not go before there are a million.
+        ("DELETE FROM audit WHERE seq < 4", 4),
     ] {
         world.database.sql(forgery).await;
         match vault.verify_audit().await {
@@ -332,4 +339,7 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
             Err(broken) => assert_eq!(broken, Broken::At(at), "{forgery}"),
         }
     }
+    let told = world.perch(&["vault", "verify", "-o", "json"]).await;
+    assert_eq!((told.code, &told.json()["audit"]["broken_at"]), (Some(1), &json!(4)), "{}", told.all());
+    assert_eq!(told.json()["ok"], false);
 }

@@ -271,7 +271,7 @@ async fn an_operator_shows_the_token_where_there_is_one() {
 }
 
 /// An event as the door keeps it.
-fn arrived(id: &str, event: &Value) -> Arrived {
+pub fn arrived(id: &str, event: &Value) -> Arrived {
     let body = event.to_string().into_bytes();
     let told = Event::parse(&body).expect("an object");
     let at = seconds();
@@ -375,11 +375,10 @@ async fn what_cannot_be_kept_is_asked_for_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_is_out_finch_is_asked_to_send_again() {
     let world = World::with().settings(DOOR).start().await;
-    let other = world.sqlite();
-    other.execute_batch("BEGIN IMMEDIATE").expect("the store's lock");
+    let other = world.database.lock().await;
     let body = event("test", "c").to_string();
     assert_eq!(world.tell_at("m1", seconds(), body.as_bytes()).await.status, 503);
-    other.execute_batch("ROLLBACK").expect("it is ours");
+    drop(other);
     assert_eq!(world.tell_at("m1", seconds(), body.as_bytes()).await.status, 200);
 }
 
@@ -440,6 +439,7 @@ async fn a_status_stops_the_calls_of_a_login_and_lets_them_go_again() {
     tell("m5", at + 40, "a word of tomorrow").await;
     assert_eq!(read(&app, COMPANY).await, shielded("account_setup_required"));
     assert_eq!(introspections(&world).await, 0, "Finch had said it already");
+    world.disconnect_at_finch("acme").await;
     tell("m6", at + 50, "disconnected").await;
     let gone = world.stored(&connection).await.expect("its facts are kept");
     assert_eq!((gone.facts.status, gone.token.is_some()), (Status::Disconnected, false));

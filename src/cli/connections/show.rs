@@ -84,7 +84,7 @@ pub async fn show(
                 ("version", facts.version.to_string()),
                 ("created", facts.created_at.to_string()),
                 ("updated", facts.updated_at.to_string()),
-                ("last used", or_none(facts.last_used_at.as_ref(), "never noted")),
+                ("last used", or_none(facts.last_used_at.as_ref(), "not known")),
             ];
             for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
                 writeln!(out, "{name:14}{value}")?;

@@ -33,6 +33,14 @@ struct Try {
     due: Moment,
 }
 
+/// The version of the token that an attempt was made with; no row has version zero.
+fn version_of(identity: &Identity) -> u64 {
+    match identity {
+        Identity::Connection(entry) => entry.facts.version,
+        Identity::Brought(_) | Identity::Application | Identity::InBody | Identity::Nobody => 0,
+    }
+}
+
 impl Engine {
     /// Carries out a call to `/disconnect`.
     pub(in super::super) async fn disconnect(
@@ -93,11 +101,17 @@ impl Engine {
             }
         };
         let error = FinchError::read(&heard.body);
-        match parting(heard.status, class::of_answer(endpoint, heard.status, &error)) {
+        match parting(heard.status, class::of_answer(endpoint, heard.status, &error), &error) {
             Parting::Done => {
-                // Should this fail, Finch is asked again and says that it is gone.
-                if let Err(error) = self.vault.mark_disconnected(&id, unix_now()).await {
-                    tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
+                let version = version_of(&identity);
+                match self.vault.mark_token_dead(&id, version, unix_now()).await {
+                    Ok(true) => {}
+                    // A token that came meanwhile, or the same one sealed anew: its own end is its own question.
+                    Ok(false) => self.life.wake.notify_one(),
+                    // Finch is asked again and says that it is gone.
+                    Err(error) => {
+                        tracing::warn!(error = %error, connection.id = %id, "could not note that connection {id} is disconnected");
+                    }
                 }
                 // It has no login any more that could be dead.
                 self.renewed(&id).await;

@@ -30,7 +30,7 @@ impl Engine {
             return;
         }
         let (id, now) = (&login.connection, unix_now());
-        if let Err(error) = self.vault.note_account_status(id, word, now, now).await {
+        if let Err(error) = self.vault.note_token_word(id, entry.facts.version, word, now).await {
             tracing::warn!(error = %error, connection.id = %id, "could not note what Finch says of connection {id}");
         }
     }

@@ -49,11 +49,16 @@ impl Words {
 }
 
 impl Engine {
-    /// Does what an event asks of perch. Doing it again is no harm.
+    /// Does what an event asks of perch. Doing it again is no harm. `may_ask` allows to ask Finch about it.
     ///
     /// # Errors
     /// The vault does not answer; the event is acted on later.
-    pub(super) async fn act_on(&self, event: &Arrived, status: Option<&str>) -> Result<(), VaultError> {
+    pub(super) async fn act_on(
+        &self,
+        event: &Arrived,
+        status: Option<&str>,
+        may_ask: bool,
+    ) -> Result<(), VaultError> {
         let id = &event.event_id;
         match topic_of(&event.event_type) {
             Topic::Account => {
@@ -70,7 +75,9 @@ impl Engine {
                 }
                 let is_last = order == Order::Newest;
                 let entity = event.entity_id.as_ref();
-                return self.told_by_finch(&connection, entity, word, (event.sent_at, is_last)).await;
+                return self
+                    .told_by_finch(&connection, entity, word, (event.sent_at, is_last), may_ask)
+                    .await;
             }
             Topic::Job => tracing::info!(
                 event.id = %id, connection.id = event.connection_id.as_ref().map(ConnectionId::as_str),

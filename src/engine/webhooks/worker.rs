@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout};
 const PARALLEL_MAX: usize = 8;
 /// The most events acted on in one go.
 const ACT_MAX: u32 = 64;
+/// How long they may ask Finch in all; what is asked of it then goes unasked, and the round finds it.
+const ASK_MAX: Duration = Duration::from_secs(10);
 /// How long something that another process asked for may go unnoticed, and how long a store that is out is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the gateway that delivers keeps the others from it after its last look.
@@ -37,7 +39,12 @@ pub async fn run(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
     worker.begin().await;
     let mut is_well = true;
     loop {
-        let wait = match worker.step().await {
+        // What is cut off here is done again by the next run.
+        let stepped = tokio::select! {
+            stepped = worker.step() => stepped,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let wait = match stepped {
             Ok(wait) => {
                 is_well = true;
                 wait
@@ -104,13 +111,13 @@ impl Worker {
             self.sweep().await?;
             self.swept_at = Some(Instant::now());
         }
-        if self.act().await? == ACT_MAX as usize {
-            return Ok(Duration::ZERO);
-        }
-        if self.engine.webhooks.courier.is_none() {
-            return Ok(LOOK_EVERY);
-        }
-        Ok(self.offer().await?)
+        let has_more = self.act().await? == ACT_MAX as usize;
+        let wait = match self.engine.webhooks.courier.is_some() {
+            // Between two goes: an app does not wait for what other events have to ask.
+            true => self.offer().await?,
+            false => LOOK_EVERY,
+        };
+        Ok(if has_more { Duration::ZERO } else { wait })
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
@@ -128,11 +135,12 @@ impl Worker {
     async fn act(&self) -> Result<usize, VaultError> {
         let engine = &self.engine;
         let fresh = engine.vault.fresh_webhooks(ACT_MAX).await?;
+        let asks_until = Instant::now() + ASK_MAX;
         let mut acted = Vec::with_capacity(fresh.len());
         let mut outcome = Ok(fresh.len());
         for kept in &fresh {
             let status = Event::parse(&kept.arrived.body).and_then(|event| event.status);
-            match engine.act_on(&kept.arrived, status.as_deref()).await {
+            match engine.act_on(&kept.arrived, status.as_deref(), Instant::now() < asks_until).await {
                 Ok(()) => acted.push(kept.seq),
                 Err(error @ VaultError::Store(_)) => {
                     outcome = Err(error);

@@ -42,17 +42,21 @@ impl Database {
         }
     }
 
-    /// What perch's environment says besides.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    /// What perch's environment says besides, where the settings do not.
+    pub fn environment(&self, settings: &str) -> Vec<(&'static str, String)> {
         match self {
             Database::File(_) => Vec::new(),
             // A shared ledger that is new lets nothing through for a window: let it be a short one.
-            Database::Server(servers) => vec![
-                ("PERCH_LIMITS__STORE", servers.1.url()),
-                ("PERCH_LIMITS__WINDOW", "1s".to_owned()),
-                ("PERCH_LIMITS__ARRIVAL_BOUND", "1s".to_owned()),
-                ("PERCH_LIMITS__IP__WINDOW", "1s".to_owned()),
-            ],
+            Database::Server(servers) => [
+                ("limits.store", "PERCH_LIMITS__STORE", servers.1.url()),
+                ("limits.window", "PERCH_LIMITS__WINDOW", "1s".to_owned()),
+                ("limits.arrival_bound", "PERCH_LIMITS__ARRIVAL_BOUND", "1s".to_owned()),
+                ("limits.ip.window", "PERCH_LIMITS__IP__WINDOW", "1s".to_owned()),
+            ]
+            .into_iter()
+            .filter(|(key, _, _)| !settings.contains(key))
+            .map(|(_, variable, value)| (variable, value))
+            .collect(),
         }
     }
 
@@ -114,6 +118,23 @@ impl Database {
                     }
                     _ => None,
                 })?
+            }
+        }
+    }
+
+    /// Keeps every writer out until the answer is dropped.
+    pub async fn lock(&self) -> Box<dyn std::any::Any> {
+        match self {
+            Database::File(path) => {
+                let file = rusqlite::Connection::open(path).expect("the store's file");
+                file.execute_batch("BEGIN IMMEDIATE").expect("the store's lock");
+                Box::new(file)
+            }
+            Database::Server(servers) => {
+                let client = servers.0.client(NAME).await;
+                let lock = "SELECT pg_advisory_lock(hashtextextended('perch public', 0))";
+                client.batch_execute(lock).await.expect("the store's lock");
+                Box::new(client)
             }
         }
     }

@@ -143,6 +143,8 @@ pub struct World {
     pub heard: Option<Lines>,
     pub dir: TempDir,
     pub database: Database,
+    /// What the environment says because of the database.
+    own: Vec<(&'static str, String)>,
     pub gateway: Option<Gateway>,
     settings: PathBuf,
     environment: Environ,
@@ -166,7 +168,7 @@ impl World {
             false => Database::of_this_run(dir.path()).await,
         };
         let mut scenario = setup.scenario;
-        if matches!(database, Database::Server(_)) && !scenario.contains("[limits]") {
+        if matches!(database, Database::Server(_)) && !scenario.contains("limits") {
             // As short a window as perch's own there.
             scenario.push_str("\n[limits]\nwindow = \"1ms\"\n[limits.ip]\nwindow = \"1ms\"\n");
         }
@@ -192,7 +194,7 @@ impl World {
         );
         let settings = path("perch.toml");
         std::fs::write(&settings, toml).expect("a writable folder");
-        let own = database.environment();
+        let own = database.environment(&setup.settings);
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)]
                 .into_iter()
@@ -210,6 +212,7 @@ impl World {
             heard: None,
             dir,
             database,
+            own,
             gateway: None,
             settings,
             environment,

@@ -184,7 +184,7 @@ impl World {
         command.args(words).current_dir(self.dir.path()).env_clear();
         command.env("PERCH_CONFIG", &self.settings).env("FINCH_CLIENT_ID", "sim-client");
         command.env("FINCH_CLIENT_SECRET", super::CLIENT_SECRET).envs(super::hooks::VARIABLES);
-        command.envs(self.database.environment());
+        command.envs(self.own.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }
 

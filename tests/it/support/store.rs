@@ -64,6 +64,15 @@ impl World {
         told["connections"].as_array().expect("a list").clone()
     }
 
+    /// Ends a customer's connection behind perch's back.
+    pub async fn disconnect_at_finch(&self, customer: &str) {
+        let all = self.connections().await;
+        let row = all.iter().find(|c| c["customer_id"] == customer).expect("a connection");
+        let bearer = format!("Bearer {}", row["access_token"].as_str().expect("a token"));
+        let app = self.straight().with("authorization", &bearer).with("finch-api-version", "2020-09-17");
+        assert_eq!(app.post("/disconnect", &serde_json::json!({})).await.status, 200);
+    }
+
     /// A second hand on the store's file.
     pub fn sqlite(&self) -> Connection {
         Connection::open(self.dir.path().join("perch.db")).expect("the store's file")
