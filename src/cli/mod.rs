@@ -15,6 +15,7 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+mod table;
 pub mod vault;
 pub mod webhooks;
 
