@@ -40,6 +40,7 @@ mod sdk;
 mod shared;
 mod shield;
 mod sim;
+mod sim_webhooks;
 mod startup;
 mod support;
 mod tls;
