@@ -89,18 +89,7 @@ impl Pace {
             NonZeroU32::new(limit).is_some_and(|limit| self.with_limit(limit).takes(calls) <= within)
         };
         // Half of the permits go at once, so twice as many as calls are more than enough.
-        let (mut below, mut enough) = (0_u32, u32::try_from(calls.saturating_mul(2)).unwrap_or(u32::MAX));
-        if !fits(enough) {
-            return None;
-        }
-        while enough - below > 1 {
-            let middle = below + (enough - below) / 2;
-            match fits(middle) {
-                true => enough = middle,
-                false => below = middle,
-            }
-        }
-        NonZeroU32::new(enough)
+        smallest(u32::try_from(calls.saturating_mul(2)).unwrap_or(u32::MAX).max(1), fits)
     }
 
     /// When the call with this number, from zero on, is sent: seconds after the first.
@@ -154,6 +143,39 @@ pub fn forecast(rules: &Rules, calls: &[(Product, u64)], answer: Duration) -> Fo
         true => Forecast { takes: by_address, bound: Some(Bound::EgressIp) },
         false => longest,
     }
+}
+
+/// The smallest limit of the address under which the calls take no longer than `within`, the products' limits being what
+/// they are. `None`: they take longer whatever the address may send.
+pub fn address_limit_for(
+    rules: &Rules,
+    calls: &[(Product, u64)],
+    answer: Duration,
+    within: Duration,
+) -> Option<NonZeroU32> {
+    let fits = |limit: u32| {
+        let Some(requests) = NonZeroU32::new(limit) else { return false };
+        let mut rules = rules.clone();
+        rules.ip.requests = requests;
+        forecast(&rules, calls, answer).takes <= within
+    };
+    smallest(u32::MAX, fits)
+}
+
+/// The smallest limit that `fits`, when `most` does.
+fn smallest(most: u32, fits: impl Fn(u32) -> bool) -> Option<NonZeroU32> {
+    let (mut below, mut enough) = (0, most);
+    if !fits(most) {
+        return None;
+    }
+    while enough - below > 1 {
+        let middle = below + (enough - below) / 2;
+        match fits(middle) {
+            true => enough = middle,
+            false => below = middle,
+        }
+    }
+    NonZeroU32::new(enough)
 }
 
 /// How long they take under the limit of the address, whose rounds begin as the products' limits let the calls go.
