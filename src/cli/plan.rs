@@ -132,8 +132,10 @@ struct Told {
     address: Address,
     /// From the first call to the last answer of all of them, side by side.
     seconds: f64,
-    /// The same for an app that sends one id at a time.
+    /// The same for an app that sends one id at a time and leaves pages at Finch's 100.
     one_by_one_seconds: f64,
+    /// The same for one that sends as many ids and asks for as large pages as Finch allows.
+    at_best_seconds: f64,
     every_seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     within_seconds: Option<f64>,
@@ -208,6 +210,7 @@ impl Job<'_> {
     fn told(&self) -> Told {
         let args = self.args;
         let (calls, apart) = (self.calls(self.sync), self.calls(self.sync.one_by_one()));
+        let takes = |calls: &[_]| forecast(&self.rules, calls, args.answer).takes.as_secs_f64();
         let whole = forecast(&self.rules, &calls, args.answer);
         // What does not fit between two syncs is to be asked for, whether a time was named or not.
         let goal = args.within.unwrap_or(args.every).min(args.every);
@@ -254,7 +257,8 @@ impl Job<'_> {
             },
             products,
             seconds: whole.takes.as_secs_f64(),
-            one_by_one_seconds: forecast(&self.rules, &apart, args.answer).takes.as_secs_f64(),
+            one_by_one_seconds: takes(&apart),
+            at_best_seconds: takes(&self.calls(self.sync.at_best())),
             every_seconds: args.every.as_secs_f64(),
             within_seconds: args.within.map(|within| within.as_secs_f64()),
             binds: whole.bound.map(|bound| match bound {

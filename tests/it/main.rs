@@ -30,6 +30,7 @@ mod limited;
 mod notices;
 mod operate;
 mod path;
+mod plan;
 mod process;
 mod redis;
 mod redis_members;

@@ -99,14 +99,22 @@ fn binds(told: &Told, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn batching(told: &Told, out: &mut dyn Write) -> io::Result<()> {
-    let (whole, apart) = (spoken(told.seconds), spoken(told.one_by_one_seconds));
-    match told.one_by_one_seconds > told.seconds {
-        true => writeln!(
+    let (now, apart, best) =
+        (spoken(told.seconds), spoken(told.one_by_one_seconds), spoken(told.at_best_seconds));
+    if told.at_best_seconds < told.seconds {
+        writeln!(
             out,
-            "batching  {whole} instead of {apart}: many ids in one request and large pages, not one id at a time and \
+            "batching  it would take {best} instead of {now} with as many ids in one request and as large pages as Finch \
+             takes"
+        )
+    } else if told.one_by_one_seconds > told.seconds {
+        writeln!(
+            out,
+            "batching  {now} instead of {apart}: many ids in one request and large pages, not one id at a time and \
              Finch's page of 100"
-        ),
-        false => writeln!(out, "batching  changes nothing here"),
+        )
+    } else {
+        writeln!(out, "batching  changes nothing here")
     }
 }
 
@@ -139,12 +147,15 @@ fn asks(told: &Told, out: &mut dyn Write) -> io::Result<()> {
         let (has, window) = (told.address.limit, spoken(told.address.window_seconds));
         format!("{limit} requests in {window} for the address (limits.ip.requests is {has}), or spread it over more addresses")
     }));
-    match asks.is_empty() {
-        true => {
-            writeln!(out, "ask       no limit brings it within {}: Finch itself takes longer", spoken(goal))
-        }
-        false => writeln!(out, "ask       Finch for {}, to be done within {}", asks.join(", "), spoken(goal)),
+    if asks.is_empty() {
+        return writeln!(
+            out,
+            "ask       no limit brings it within {}: Finch itself takes longer",
+            spoken(goal)
+        );
     }
+    writeln!(out, "ask       Finch, to be done within {}:", spoken(goal))?;
+    asks.iter().try_for_each(|ask| writeln!(out, "          {ask}"))
 }
 
 fn percent(percent: f64) -> String {
