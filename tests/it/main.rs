@@ -11,6 +11,7 @@ mod catalogue;
 mod commands;
 mod crash;
 mod deadlines;
+mod docs;
 mod drift;
 mod endpoints;
 mod evidence;
