@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault smoke-limits advisories
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault smoke-limits smoke-plan advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -48,6 +48,10 @@ smoke-limits: ## quota in real time: three gateways, twice the load, with and wi
 	@scripts/setup.sh smoke
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example rush -- $(RUSH)
+
+smoke-plan: ## a sync of fifty customers in real time, against what perch plan says of it; three minutes
+	@scripts/setup.sh build
+	PLAN_WINDOW=60 cargo test --locked --test it a_directory_sync_of_fifty_customers_takes_as_long_as_the_plan_said -- --nocapture
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories

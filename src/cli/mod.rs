@@ -11,10 +11,12 @@ pub mod exit;
 pub mod keys;
 mod online;
 pub mod output;
+pub mod plan;
 pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+mod table;
 pub mod vault;
 pub mod webhooks;
 
@@ -51,6 +53,8 @@ pub enum Command {
     Sim(sim::Args),
     /// Simulate load on the limiter, and on others, in virtual time
     Simulate(simulate::Args),
+    /// Forecast how long a sync takes under the limits, what binds, and what to ask Finch for
+    Plan(plan::Args),
     /// Show what perch does: a simulator, a gateway, two customers and a small sync
     Demo(demo::Args),
     /// The connections in the vault
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(named, &env, &args, &mut out, &mut err).map_err(Failure::from),
         Command::Sim(args) => done(sim::run(&args, &mut out)),
         Command::Simulate(args) => simulate::run(&args, &mut out),
+        Command::Plan(args) => done(plan::run(named, &env, &args, &mut out)),
         Command::Demo(args) => done(demo::run(&args, &mut out)),
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Apps(args) => done(apps::run(named, &env, &args, &mut out, &mut err)),

@@ -257,7 +257,7 @@ fn print_goals(rows: &[GoalRow], out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Runs every plan, as many at once as there are processors.
-fn run_all(plans: &[Plan]) -> Vec<Figures> {
+pub(super) fn run_all(plans: &[Plan]) -> Vec<Figures> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![None; plans.len()]);
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(plans.len());

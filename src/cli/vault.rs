@@ -27,7 +27,7 @@ pub struct VaultArgs {
 /// What can be done with the store.
 #[derive(Debug, clap::Subcommand)]
 pub enum VaultCommand {
-    /// Open every row, and name those that do not; hold the audit trail against its MACs
+    /// Open every row and follow the audit trail; name the rows that do not hold
     Verify,
     /// Write a copy into a new file, beside a running gateway. It is sealed: back up the key apart from it
     Backup {
@@ -151,24 +151,25 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
         false => ProgressBar::hidden(),
     };
     let found = vault.verify(|seen| bar.set_position(seen)).await?;
+    bar.set_message("holding the audit trail against its MACs");
+    let trail = vault.verify_audit().await;
     bar.finish_and_clear();
-    let (deeds, broken) = match vault.verify_audit().await {
-        Ok(chain) => (Some(chain.rows), None),
-        Err(Broken::Store(cause)) => return Err(Failure::unavailable(cause)),
-        Err(broken @ Broken::At(_)) => (None, Some(broken)),
+    let trail = match trail {
+        Err(Broken::Store(error)) => return Err(error.into()),
+        Ok(chain) => Ok(chain),
+        Err(broken @ Broken::At(_)) => Err(broken),
     };
-    let ok = found.unsound.is_empty() && broken.is_none();
+    let is_ok = found.unsound.is_empty() && trail.is_ok();
     match format {
         Format::Json => {
             let unsound: Vec<_> =
                 found.unsound.iter().map(|(id, why)| json!({ "connection_id": id, "why": why })).collect();
-            let broken_at = broken.as_ref().map(|broken| match broken {
-                Broken::At(seq) => Some(seq),
-                Broken::Store(_) => None,
-            });
+            let audit = match &trail {
+                Ok(chain) => json!({ "ok": true, "rows": chain.rows, "newest": chain.newest }),
+                Err(broken) => json!({ "ok": false, "broken_at": broken.seq(), "why": broken.to_string() }),
+            };
             let told = json!({
-                "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound,
-                "audit": { "rows": deeds, "broken_at": broken_at },
+                "ok": is_ok, "opened": found.opened, "erased": found.erased, "unsound": unsound, "audit": audit,
             });
             writeln!(out, "{told}")?;
         }
@@ -178,13 +179,15 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
             }
             let (opened, erased, unsound) = (found.opened, found.erased, found.unsound.len());
             writeln!(out, "{opened} tokens open, {erased} are erased, {unsound} do not open")?;
-            match (deeds, broken) {
-                (_, Some(broken)) => writeln!(out, "no  {broken}")?,
-                (rows, None) => writeln!(out, "the audit trail holds: {} rows", rows.unwrap_or_default())?,
+            match &trail {
+                Ok(chain) => {
+                    writeln!(out, "the audit trail holds: {} rows up to {}", chain.rows, chain.newest)?
+                }
+                Err(broken) => writeln!(out, "no  {broken}")?,
             }
         }
     }
-    Ok(if ok { Exit::Done } else { Exit::Failed })
+    Ok(if is_ok { Exit::Done } else { Exit::Failed })
 }
 
 fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::output::Format;
-use super::serve;
+use super::{serve, table};
 use crate::app;
 use crate::config::Environ;
 use crate::engine::webhooks::{LIST_MAX, Webhooks};
@@ -85,35 +85,25 @@ async fn list(vault: &Vault, dead: bool, format: Format, out: &mut dyn Write) ->
         Format::Text if all.is_empty() => {
             writeln!(out, "no webhooks yet: they come through listen.webhooks")?;
         }
-        Format::Text => table(&all, out)?,
+        Format::Text => {
+            let headings = ["EVENT", "TYPE", "STATE", "CONNECTION", "RECEIVED", "ATTEMPTS", "NEXT", "WHY"];
+            table::print(headings, all.iter().map(row_of), out)?;
+        }
     }
     Ok(())
 }
 
-fn table(all: &[Listed], out: &mut dyn Write) -> std::io::Result<()> {
-    let mut rows = vec![
-        ["EVENT", "TYPE", "STATE", "CONNECTION", "RECEIVED", "ATTEMPTS", "NEXT", "WHY"].map(str::to_owned),
-    ];
-    rows.extend(all.iter().map(|event| {
-        [
-            event.event_id.clone(),
-            event.event_type.clone(),
-            event.state.as_str().to_owned(),
-            event.connection_id.clone().unwrap_or_else(|| "-".to_owned()),
-            event.received_at.to_string(),
-            event.attempts.to_string(),
-            event.due_at.as_ref().map_or_else(|| "-".to_owned(), UnixMillis::to_string),
-            event.failure.clone().unwrap_or_default(),
-        ]
-    }));
-    let widths: [usize; 8] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let line: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", line.join("  ").trim_end())?;
-    }
-    Ok(())
+fn row_of(event: &Listed) -> [String; 8] {
+    [
+        event.event_id.clone(),
+        event.event_type.clone(),
+        event.state.as_str().to_owned(),
+        event.connection_id.clone().unwrap_or_else(|| "-".to_owned()),
+        event.received_at.to_string(),
+        event.attempts.to_string(),
+        event.due_at.as_ref().map_or_else(|| "-".to_owned(), UnixMillis::to_string),
+        event.failure.clone().unwrap_or_default(),
+    ]
 }
 
 async fn replay(

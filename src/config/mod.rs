@@ -25,7 +25,9 @@ mod tests;
 pub use environ::Environ;
 pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};
 pub use sound::*;
+pub use value::parse_duration;
 
+use crate::types::ApplicationId;
 use reader::Reader;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,37 @@ pub fn locate(named: Option<&Path>, env: &Environ) -> Option<PathBuf> {
 /// [`Problems`]: everything that is wrong, at once.
 pub fn load(path: Option<&Path>, env: &Environ) -> Result<Loaded, Problems> {
     let mut reader = Reader::of_manual(MANUAL, env);
+    lay(&mut reader, path);
+    let config = sections::config(&mut reader);
+    rules::hold(&mut reader);
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, origins: origins(&mut reader) }),
+        _ => Err(reader.problems),
+    }
+}
+
+/// Reads the limits alone, for arithmetic: without any secret, and without the store that remembers them.
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong with them, at once.
+pub fn load_limits(path: Option<&Path>, env: &Environ) -> Result<Limits, Problems> {
+    let mut reader = Reader::of_manual(MANUAL, env);
+    let store = ["limits.store", "limits.password", "limits.ca_file", "limits.namespace"];
+    let defaults = store.map(|key| (key, reader.settings.get(key).cloned()));
+    lay(&mut reader, path);
+    for (key, setting) in defaults.into_iter().filter_map(|(key, setting)| Some((key, setting?))) {
+        reader.settings.insert(key.to_owned(), setting);
+    }
+    // Who asks names the quota in a shared store only.
+    let application = ApplicationId::new("nobody").ok();
+    match limits::limits(&mut reader, application.as_ref()) {
+        Some(limits) if reader.problems.is_empty() => Ok(limits),
+        _ => Err(reader.problems),
+    }
+}
+
+/// Lays the file and the environment over the defaults.
+fn lay(reader: &mut Reader<'_>, path: Option<&Path>) {
     if let Some(path) = path {
         let name = path.display().to_string();
         match read(path) {
@@ -99,12 +132,6 @@ pub fn load(path: Option<&Path>, env: &Environ) -> Result<Loaded, Problems> {
     }
     reader.lay_environment();
     reader.spread_default_limit();
-    let config = sections::config(&mut reader);
-    rules::hold(&mut reader);
-    match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, origins: origins(&mut reader) }),
-        _ => Err(reader.problems),
-    }
 }
 
 /// The file's text, or where and why it cannot be read.

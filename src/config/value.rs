@@ -107,6 +107,21 @@ pub(super) fn duration(setting: &Setting) -> Check<Duration> {
     Ok(span)
 }
 
+/// Reads a duration such as `30m` where it is no setting: on a command line.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // Like a variable's value it stands without quotes.
+    let place = Place::Variable(String::new());
+    duration(&Setting { value: Value::String(text.to_owned()), place }).map_err(|complaint| {
+        match complaint.suggestion {
+            Some(suggestion) => format!("{}; {suggestion}", complaint.what),
+            None => complaint.what,
+        }
+    })
+}
+
 /// A duration such as `15s`, `0s` included.
 pub(super) fn duration_or_zero(setting: &Setting) -> Check<Duration> {
     const FORM: &str = "a duration is a whole number and one of ms, s, m, h, d";

@@ -2,6 +2,7 @@
 
 mod connections;
 
+use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
 use super::visitor::Names;
 use crate::engine::Engine;
@@ -64,12 +65,12 @@ impl AdminDoor {
         if let Some((status, body)) = self.webhooks(method, (path, query.as_deref()), headers).await {
             return (status, "application/json", body);
         }
-        let changes = method == Method::POST && connections::is_here(path);
-        if method != Method::GET && method != Method::HEAD && !changes {
-            return text(405, "only GET");
+        let allowed = allowed(path);
+        if !allowed.split(", ").any(|allowed| allowed == method.as_str()) {
+            return text(405, &format!("only {allowed}"));
         }
         // A page in somebody's browser must not do what its reader may.
-        if changes && headers.contains_key(ORIGIN) {
+        if method == Method::POST && headers.contains_key(ORIGIN) {
             return text(403, "a request with an Origin comes from a page, and pages change nothing here");
         }
         match path {
@@ -149,6 +150,11 @@ impl AdminDoor {
     }
 }
 
+/// The methods of a path, as `Allow` tells them.
+fn allowed(path: &str) -> &'static str {
+    if path == REPLAY || connections::is_errand(path) { "POST" } else { "GET, HEAD" }
+}
+
 /// Providers are Finch's words, and Finch adds new ones: the labels stay bounded all the same.
 fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &str, u64)> {
     let mut known = BTreeMap::new();
@@ -193,7 +199,7 @@ impl ServeHttp for AdminDoor {
         let (status, content_type, body) = self.answer(&asked, &headers).await;
         let challenge = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),
-            405 => Some(("Allow", "GET, HEAD")),
+            405 => Some(("Allow", allowed(&asked.path))),
             _ => None,
         };
         let mut answer = Response::builder().status(status);

@@ -11,7 +11,8 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 const LIST: &str = "/api/webhooks";
-const REPLAY: &str = "/api/webhooks/replay";
+/// Where dead letters are offered again.
+pub(super) const REPLAY: &str = "/api/webhooks/replay";
 
 impl AdminDoor {
     /// The answer to a request about webhooks, status and JSON; `None` when it is about something else.
@@ -36,7 +37,7 @@ impl AdminDoor {
         let (status, body) = match (path, method.as_str()) {
             (LIST, "GET" | "HEAD") => self.list_webhooks(query).await,
             (REPLAY, "POST") => self.replay_webhooks(query).await,
-            (LIST, _) => return refuse(405, "only GET"),
+            (LIST, _) => return refuse(405, "only GET, HEAD"),
             _ => return refuse(405, "only POST"),
         };
         Some((status, body.to_string().into_bytes()))

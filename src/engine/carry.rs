@@ -239,6 +239,6 @@ fn as_sent(refusal: &Refusal) -> SendError {
 }
 
 /// A number from 0 to below 1. Without the system's chance, the middle.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     getrandom::u32().map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
 }

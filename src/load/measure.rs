@@ -58,6 +58,8 @@ pub struct Figures {
     /// Requests served while the fault lasted, or for three minutes after it, in percent of the
     /// limit.
     pub used_in_fault: Option<f64>,
+    /// Seconds from the beginning to the last answer of a job.
+    pub finished: Option<f64>,
 }
 
 /// Counts while a run lasts.
@@ -82,6 +84,7 @@ pub(super) struct Measure {
     customers: Vec<fair::Customer>,
     began: Option<Moment>,
     first_send: Option<Moment>,
+    finished: Option<Moment>,
 }
 
 impl Measure {
@@ -110,6 +113,7 @@ impl Measure {
             customers: vec![fair::Customer::default(); customers],
             began: None,
             first_send: None,
+            finished: None,
         }
     }
 
@@ -123,6 +127,11 @@ impl Measure {
         if self.fault.is_some_and(|(at, _)| now > at + AFTERGLOW) {
             self.first_send.get_or_insert(now);
         }
+    }
+
+    /// A job is done.
+    pub(super) fn finished(&mut self, now: Moment) {
+        self.finished = Some(now);
     }
 
     /// A request of ours reached Finch.
@@ -207,6 +216,7 @@ impl Measure {
             used_in_fault: self
                 .fault
                 .map(|(_, span)| percent(real(self.accepted_in_fault), self.limit * windows(span))),
+            finished: self.finished.map(|at| at.since_origin().as_secs_f64()),
         }
     }
 
@@ -258,6 +268,7 @@ impl Figures {
             began: mean_some(|f| f.began),
             first_send: mean_some(|f| f.first_send),
             used_in_fault: mean_some(|f| f.used_in_fault),
+            finished: mean_some(|f| f.finished),
         })
     }
 }

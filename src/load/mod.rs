@@ -36,6 +36,9 @@ pub fn run(plan: &Plan) -> Figures {
 }
 
 #[cfg(test)]
+mod sync_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -78,6 +78,8 @@ struct World<'a, N> {
     calls: BTreeMap<CallId, Call>,
     finch: Finch,
     measure: Measure,
+    /// Calls that a job still has to make; `None` where the day has no end of its own.
+    left: Option<u64>,
 }
 
 /// Runs `plan` with `limiter`.
@@ -93,6 +95,10 @@ pub(super) fn run<L: Limiter>(plan: &Plan, mut limiter: L) -> Figures {
         (world.now, desk.now) = (at, at);
         world.happens(event, &mut limiter, &mut desk);
         world.obey(&mut desk);
+        if world.left == Some(0) {
+            world.measure.finished(at);
+            break;
+        }
     }
     world.measure.figures(desk.store_calls)
 }
@@ -119,11 +125,13 @@ impl<'a, N> World<'a, N> {
             calls: BTreeMap::new(),
             finch: Finch::new(plan.finch()),
             measure,
+            left: tasks(&sources),
             sources,
         };
         for source in 0..world.sources.len() {
             let pause = match world.sources[source].pace {
                 Pace::Worker => world.arrivals[source].between(0.0, 2.0),
+                Pace::Task(_) => world.arrivals[source].between(0.0, 0.1),
                 Pace::Alone(_) | Pace::Bursts { .. } => world.pause(source, true),
             };
             world.after(secs(pause), Event::Comes(source));
@@ -226,7 +234,7 @@ impl<'a, N> World<'a, N> {
         for _ in 0..calls {
             self.call(App { source, replica, began: self.now, tries: 0 }, limiter, desk);
         }
-        if self.sources[source].pace != Pace::Worker {
+        if !self.sources[source].waits_for_answers() {
             let pause = self.pause(source, true);
             self.after(secs(pause), Event::Comes(source));
         }
@@ -295,9 +303,25 @@ impl<'a, N> World<'a, N> {
         let source = &self.sources[app.source];
         let waited = granted.map(|at| at.since(app.began));
         self.measure.ended(source.customer, source.priority, waited, self.now);
-        if source.pace == Pace::Worker {
+        let has_more = self.has_more(app.source, granted.is_some());
+        if has_more {
             let pause = self.pause(app.source, granted.is_some());
             self.after(secs(pause), Event::Comes(app.source));
+        }
+    }
+
+    /// Whether the source calls again now that this call has ended.
+    fn has_more(&mut self, source: usize, was_served: bool) -> bool {
+        match &mut self.sources[source].pace {
+            Pace::Alone(_) | Pace::Bursts { .. } => false,
+            Pace::Worker => true,
+            Pace::Task(calls) => {
+                if was_served {
+                    *calls = calls.saturating_sub(1);
+                    self.left = self.left.map(|left| left.saturating_sub(1));
+                }
+                *calls > 0
+            }
         }
     }
 
@@ -314,9 +338,18 @@ impl<'a, N> World<'a, N> {
 
     /// What the source was at is lost; a worker starts again beside another replica.
     fn moves(&mut self, source: usize) {
-        if self.sources[source].pace == Pace::Worker {
+        if self.sources[source].waits_for_answers() {
             let pause = self.apps.between(10.0, 30.0);
             self.after(secs(pause), Event::Comes(source));
         }
     }
+}
+
+/// How many calls the jobs among these have; `None` when there is no job.
+fn tasks(sources: &[Source]) -> Option<u64> {
+    let task = |source: &Source| match source.pace {
+        Pace::Task(calls) => Some(u64::from(calls)),
+        Pace::Alone(_) | Pace::Bursts { .. } | Pace::Worker => None,
+    };
+    sources.iter().filter_map(task).reduce(|all, more| all + more)
 }

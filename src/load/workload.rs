@@ -27,6 +27,13 @@ pub enum Workload {
     Saturated,
     /// Three quarters of the limit are asked for, most of it in bursts of about 8.
     Busy,
+    /// A job and nobody else: the run ends when it is done.
+    Sync {
+        /// For how many customers.
+        customers: u32,
+        /// How many calls for each of them.
+        calls: u32,
+    },
 }
 
 /// When a source calls.
@@ -43,6 +50,8 @@ pub(super) enum Pace {
     },
     /// Again as soon as it was answered; when it was refused, after about ten seconds.
     Worker,
+    /// The same, until so many calls were answered.
+    Task(u32),
 }
 
 /// Something that calls.
@@ -59,6 +68,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Whether it calls again when it was answered, and not by the clock.
+    pub(super) const fn waits_for_answers(&self) -> bool {
+        matches!(self.pace, Pace::Worker | Pace::Task(_))
+    }
+
     /// How long its calls may wait.
     pub(super) const fn patience(&self) -> Duration {
         match self.priority {
@@ -71,8 +85,8 @@ impl Source {
     pub(super) fn pause(&self, was_served: bool, chance: &mut Chance) -> f64 {
         match self.pace {
             Pace::Alone(apart) | Pace::Bursts { apart, .. } => chance.exponential(apart),
-            Pace::Worker if was_served => chance.exponential(0.05),
-            Pace::Worker => chance.between(8.0, 12.0),
+            Pace::Worker | Pace::Task(_) if was_served => chance.exponential(0.05),
+            Pace::Worker | Pace::Task(_) => chance.between(8.0, 12.0),
         }
     }
 
@@ -85,7 +99,7 @@ impl Source {
 }
 
 impl Workload {
-    /// All of them.
+    /// The days among them.
     pub const ALL: [Workload; 2] = [Workload::Saturated, Workload::Busy];
 
     /// Its name on the command line.
@@ -93,6 +107,7 @@ impl Workload {
         match self {
             Workload::Saturated => "saturated",
             Workload::Busy => "busy",
+            Workload::Sync { .. } => "sync",
         }
     }
 
@@ -101,8 +116,23 @@ impl Workload {
         match self {
             Workload::Saturated => saturated(f64::from(limit)),
             Workload::Busy => busy(f64::from(limit)),
+            Workload::Sync { customers, calls } => sync(customers, calls, limit),
         }
     }
+}
+
+/// A job whose workers go through the customers, as many at once as it takes to keep a limit busy for five windows: half
+/// of a batch call's patience, so that none of them waits in vain.
+fn sync(customers: u32, calls: u32, limit: u32) -> Vec<Source> {
+    let all = customers.saturating_mul(calls);
+    let workers = all.min(limit.saturating_mul(5));
+    let worker = |place: u32| Source {
+        customer: (place % customers.max(1)) as usize,
+        priority: Priority::Batch,
+        pace: Pace::Task(all / workers + u32::from(place < all % workers)),
+        is_whale: false,
+    };
+    (0..workers).map(worker).collect()
 }
 
 /// People who make `per_minute` calls together.
@@ -171,7 +201,7 @@ mod tests {
         let of = |s: &Source| match s.pace {
             Pace::Alone(apart) => 60.0 / apart,
             Pace::Bursts { apart, calls } => 60.0 * calls / apart,
-            Pace::Worker => 0.0,
+            Pace::Worker | Pace::Task(_) => 0.0,
         };
         sources.iter().map(of).sum()
     }
@@ -190,6 +220,19 @@ mod tests {
         assert_eq!(workers(&|s| s.is_whale), 40);
         assert_eq!(workers(&|s| s.pace == Pace::Worker && !s.is_whale), 16);
         assert_eq!(sources.last().map(|s| s.customer), Some(29));
+    }
+
+    #[test]
+    fn a_sync_has_all_its_calls_and_no_idle_worker() {
+        for (customers, calls) in [(50, 1), (3, 25), (1, 10), (70, 9), (7, 0), (0, 7)] {
+            let sources = Workload::Sync { customers, calls }.sources(20);
+            let tasks = sources.iter().map(|s| match s.pace {
+                Pace::Task(task) => task,
+                Pace::Alone(_) | Pace::Bursts { .. } | Pace::Worker => 0,
+            });
+            assert_eq!(tasks.clone().sum::<u32>(), customers * calls);
+            assert!(tasks.clone().all(|task| task > 0));
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod retry;
 pub mod route;
 pub mod shield;
+pub mod sync;
 pub mod wire;
 
 pub use apps::{App, Policy};

@@ -3,6 +3,9 @@
 use crate::types::UnixMillis;
 use std::time::Duration;
 
+/// How much of a wait chance may add: events that failed together do not all come back together.
+const SPREAD: f64 = 0.2;
+
 /// The wait after the first failure, after the second, and so on; the last one repeats.
 const WAITS: [Duration; 6] = [
     Duration::from_secs(5),
@@ -25,13 +28,15 @@ pub enum Next {
     Dead,
 }
 
-/// After `made` attempts that failed, of which `most` are allowed.
-pub fn after_failure(made: u32, most: u32, now: UnixMillis) -> Next {
+/// After `made` attempts that failed, of which `most` are allowed. `jitter`, from 0 to 1, says how much longer than its
+/// step the wait is; never shorter, so that an app that is down has the whole step to come back.
+pub fn after_failure(made: u32, most: u32, now: UnixMillis, jitter: f64) -> Next {
     if made >= most {
         return Next::Dead;
     }
     let step = usize::try_from(made.saturating_sub(1)).unwrap_or(usize::MAX).min(WAITS.len() - 1);
-    Next::At(now.plus(WAITS[step]))
+    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+    Next::At(now.plus(WAITS[step].mul_f64(1.0 + SPREAD * jitter)))
 }
 
 /// Whether an app that checks Finch's own signature with an SDK would still believe a message of this time.
@@ -62,8 +67,25 @@ mod tests {
             (u32::MAX - 1, u32::MAX, Some(21_600)),
         ] {
             let next = expected.map_or(Next::Dead, |s| Next::At(NOW.plus(Duration::from_secs(s))));
-            assert_eq!(after_failure(made, most, NOW), next, "{made} of {most}");
+            assert_eq!(after_failure(made, most, NOW, 0.0), next, "{made} of {most}");
         }
+    }
+
+    #[test]
+    fn chance_lengthens_a_wait_by_a_fifth_at_most_and_never_shortens_it() {
+        for (jitter, waited) in [
+            (0.0, 30_000),
+            (0.5, 33_000),
+            (1.0, 36_000),
+            (7.0, 36_000),
+            (-1.0, 30_000),
+            (f64::NAN, 30_000),
+            (f64::INFINITY, 30_000),
+        ] {
+            let next = Next::At(NOW.plus(Duration::from_millis(waited)));
+            assert_eq!(after_failure(2, 7, NOW, jitter), next, "{jitter}");
+        }
+        assert_eq!(after_failure(7, 7, NOW, 1.0), Next::Dead);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn answer(state: &mut State, method: &str, path: &str, body: &Bytes, 
             404,
             json!({ "message": format!(
                 "there is no {method} {path}; there are GET /_sim/healthz, /_sim/report, /_sim/arrivals, \
-                 /_sim/connections, POST and DELETE /_sim/faults, POST /_sim/reset"
+                 /_sim/connections, POST and DELETE /_sim/faults, POST /_sim/webhooks, POST /_sim/reset"
             ) }),
         ),
     }

@@ -23,6 +23,7 @@ mod limits;
 mod mangle;
 mod pay;
 mod people;
+mod postman;
 mod refusal;
 mod report;
 mod sandbox;
@@ -30,19 +31,24 @@ mod scenario;
 mod seed;
 mod server;
 mod settings;
+mod webhooks;
 mod world;
 
 pub use fault::Fault;
 pub use scenario::{Authentication, Customer, Scenario, ScenarioError};
 pub use settings::{IpSettings, JobSettings, LimitSettings};
+pub use webhooks::WEBHOOK_SECRET;
 pub use world::Status;
 
-use crate::types::{ClientSecret, Moment, UnixMillis};
+use crate::types::{ClientSecret, Moment, UnixMillis, WebhookSecret};
+use answer::Answer;
 use bytes::Bytes;
 use faults::Faults;
 use http::{Request, Response};
 use limits::Limiter;
+use postman::Target;
 use report::Report;
+use serde_json::json;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -58,6 +64,8 @@ pub struct Options {
     pub client_id: String,
     /// The application's secret.
     pub client_secret: ClientSecret,
+    /// What signs its webhooks: base64.
+    pub webhook_secret: WebhookSecret,
     /// Goes before the scenario's seed.
     pub seed: Option<u64>,
     /// Goes before the scenario's marker: every access token contains it.
@@ -71,6 +79,7 @@ impl Default for Options {
         Self {
             client_id: "sim-client".to_owned(),
             client_secret: ClientSecret::new("sim-secret".to_owned()),
+            webhook_secret: WebhookSecret::new(WEBHOOK_SECRET.to_owned()),
             seed: None,
             token_marker: None,
             scenario: Scenario::default(),
@@ -111,13 +120,14 @@ struct State {
     limits: Limiter,
     faults: Faults,
     report: Report,
+    webhook_secret: WebhookSecret,
     last: Moment,
 }
 
 impl Sim {
     /// Begins a simulation: the scenario's customers are connected.
     pub fn new(options: Options) -> Arc<Self> {
-        let Options { client_id, client_secret, seed, token_marker, scenario } = options;
+        let Options { client_id, client_secret, webhook_secret, seed, token_marker, scenario } = options;
         let seed = seed.or(scenario.seed).unwrap_or(SEED);
         let marker = token_marker.or(scenario.token_marker.clone()).unwrap_or_default();
         let state = State {
@@ -125,6 +135,7 @@ impl Sim {
             limits: Limiter::new(scenario.limits),
             faults: Faults::new(seed, scenario.faults),
             report: Report::default(),
+            webhook_secret,
             last: Moment::ZERO,
         };
         Arc::new(Self { state: Mutex::new(state), began: Instant::now(), base_url: OnceLock::new() })
@@ -138,6 +149,9 @@ impl Sim {
 
     /// Answers one request, after the delay a fault asks for.
     pub async fn respond(&self, request: Request<Bytes>) -> Reply {
+        if (request.method().as_str(), request.uri().path()) == ("POST", webhooks::PATH) {
+            return Reply::Answer(self.send_webhook(&request).await.write("-"));
+        }
         let (delay, reply) = self.reply(&request);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -145,9 +159,37 @@ impl Sim {
         reply
     }
 
-    /// Decides at once what to answer, and after which delay.
-    pub fn reply(&self, request: &Request<Bytes>) -> (Duration, Reply) {
-        let base_url = match (self.base_url.get(), request.headers().get(http::header::HOST)) {
+    /// Writes a webhook and sends it where it is asked to.
+    async fn send_webhook(&self, request: &Request<Bytes>) -> Answer {
+        let written = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            webhooks::write(&mut state, request.body(), &self.base_url_of(request), wall())
+        };
+        let (letter, to) = match written {
+            Ok((letter, None)) => return Answer::ok(letter.shown()),
+            Ok((letter, Some(to))) => (letter, to),
+            Err(refused) => return refused,
+        };
+        let target = match Target::parse(&to) {
+            Ok(target) => target,
+            Err(why) => return Answer::json(400, json!({ "message": why })),
+        };
+        let mut shown = letter.shown();
+        match target.deliver(&letter).await {
+            Ok(answer) => {
+                shown["delivered"] = answer;
+                Answer::ok(shown)
+            }
+            Err(why) => {
+                shown["message"] = format!("{to} did not take it: {why}").into();
+                Answer::json(502, shown)
+            }
+        }
+    }
+
+    /// Where this simulator is reached, as far as the request tells.
+    fn base_url_of(&self, request: &Request<Bytes>) -> String {
+        match (self.base_url.get(), request.headers().get(http::header::HOST)) {
             (Some(url), _) => url.clone(),
             (None, Some(host)) => format!("http://{}", String::from_utf8_lossy(host.as_bytes())),
             // HTTP/2 has the host in the request target.
@@ -155,7 +197,12 @@ impl Sim {
                 (Some(scheme), Some(host)) => format!("{scheme}://{host}"),
                 _ => String::new(),
             },
-        };
+        }
+    }
+
+    /// Decides at once what to answer, and after which delay.
+    pub fn reply(&self, request: &Request<Bytes>) -> (Duration, Reply) {
+        let base_url = self.base_url_of(request);
         let now = Moment::at(self.began.elapsed());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = request.uri().path();

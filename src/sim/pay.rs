@@ -40,6 +40,12 @@ fn pay_dates(today: Date) -> Vec<Date> {
         .collect()
 }
 
+/// The newest payment's id and pay date.
+pub(super) fn newest(entity: &Entity, wall: UnixMillis) -> Option<(String, String)> {
+    let date = pay_dates(today(wall)).pop()?;
+    Some((payment_id(entity, date), date.to_string()))
+}
+
 fn payment_id(entity: &Entity, date: Date) -> String {
     entity.chance(&["payment", &date.to_string()]).uuid()
 }

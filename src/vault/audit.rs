@@ -114,6 +114,16 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+impl Broken {
+    /// The number of the row that does not fit, where it is known.
+    pub const fn seq(&self) -> Option<i64> {
+        match self {
+            Broken::At(seq) => Some(*seq),
+            Broken::Store(_) => None,
+        }
+    }
+}
+
 /// Holds every row against its MAC and its neighbour, oldest first. The oldest row that is kept is believed about
 /// what was before it, and must be the one that its own age leaves as the oldest.
 ///

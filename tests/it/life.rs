@@ -338,6 +338,17 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
             Ok(_) => assert_eq!(at, 0, "{forgery}"),
             Err(broken) => assert_eq!(broken, Broken::At(at), "{forgery}"),
         }
+        let told = world.perch(&["vault", "verify"]).await;
+        let as_json = world.perch(&["vault", "verify", "-o", "json"]).await;
+        let audit = &as_json.json()["audit"];
+        if at == 0 {
+            assert!(told.code == Some(0) && told.out.contains("the audit trail holds"), "{told:?}");
+            assert_eq!((&as_json.json()["ok"], &audit["rows"]), (&json!(true), &json!(chain.rows)));
+        } else {
+            assert!(told.code == Some(1) && told.out.contains(&format!("broken at row {at}")), "{told:?}");
+            assert_eq!((as_json.code, &as_json.json()["ok"]), (Some(1), &json!(false)), "{as_json:?}");
+            assert_eq!(audit["broken_at"], at, "{as_json:?}");
+        }
     }
     let told = world.perch(&["vault", "verify", "-o", "json"]).await;
     assert_eq!((told.code, &told.json()["audit"]["broken_at"]), (Some(1), &json!(4)), "{}", told.all());

@@ -61,11 +61,22 @@ async fn the_admin_door_shows_connections_and_does_what_operators_want_of_finch(
         ("GET", format!("{LIST}/nope"), 404),
         ("POST", format!("{LIST}/nope/introspect"), 404),
         ("POST", format!("{LIST}/{globex}/explode"), 404),
-        ("POST", LIST.to_owned(), 404),
-        ("DELETE", format!("{LIST}/{globex}"), 405),
+        ("GET", format!("{LIST}/a/b/c"), 404),
     ] {
         let answer = operator.call(method, &path, "".into()).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    for (method, path, allowed) in [
+        ("POST", LIST.to_owned(), "GET, HEAD"),
+        ("DELETE", format!("{LIST}/{globex}"), "GET, HEAD"),
+        ("GET", format!("{LIST}/{globex}/introspect"), "POST"),
+        ("HEAD", format!("{LIST}/{globex}/disconnect"), "POST"),
+        ("GET", "/api/webhooks/replay?id=m1".to_owned(), "POST"),
+        ("POST", "/api/webhooks".to_owned(), "GET, HEAD"),
+        ("POST", "/metrics".to_owned(), "GET, HEAD"),
+    ] {
+        let answer = operator.call(method, &path, "".into()).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, allowed), "{method} {path}");
     }
     let said = format!("{}{}{}{}", all.text(), shown.text(), asked.text(), ended.text());
     assert!(!said.contains(TOKEN_MARKER), "{said}");

@@ -2,6 +2,7 @@
 
 use crate::cli::exit::Failure;
 use crate::cli::output::Format;
+use crate::cli::table;
 use crate::policy::apps::Among;
 use crate::types::{AppKey, AppName};
 use crate::vault::AppFacts;
@@ -45,16 +46,8 @@ pub(super) fn list(all: &[AppFacts], format: Format, out: &mut dyn Write) -> Res
             writeln!(out)?;
         }
         Format::Text => {
-            let mut rows =
-                vec![["APP", "KEY", "CUSTOMERS", "PRODUCTS", "MAY", "CREATED", "STATE"].map(str::to_owned)];
-            rows.extend(all.iter().map(row_of));
-            let widths: [usize; 7] =
-                std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-            for row in &rows {
-                let line: Vec<String> =
-                    row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-                writeln!(out, "{}", line.join("  ").trim_end())?;
-            }
+            let headings = ["APP", "KEY", "CUSTOMERS", "PRODUCTS", "MAY", "CREATED", "STATE"];
+            table::print(headings, all.iter().map(row_of), out)?;
             if all.is_empty() {
                 writeln!(out, "no apps yet: \"perch apps add NAME\" adds one and prints its key")?;
             }

@@ -2,6 +2,7 @@
 
 use crate::cli::exit::Failure;
 use crate::cli::output::Format;
+use crate::cli::table;
 use crate::store::audit::Deed;
 use crate::types::{ConnectionId, CustomerId, UnixMillis};
 use crate::vault::{Connection, Vault};
@@ -26,17 +27,8 @@ pub async fn list(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<
             writeln!(out)?;
         }
         Format::Text => {
-            let mut rows = vec![
-                ["CONNECTION", "CUSTOMER", "PROVIDER", "STATUS", "UPDATED", "FINCH SAYS"].map(str::to_owned),
-            ];
-            rows.extend(all.iter().map(row_of));
-            let widths: [usize; 6] =
-                std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-            for row in &rows {
-                let line: Vec<String> =
-                    row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-                writeln!(out, "{}", line.join("  ").trim_end())?;
-            }
+            let headings = ["CONNECTION", "CUSTOMER", "PROVIDER", "STATUS", "UPDATED", "FINCH SAYS"];
+            table::print(headings, all.iter().map(row_of), out)?;
             if all.is_empty() {
                 writeln!(
                     out,

@@ -4,6 +4,7 @@ use super::place::{Lines, Place};
 use super::story::Story;
 use crate::app::Gateway;
 use crate::cli::exit::Failure;
+use crate::cli::table;
 use serde_json::Value;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -33,12 +34,10 @@ pub(super) fn print(
 fn calls(out: &mut dyn Write, lines: &[Value]) -> std::io::Result<()> {
     writeln!(out, "\nEvery call, from perch's access lines:\n")?;
     let word = |line: &Value, name: &str| line[name].as_str().unwrap_or("-").to_owned();
-    let mut rows =
-        vec![["CUSTOMER", "CALL", "STATUS", "CLASS", "COMPANY ID", "FINCH-REQUEST-ID"].map(str::to_owned)];
     // A line is written when its answer has left, so two may change places; the ids follow the clock.
     let mut lines: Vec<&Value> = lines.iter().collect();
     lines.sort_by_key(|line| line["request_id"].as_str());
-    rows.extend(lines.into_iter().map(|line| {
+    let rows = lines.into_iter().map(|line| {
         let batch = line["batch"]["failed"].as_u64().filter(|failed| *failed > 0);
         let class = word(line, "class");
         [
@@ -55,15 +54,8 @@ fn calls(out: &mut dyn Write, lines: &[Value]) -> std::io::Result<()> {
                 .unwrap_or("-")
                 .to_owned(),
         ]
-    }));
-    let widths: [usize; 6] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
+    });
+    table::print(["CUSTOMER", "CALL", "STATUS", "CLASS", "COMPANY ID", "FINCH-REQUEST-ID"], rows, out)
 }
 
 fn quota(out: &mut dyn Write, report: &Value) -> std::io::Result<()> {

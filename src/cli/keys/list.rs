@@ -2,6 +2,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Format;
+use crate::cli::table;
 use crate::vault::{KeyFacts, Vault};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -18,16 +19,8 @@ pub(super) async fn list(vault: &Vault, format: Format, out: &mut dyn Write) -> 
             writeln!(out, "{}", Value::from(told))?;
         }
         Format::Text => {
-            let mut rows =
-                vec![["KEY", "PURPOSE", "STATE", "ROWS", "WRAPPED BY", "CREATED"].map(str::to_owned)];
-            rows.extend(keys.iter().map(row_of));
-            let widths: [usize; 6] =
-                std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-            for row in &rows {
-                let line: Vec<String> =
-                    row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-                writeln!(out, "{}", line.join("  ").trim_end())?;
-            }
+            let headings = ["KEY", "PURPOSE", "STATE", "ROWS", "WRAPPED BY", "CREATED"];
+            table::print(headings, keys.iter().map(row_of), out)?;
         }
     }
     Ok(Exit::Done)

@@ -35,6 +35,17 @@ pub(super) fn is_here(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether a path is something to be done to a connection, which takes a POST.
+pub(super) fn is_errand(path: &str) -> bool {
+    is_here(path) && parts(path).len() == 2
+}
+
+/// What follows [`PATH`].
+fn parts(path: &str) -> Vec<&str> {
+    let rest = path.strip_prefix(PATH).unwrap_or_default();
+    rest.split('/').filter(|part| !part.is_empty()).collect()
+}
+
 /// Answers; `path` is one for which [`is_here`] holds.
 pub(super) async fn answer(
     engine: &Arc<Engine>,
@@ -42,9 +53,7 @@ pub(super) async fn answer(
     (path, query): (&str, Option<&str>),
     body: &[u8],
 ) -> Said {
-    let rest = path.strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
-    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
-    match (method, parts.as_slice()) {
+    match (method, parts(path).as_slice()) {
         (&Method::GET | &Method::HEAD, []) => list(engine, query).await,
         (&Method::GET | &Method::HEAD, [id]) => match connection_id(id) {
             Some(id) => show(engine, &id).await,
@@ -198,5 +207,7 @@ mod tests {
     fn its_paths_are_its_own() {
         assert!(is_here("/api/connections") && is_here("/api/connections/c1"));
         assert!(!is_here("/api/connectionsx") && !is_here("/api"));
+        assert!(is_errand("/api/connections/c1/disconnect") && !is_errand("/api/connections/c1"));
+        assert!(!is_errand("/api/connections/c1/disconnect/now") && !is_errand("/api/webhooks/a/b"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{KNOWN_FOR, Webhooks, earlier};
 use crate::engine::Engine;
+use crate::engine::carry::jitter;
 use crate::finch::webhook::Event;
 use crate::policy::redeliver::{Next, after_failure};
 use crate::store::StoreError;
@@ -192,7 +193,7 @@ impl Engine {
         let made = attempts.saturating_add(1);
         let (outcome, again_at) = match &offered {
             Ok(()) => (Outcome::Delivered, None),
-            Err(_) => match after_failure(made, self.webhooks.rules.attempts, unix_now()) {
+            Err(_) => match after_failure(made, self.webhooks.rules.attempts, unix_now(), jitter()) {
                 Next::At(at) => (Outcome::Retried, Some(at)),
                 Next::Dead => (Outcome::Dead, None),
             },

@@ -175,6 +175,7 @@ impl World {
         let sim = Sim::new(Options {
             client_id: "sim-client".to_owned(),
             client_secret: perch::types::ClientSecret::new(CLIENT_SECRET.to_owned()),
+            webhook_secret: perch::types::WebhookSecret::new(hooks::SECRET.to_owned()),
             token_marker: Some(TOKEN_MARKER.to_owned()),
             scenario: Scenario::parse(&scenario, "test.toml").expect("a sound scenario"),
             ..Options::default()
