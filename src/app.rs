@@ -3,6 +3,7 @@
 use crate::config::{self, Address, AppAuth, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
+use crate::doors::tls::DoorTls;
 use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
@@ -11,6 +12,7 @@ use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings}
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
+use crate::policy::Proof;
 use crate::policy::batch::Repair;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
@@ -46,6 +48,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 /// Why perch does not start.
 #[derive(Debug)]
 pub enum StartError {
+    /// What a setting names cannot be used.
+    Configuration(String),
     /// The sealing key is missing, unreadable or wrong.
     Key(String),
     /// The store, a door or a certificate is not to be had.
@@ -55,7 +59,9 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Key(why) | StartError::Unavailable(why) => f.write_str(why),
+            StartError::Configuration(why) | StartError::Key(why) | StartError::Unavailable(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -80,6 +86,12 @@ impl From<OpenError> for StartError {
 impl From<ListenError> for StartError {
     fn from(error: ListenError) -> Self {
         StartError::Unavailable(error.to_string())
+    }
+}
+
+impl From<config::TlsError> for StartError {
+    fn from(error: config::TlsError) -> Self {
+        StartError::Configuration(error.to_string())
     }
 }
 
@@ -140,11 +152,15 @@ impl Gateway {
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
+        let metrics = Metrics::new()?;
+        let handshakes = metrics.handshakes.clone();
+        let tls =
+            config.listen.tls.clone().map(|files| DoorTls::new(files, handshakes)).transpose()?.map(Arc::new);
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
-        let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?)?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -180,6 +196,7 @@ impl Gateway {
                 client_secret: config.finch.client_secret,
                 environment: config.finch.environment,
                 wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
+                known_by: proof(config.apps.auth).unwrap_or(Proof::Key),
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
                 coalesce: config.merge.coalesce,
@@ -206,7 +223,8 @@ impl Gateway {
         let visitors = Visitors::new(names.clone(), apps(config.apps.auth, &engine.vault));
         let door =
             ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
-        let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);
+        let proxy_app =
+            Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
         let admin_app = Guarded::new(
             AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
             listen.connections_max,
@@ -220,6 +238,9 @@ impl Gateway {
             let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
             let app = Guarded::new(app, places, patience);
             doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+        }
+        if let Some(tls) = tls {
+            doors.push(tokio::spawn(tls.follow(stopping.clone())));
         }
         if engine.webhooks.is_used() {
             doors.push(tokio::spawn(webhooks::run(Arc::clone(&engine), stopping.clone())));
@@ -336,19 +357,26 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
     }
 }
 
-/// Who knows the apps at the proxy door, where they have to be known.
-fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<Arc<Vault>> {
+/// By what apps are known, where they have to be.
+pub fn proof(auth: AppAuth) -> Option<Proof> {
     match auth {
         AppAuth::Loopback => None,
-        AppAuth::Key => {
-            if vault.apps_known() == 0 {
-                tracing::warn!(
-                    "no app has a key, so every call is refused; make one with \"perch apps add NAME\""
-                );
-            }
-            Some(Arc::clone(vault))
-        }
+        AppAuth::Key => Some(Proof::Key),
+        AppAuth::Mtls => Some(Proof::Certificate),
+        AppAuth::Uid => Some(Proof::Uid),
     }
+}
+
+/// Who knows the apps at the proxy door, where they have to be known.
+fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<(Proof, Arc<Vault>)> {
+    let by = proof(auth)?;
+    if vault.apps_known(by) == 0 {
+        tracing::warn!(
+            "no app is known by what apps.auth = \"{}\" asks for, so every call is refused; see \"perch apps add --help\"",
+            auth.as_str()
+        );
+    }
+    Some((by, Arc::clone(vault)))
 }
 
 fn repair(configured: config::Repair) -> Repair {

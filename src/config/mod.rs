@@ -15,6 +15,7 @@ mod reference;
 mod rules;
 mod sections;
 mod sound;
+mod tls;
 mod value;
 mod webhooks;
 
