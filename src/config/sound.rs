@@ -3,7 +3,7 @@
 
 pub use super::address::{Address, BaseUrl};
 pub use super::redis_url::{RedisUrl, Seed};
-pub use super::reference::{AwsKey, KeySource, TransitKey};
+pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
 pub use super::tls::{TlsError, TlsFiles, TlsStamps};
 use crate::types::{
     AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product, WebhookSecret,

@@ -111,7 +111,10 @@ fn why_refused(error: &io::Error) -> Handshake {
     };
     match error {
         Error::NoCertificatesPresented => Handshake::NoCertificate,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Handshake::UnknownIssuer,
+        // Whoever signed it may bear the name of one who is believed.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            Handshake::UnknownIssuer
+        }
         Error::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }

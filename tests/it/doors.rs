@@ -235,7 +235,7 @@ async fn an_operator_gives_an_app_one_name_and_one_user_that_no_other_has() {
         (&["change", "old", "--certificate", name], 1, "is app payroll's"),
         (&["add", "x", "--certificate", "*.internal"], 1, "--certificate is no DNS name"),
         (&["add", "x", "--uid", "65534"], 1, "--uid stands for every user"),
-        (&["add", "x", "--uid", "-1"], 2, "--uid"),
+        (&["add", "x", "--uid=-1"], 2, "--uid"),
         (&["add", "x", "--uid", "7", "--key-file", "k"], 2, "--key-file"),
     ] {
         let ended = world.perch(&[&["apps"], words].concat()).await;

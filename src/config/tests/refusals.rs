@@ -153,8 +153,18 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         (
             "[vault]\nkey = \"gcp-kms:projects/p\"",
-            "2:7 `vault.key` is gcp-kms:…, which is not available in this version; \
-          `command:` can ask Google's own tool",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
+        ),
+        (
+            "[vault]\nkey = \"gcp-kms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1\"",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
+        ),
+        (
+            "[vault]\nkey = \"gcp-kms:projects/p/locations/../keyRings/r/cryptoKeys/k\"",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
         ),
         (
             "[vault]\nkey = \"aws-kms:arn:aws:s3:::hunter2\"",

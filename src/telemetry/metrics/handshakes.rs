@@ -12,7 +12,7 @@ pub enum Handshake {
     UnknownIssuer,
     /// Its time is over, or has not come.
     Expired,
-    /// Something else is wrong with it: its signature, its purpose, its form.
+    /// Something else is wrong with it: its purpose, its form.
     BadCertificate,
     /// It took too long.
     TimedOut,
