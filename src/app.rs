@@ -1,11 +1,11 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{self, Address, AppAuth, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
+use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::tls::DoorTls;
 use crate::doors::webhooks::WebhookDoor;
-use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
+use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
 use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
@@ -220,7 +220,7 @@ impl Gateway {
             Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: listen.write_timeout };
         let conf = Arc::new(ServerConf::default());
         let names = Names::new(config.listen.names.clone());
-        let visitors = Visitors::new(names.clone(), apps(config.apps.auth, &engine.vault));
+        let visitors = Visitors::new(names.clone(), config.apps.auth, &engine.vault);
         let door =
             ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
         let proxy_app =
@@ -355,28 +355,6 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
         OnOutage::Share => limit::OnOutage::Share,
         OnOutage::Refuse => limit::OnOutage::Refuse,
     }
-}
-
-/// By what apps are known, where they have to be.
-pub fn proof(auth: AppAuth) -> Option<Proof> {
-    match auth {
-        AppAuth::Loopback => None,
-        AppAuth::Key => Some(Proof::Key),
-        AppAuth::Mtls => Some(Proof::Certificate),
-        AppAuth::Uid => Some(Proof::Uid),
-    }
-}
-
-/// Who knows the apps at the proxy door, where they have to be known.
-fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<(Proof, Arc<Vault>)> {
-    let by = proof(auth)?;
-    if vault.apps_known(by) == 0 {
-        tracing::warn!(
-            "no app is known by what apps.auth = \"{}\" asks for, so every call is refused; see \"perch apps add --help\"",
-            auth.as_str()
-        );
-    }
-    Some((by, Arc::clone(vault)))
 }
 
 fn repair(configured: config::Repair) -> Repair {

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::serve::runtime;
 use crate::app::{self, StartError};
 use crate::config::{AppAuth, Config, LimitStore, Store};
+use crate::doors::proof;
 use crate::store::redis::Redis;
 use crate::store::redis::advice::{Finding, Weight, findings};
 use crate::store::redis::info::Mode;
@@ -100,7 +101,7 @@ async fn vault(config: &Config) -> Look {
                 AppAuth::Mtls => ("a certificate's name", "certificates' names", " --certificate …"),
                 AppAuth::Uid => ("a user", "users", " --uid …"),
             };
-            what.push_str(&match app::proof(config.apps.auth).map_or(0, |by| vault.apps_known(by)) {
+            what.push_str(&match proof(config.apps.auth).map_or(0, |by| vault.apps_known(by)) {
                 0 => format!("; no app has {one}, so every call would be refused: perch apps add NAME{add}"),
                 1 => format!("; one app has {one}"),
                 n => format!("; {n} apps have {many}"),

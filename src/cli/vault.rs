@@ -6,6 +6,7 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ, Store};
 use crate::store::connections::Place;
+use crate::vault::audit::Broken;
 use crate::vault::{self, RestoreOptions, Restored, Vault, restore};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -100,13 +101,20 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
     };
     let found = vault.verify(|seen| bar.set_position(seen)).await?;
     bar.finish_and_clear();
+    let trail = match vault.verify_audit().await {
+        Ok(chain) => Ok(chain.rows),
+        Err(broken @ Broken::At(_)) => Err(broken.to_string()),
+        Err(Broken::Store(cause)) => return Err(Failure::unavailable(cause)),
+    };
     match format {
         Format::Json => {
             let unsound: Vec<_> =
                 found.unsound.iter().map(|(id, why)| json!({ "connection_id": id, "why": why })).collect();
-            let ok = unsound.is_empty();
-            let told =
-                json!({ "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound });
+            let ok = unsound.is_empty() && trail.is_ok();
+            let told = json!({
+                "ok": ok, "opened": found.opened, "erased": found.erased, "unsound": unsound,
+                "audit": { "ok": trail.is_ok(), "rows": trail.as_ref().ok(), "why": trail.as_ref().err() },
+            });
             writeln!(out, "{told}")?;
         }
         Format::Text => {
@@ -115,9 +123,13 @@ async fn verify(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<Ex
             }
             let (opened, erased, unsound) = (found.opened, found.erased, found.unsound.len());
             writeln!(out, "{opened} tokens open, {erased} are erased, {unsound} do not open")?;
+            match &trail {
+                Ok(rows) => writeln!(out, "the audit trail holds, {rows} rows")?,
+                Err(why) => writeln!(out, "no  {why}")?,
+            }
         }
     }
-    Ok(if found.unsound.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if found.unsound.is_empty() && trail.is_ok() { Exit::Done } else { Exit::Failed })
 }
 
 fn tell(restored: &Restored, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {

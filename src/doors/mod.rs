@@ -14,7 +14,7 @@ mod wire;
 
 pub use guard::{Guarded, Pace, Patience};
 pub use listen::{Bound, ListenError};
-pub use visitor::{Names, Visitors};
+pub use visitor::{Names, Visitors, proof};
 
 use crate::types::RequestId;
 

@@ -2,6 +2,7 @@
 //! sends it, and which app's key it shows or whose connection it came on. Nothing of a body is read before.
 
 use super::peer::Peer;
+use crate::config::AppAuth;
 use crate::finch::headers::PERCH_APP_KEY;
 use crate::policy::app_key::Shown;
 use crate::policy::{App, Proof, Refusal, caller};
@@ -40,6 +41,16 @@ impl Names {
     }
 }
 
+/// By what apps are known, where they have to be.
+pub fn proof(auth: AppAuth) -> Option<Proof> {
+    match auth {
+        AppAuth::Loopback => None,
+        AppAuth::Key => Some(Proof::Key),
+        AppAuth::Mtls => Some(Proof::Certificate),
+        AppAuth::Uid => Some(Proof::Uid),
+    }
+}
+
 /// What the proxy door asks of everybody.
 #[derive(Clone)]
 pub struct Visitors {
@@ -58,8 +69,15 @@ impl std::fmt::Debug for Visitors {
 }
 
 impl Visitors {
-    /// Lets in whoever calls the door by one of its names, and, with `apps`, proves to be one of them.
-    pub fn new(names: Names, apps: Option<(Proof, Arc<Vault>)>) -> Self {
+    /// Lets in whoever calls the door by one of its names, and, where `auth` asks for it, proves to be an app.
+    pub fn new(names: Names, auth: AppAuth, vault: &Arc<Vault>) -> Self {
+        let apps = proof(auth).map(|by| (by, Arc::clone(vault)));
+        if apps.as_ref().is_some_and(|(by, vault)| vault.apps_known(*by) == 0) {
+            tracing::warn!(
+                "no app is known by what apps.auth = \"{}\" asks for, so every call is refused; see \"perch apps add --help\"",
+                auth.as_str()
+            );
+        }
         Self { names, apps }
     }
 

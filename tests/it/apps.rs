@@ -463,11 +463,11 @@ async fn an_operator_sees_what_each_app_may_do_and_never_a_key() {
         assert!(!text.contains(secret) && !text.contains(written.trim()), "{text}");
     }
     for (words, why) in [
-        (&["add", "payroll"][..], "has a key already"),
+        (&["add", "payroll"][..], "there is an app payroll already"),
         (&["add", "x", "--products", "payrol"], "is no product of Finch's"),
         (&["add", "x", "--customers", "all,acme"], "says all and names some"),
         (&["add", "x", "--key-file", "hr.key"], "cannot be written"),
-        (&["add", "payroll", "--key-file", "new.key"], "has a key already"),
+        (&["add", "payroll", "--key-file", "new.key"], "there is an app payroll already"),
         (&["revoke", "hr"], "there is no app hr"),
         (&["change", "hr", "--writes"], "there is no app hr"),
         (&["change", "payroll", "--customers", ""], "is empty"),
