@@ -72,3 +72,54 @@ fn names_in(certificate: &X509Certificate<'_>) -> Option<Vec<CertificateName>> {
     }
     Some(written.names())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
+
+    fn shown(names: Vec<SanType>, common: &[&str]) -> Certificate {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in common {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        params.not_after = date_time_ymd(2030, 1, 1);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        match Peer::with(certificate.der()) {
+            Peer::Certified(certificate) => certificate,
+            Peer::Anybody | Peer::User(_) => panic!("it is sound"),
+        }
+    }
+
+    #[test]
+    fn names_and_end_of_a_certificate_are_read() {
+        let uri = SanType::URI("spiffe://a/b".try_into().unwrap());
+        let dns = SanType::DnsName("X.internal".try_into().unwrap());
+        let mail = SanType::Rfc822Name("a@b.c".try_into().unwrap());
+        let address = SanType::IpAddress([10, 0, 0, 7].into());
+        let both = shown(vec![mail.clone(), uri, address, dns], &["z"]);
+        let names: Vec<String> = both.names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["spiffe://a/b", "x.internal"]);
+        // 2030-01-01T00:00:00Z
+        assert_eq!(both.expires, UnixMillis(1_893_456_000_000));
+        let neither = shown(vec![mail], &["z"]);
+        assert_eq!(neither.names, [CertificateName::Common("z".into())]);
+    }
+
+    #[test]
+    fn what_is_no_certificate_proves_nothing() {
+        assert!(matches!(Peer::with(&CertificateDer::from(b"\x30\x03\x02\x01".to_vec())), Peer::Anybody));
+    }
+
+    #[tokio::test]
+    async fn whose_connection_it_is_is_known_where_it_is_served_and_nowhere_else() {
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let uid = nix::unistd::geteuid().as_raw();
+        let peer = Peer::on(&socket);
+        let seen = peer.scope(async { Peer::of_this_connection() }).await;
+        assert!(matches!(&*seen, Peer::User(user) if user.get() == uid), "{seen:?}");
+        assert!(matches!(&*Peer::of_this_connection(), Peer::Anybody));
+    }
+}

@@ -100,10 +100,7 @@ impl Visitors {
                 None => return Err(Refusal::AppKeyRequired),
             },
             Proof::Certificate => match &*Peer::of_this_connection() {
-                // A connection may outlive its certificate.
-                Peer::Certified(shown) if shown.expires > unix_now() => {
-                    vault.app_of_certificate(&shown.names)
-                }
+                Peer::Certified(shown) if shown.is_good(unix_now()) => vault.app_of_certificate(&shown.names),
                 Peer::Certified(_) | Peer::User(_) | Peer::Anybody => None,
             },
             Proof::Uid => match &*Peer::of_this_connection() {

@@ -93,6 +93,13 @@ pub struct Certificate {
     pub expires: UnixMillis,
 }
 
+impl Certificate {
+    /// Whether it is worth something: a connection may outlive the certificate that opened it.
+    pub fn is_good(&self, now: UnixMillis) -> bool {
+        now < self.expires
+    }
+}
+
 /// What stands in a certificate where names are.
 #[derive(Debug, Default)]
 pub struct Written<'a> {
@@ -164,6 +171,12 @@ mod tests {
         ] {
             assert!(CertificateName::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_worth_nothing_from_its_end_on() {
+        let shown = Certificate { names: Vec::new(), expires: UnixMillis(7) };
+        assert_eq!([6, 7, 8].map(|now| shown.is_good(UnixMillis(now))), [true, false, false]);
     }
 
     #[test]
