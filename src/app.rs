@@ -1,16 +1,20 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
-use crate::config::{self, Address, AppAuth, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
+mod tasks;
+
+use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
+use crate::doors::tls::DoorTls;
 use crate::doors::webhooks::WebhookDoor;
-use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
+use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
 use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
-use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
+use crate::limit::{self, IpRule, PerProduct, Rules};
+use crate::policy::Proof;
 use crate::policy::batch::Repair;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
@@ -27,15 +31,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// How often the vault looks whether another process changed the store: how long a disconnect on the
-/// command line may go unnoticed here.
-const REFRESH_EVERY: Duration = Duration::from_secs(2);
-
-/// How much longer than its time an outcome may be remembered when no calls come.
-const FORGET_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -46,6 +43,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 /// Why perch does not start.
 #[derive(Debug)]
 pub enum StartError {
+    /// What a setting names cannot be used.
+    Configuration(String),
     /// The sealing key is missing, unreadable or wrong.
     Key(String),
     /// The store, a door or a certificate is not to be had.
@@ -55,7 +54,9 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Key(why) | StartError::Unavailable(why) => f.write_str(why),
+            StartError::Configuration(why) | StartError::Key(why) | StartError::Unavailable(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -80,6 +81,12 @@ impl From<OpenError> for StartError {
 impl From<ListenError> for StartError {
     fn from(error: ListenError) -> Self {
         StartError::Unavailable(error.to_string())
+    }
+}
+
+impl From<config::TlsError> for StartError {
+    fn from(error: config::TlsError) -> Self {
+        StartError::Configuration(error.to_string())
     }
 }
 
@@ -140,11 +147,15 @@ impl Gateway {
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
+        let metrics = Metrics::new()?;
+        let handshakes = metrics.handshakes.clone();
+        let tls =
+            config.listen.tls.clone().map(|files| DoorTls::new(files, handshakes)).transpose()?.map(Arc::new);
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
-        let telemetry = Telemetry::new(Metrics::new()?, AccessLog::to(access_lines)?)?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -180,6 +191,7 @@ impl Gateway {
                 client_secret: config.finch.client_secret,
                 environment: config.finch.environment,
                 wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
+                known_by: proof(config.apps.auth).unwrap_or(Proof::Key),
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
                 coalesce: config.merge.coalesce,
@@ -203,10 +215,11 @@ impl Gateway {
             Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: listen.write_timeout };
         let conf = Arc::new(ServerConf::default());
         let names = Names::new(config.listen.names.clone());
-        let visitors = Visitors::new(names.clone(), apps(config.apps.auth, &engine.vault));
+        let visitors = Visitors::new(names.clone(), config.apps.auth, &engine.vault);
         let door =
             ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
-        let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience);
+        let proxy_app =
+            Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
         let admin_app = Guarded::new(
             AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
             listen.connections_max,
@@ -221,15 +234,18 @@ impl Gateway {
             let app = Guarded::new(app, places, patience);
             doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
         }
+        if let Some(tls) = tls {
+            doors.push(tokio::spawn(tls.follow(stopping.clone())));
+        }
         if engine.webhooks.is_used() {
             doors.push(tokio::spawn(webhooks::run(Arc::clone(&engine), stopping.clone())));
         }
         doors.extend([
             tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
             tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
-            tokio::spawn(watch_vault(Arc::clone(&engine), stopping.clone())),
-            tokio::spawn(hear_news(Arc::clone(&engine), news, stopping.clone())),
-            tokio::spawn(forget_outcomes(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(tasks::watch_vault(Arc::clone(&engine), stopping.clone())),
+            tokio::spawn(tasks::hear_news(Arc::clone(&engine), news, stopping.clone())),
+            tokio::spawn(tasks::forget_outcomes(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(Arc::clone(&engine).finish_disconnects(stopping.clone())),
         ]);
         if let Some(every) = config.connections.introspect_every {
@@ -337,21 +353,6 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
     }
 }
 
-/// Who knows the apps at the proxy door, where they have to be known.
-fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<Arc<Vault>> {
-    match auth {
-        AppAuth::Loopback => None,
-        AppAuth::Key => {
-            if vault.apps_known() == 0 {
-                tracing::warn!(
-                    "no app has a key, so every call is refused; make one with \"perch apps add NAME\""
-                );
-            }
-            Some(Arc::clone(vault))
-        }
-    }
-}
-
 fn repair(configured: config::Repair) -> Repair {
     match configured {
         config::Repair::Off => Repair::Off,
@@ -448,54 +449,4 @@ pub fn rules(config: &Config) -> Rules {
         ..rules
     };
     rules
-}
-
-/// Takes what other replicas found out, until there is nothing more to hear.
-async fn hear_news(
-    engine: Arc<Engine>,
-    mut news: mpsc::Receiver<(Notice, Duration)>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    loop {
-        let heard = tokio::select! {
-            heard = news.recv() => heard,
-            _ = stopping.wait_for(|stop| *stop) => return,
-        };
-        let Some((notice, left)) = heard else { return };
-        engine.hear_notice(notice, left).await;
-    }
-}
-
-/// Outcomes are remembered for their time, not until the next call comes.
-async fn forget_outcomes(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(FORGET_EVERY) => engine.joins.sweep(),
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-    }
-}
-
-async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
-    let mut is_well = true;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(REFRESH_EVERY) => {}
-            () = engine.vault.told() => engine.webhooks.wake(),
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        match engine.vault.refresh().await {
-            Ok(is_changed) => {
-                is_well = true;
-                if is_changed {
-                    engine.life.look();
-                }
-            }
-            Err(error) if is_well => {
-                is_well = false;
-                tracing::error!(error = %error, "the vault's store does not answer; what is cached is served");
-            }
-            Err(_) => {}
-        }
-    }
 }

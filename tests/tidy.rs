@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// How often each file lets a secret out with `expose()`. A new row is a decision: it says where a
 /// secret goes. The failure message gives the row to write.
-const EXPOSURES: [(&str, usize); 20] = [
+const EXPOSURES: [(&str, usize); 21] = [
     ("src/cli/apps.rs", 1),
     ("src/cli/apps/print.rs", 2),
     ("src/cli/connections/gateway.rs", 1),
@@ -29,10 +29,11 @@ const EXPOSURES: [(&str, usize); 20] = [
     ("src/upstream/introspect.rs", 2),
     ("src/vault/aws.rs", 1),
     ("src/vault/entry.rs", 1),
+    ("src/vault/gcp.rs", 1),
     ("src/vault/kek.rs", 1),
     ("src/vault/ring.rs", 3),
     ("src/vault/sigv4.rs", 1),
-    ("src/vault/source.rs", 1),
+    ("src/vault/source.rs", 2),
     ("src/vault/transit.rs", 1),
     ("src/vault/wrap.rs", 2),
 ];

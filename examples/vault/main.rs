@@ -113,7 +113,7 @@ fn crypto() -> Outcome<bool> {
 async fn lookups(store: &Store, cold_max: f64) -> Outcome<bool> {
     let mut is_within = true;
     for (name, ttl, bound) in [
-        ("a connection from the cache", Duration::from_secs(3600), 50.0),
+        ("a connection from the cache", Duration::from_secs(3600), 5.0),
         ("a connection from the store", Duration::ZERO, cold_max),
     ] {
         let vault = vault(store, ttl).await?;

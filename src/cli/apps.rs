@@ -9,6 +9,8 @@ use crate::app;
 use crate::config::{AppAuth, Config, Environ};
 use crate::policy::Policy;
 use crate::policy::apps::{Among, Customers, product};
+use crate::policy::certificate::CertificateName;
+use crate::policy::proof::{Marks, Uid};
 use crate::telemetry::clock::unix_now;
 use crate::types::{AppKey, AppName, ConnectionId, InvalidId, Priority};
 use crate::vault::{AppError, AppFacts, Vault};
@@ -31,7 +33,7 @@ pub struct AppsArgs {
 /// What can be done with apps.
 #[derive(Debug, clap::Subcommand)]
 pub enum AppsCommand {
-    /// Add an app and print its key, once
+    /// Add an app: its key is printed, once, unless it is known by a certificate or a user
     Add(Box<AddArgs>),
     /// Every app, oldest first, revoked ones too
     List,
@@ -41,16 +43,19 @@ pub enum AppsCommand {
         #[arg(value_parser = app_name)]
         name: AppName,
     },
-    /// Change what an app may do, and only what is named; its key stays
+    /// Change what an app may do or is known by, and only what is named; its key stays
     Change {
         /// The app's name
         #[arg(value_parser = app_name)]
         name: AppName,
+        /// What it is known by from now on
+        #[command(flatten)]
+        shows: Shows,
         /// What it may do from now on
         #[command(flatten)]
         may: May,
     },
-    /// End an app's key: a running gateway refuses it within two seconds
+    /// End an app: a running gateway refuses it within two seconds
     Revoke {
         /// The app's name
         #[arg(value_parser = app_name)]
@@ -64,12 +69,40 @@ pub struct AddArgs {
     /// The app's name, as it will stand in logs
     #[arg(value_parser = app_name)]
     pub name: AppName,
+    /// What it is known by, in the place of a key.
+    #[command(flatten)]
+    pub shows: Shows,
     /// What it may do.
     #[command(flatten)]
     pub may: May,
     /// Write the key to this new file that only its owner may read, and do not print it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate", "uid"])]
     pub key_file: Option<PathBuf>,
+}
+
+/// What an app is known by beside a key.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Shows {
+    /// A name in its client certificate, for apps.auth = "mtls": spiffe://… or another URI, a DNS name, or cn:NAME
+    #[arg(long, value_name = "NAME")]
+    pub certificate: Option<String>,
+    /// The user it runs as, for apps.auth = "uid"
+    #[arg(long, value_name = "NUMBER")]
+    pub uid: Option<u32>,
+}
+
+impl Shows {
+    fn read(&self) -> Result<Marks, Failure> {
+        let wrong = |option: &'static str, why: &str| {
+            Failure::failed(format_args!("{option} {why}; nothing was changed"))
+        };
+        let certificate = self.certificate.as_deref().map(CertificateName::parse).transpose();
+        let uid = self.uid.map(Uid::new).transpose();
+        Ok(Marks {
+            certificate: certificate.map_err(|why| wrong("--certificate", why))?,
+            uid: uid.map_err(|why| wrong("--uid", why))?,
+        })
+    }
 }
 
 /// What an app may do, as far as it is said.
@@ -134,11 +167,13 @@ pub fn run(
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
     // What is wrong with the words is said before anything is opened.
-    let change = match &args.command {
-        AppsCommand::Add(add) => Some(add.may.read()?),
-        AppsCommand::Change { may, .. } => Some(may.read()?),
+    let said = match &args.command {
+        AppsCommand::Add(add) => Some((add.shows.read()?, add.may.read()?)),
+        AppsCommand::Change { shows, may, .. } => Some((shows.read()?, may.read()?)),
         AppsCommand::List | AppsCommand::Show { .. } | AppsCommand::Revoke { .. } => None,
     };
+    let (marks, change) = said.unzip();
+    let marks = marks.unwrap_or_default();
     let change = move |policy: Policy| match change {
         Some(change) => change(policy),
         None => policy,
@@ -150,15 +185,20 @@ pub fn run(
         match &args.command {
             AppsCommand::Add(args) => {
                 let key_file = args.key_file.as_deref();
-                let policy = change(Policy::default());
-                let (key, facts) = add(&vault, args.name.clone(), policy, key_file).await?;
+                let (name, policy) = (args.name.clone(), change(Policy::default()));
+                if !marks.are_none() {
+                    let facts = vault.add_marked_app(name, policy, marks, unix_now()).await?;
+                    print::added(&facts, None, None, format, out)?;
+                    return advise(&config, &facts, err);
+                }
+                let (key, facts) = add(&vault, name, policy, key_file).await?;
                 print::added(&facts, key_file.is_none().then_some(&key), key_file, format, out)?;
                 advise(&config, &facts, err)
             }
             AppsCommand::List => print::list(&vault.list_apps().await?, format, out),
             AppsCommand::Show { name } => print::show(&find(&vault, name).await?, format, out),
             AppsCommand::Change { name, .. } => {
-                vault.change_app(name.clone(), change).await?;
+                vault.change_app(name.clone(), marks, change).await?;
                 print::show(&find(&vault, name).await?, format, out)
             }
             AppsCommand::Revoke { name } => {
@@ -212,16 +252,29 @@ fn new_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// What whoever added the app has to do next.
 fn advise(config: &Config, facts: &AppFacts, err: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(
-        err,
-        "app {} sends this key in Perch-App-Key. It is not shown again: whoever loses it revokes the app and adds it anew.",
-        facts.name
-    )?;
-    if config.apps.auth == AppAuth::Loopback {
+    let AppFacts { name, key_id, certificate, uid, .. } = facts;
+    if key_id.is_some() {
         writeln!(
             err,
-            "Keys are not asked for yet: set apps.auth = \"key\" and restart the gateway when every app sends one."
+            "app {name} sends this key in Perch-App-Key. It is not shown again: whoever loses it revokes the app and adds it anew."
+        )?;
+    }
+    let can = [
+        (AppAuth::Key, key_id.is_some()),
+        (AppAuth::Mtls, certificate.is_some()),
+        (AppAuth::Uid, uid.is_some()),
+    ];
+    let auth = config.apps.auth;
+    if let Some((needed, _)) = can.into_iter().find(|(_, has)| *has)
+        && !can.contains(&(auth, true))
+    {
+        writeln!(
+            err,
+            "Nobody is known by that yet, for apps.auth is \"{}\": set it to \"{}\" and restart the gateway when every app is ready.",
+            auth.as_str(),
+            needed.as_str()
         )?;
     }
     Ok(())
@@ -231,9 +284,11 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Vault(error) => error.into(),
-            AppError::Exists(_) | AppError::Unknown(_) | AppError::Damaged(_) | AppError::TooMany => {
-                Self::failed(error)
-            }
+            AppError::Exists(_)
+            | AppError::Unknown(_)
+            | AppError::Taken { .. }
+            | AppError::Damaged(_)
+            | AppError::TooMany => Self::failed(error),
             AppError::NoChance => Self { exit: Exit::Unavailable, message: error.to_string() },
         }
     }

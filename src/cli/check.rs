@@ -116,8 +116,9 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
         (
             "doors",
             format!(
-                "proxy {}, admin {}, webhooks {}",
+                "proxy {}{}, admin {}, webhooks {}",
                 config.listen.proxy,
+                if config.listen.tls.is_some() { " with TLS" } else { "" },
                 config.listen.admin,
                 written("listen.webhooks")
             ),

@@ -86,6 +86,7 @@ impl From<OpenError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
+            StartError::Configuration(_) => Exit::BadConfiguration,
             StartError::Key(_) => Exit::Key,
             StartError::Unavailable(_) => Exit::Unavailable,
         };

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::serve::runtime;
 use crate::app::{self, StartError};
 use crate::config::{AppAuth, Config, LimitStore, Store};
+use crate::doors::proof;
 use crate::store::redis::Redis;
 use crate::store::redis::advice::{Finding, Weight, findings};
 use crate::store::redis::info::Mode;
@@ -99,17 +100,23 @@ async fn vault(config: &Config) -> Look {
     match app::open_vault(config, false).await {
         Ok(vault) => {
             let mut what = "opened; the key fits".to_owned();
-            if config.apps.auth == AppAuth::Key {
-                what.push_str(&match vault.apps_known() {
-                    0 => "; no app has a key, so every call would be refused: perch apps add NAME".to_owned(),
-                    1 => "; one app has a key".to_owned(),
-                    n => format!("; {n} apps have keys"),
-                });
-            }
+            let (one, many, add) = match config.apps.auth {
+                AppAuth::Loopback => return Look::fine(NAME, what),
+                AppAuth::Key => ("a key", "keys", ""),
+                AppAuth::Mtls => ("a certificate's name", "certificates' names", " --certificate …"),
+                AppAuth::Uid => ("a user", "users", " --uid …"),
+            };
+            what.push_str(&match proof(config.apps.auth).map_or(0, |by| vault.apps_known(by)) {
+                0 => format!("; no app has {one}, so every call would be refused: perch apps add NAME{add}"),
+                1 => format!("; one app has {one}"),
+                n => format!("; {n} apps have {many}"),
+            });
             Look::fine(NAME, what)
         }
         Err(StartError::Key(why)) => Look::failed(NAME, why, Exit::Key),
-        Err(StartError::Unavailable(why)) => Look::failed(NAME, why, Exit::Unavailable),
+        Err(StartError::Configuration(why) | StartError::Unavailable(why)) => {
+            Look::failed(NAME, why, Exit::Unavailable)
+        }
     }
 }
 

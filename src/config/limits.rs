@@ -5,7 +5,7 @@ use super::problem::{Check, Complaint, shown};
 use super::reader::{Reader, limit_key};
 use super::redis_url::{is_redis, redis_url};
 use super::reference::{is_reference, reference, resolve};
-use super::sections::{ca_file, scheme, secret};
+use super::sections::{pem_file, scheme, secret};
 use super::sound::*;
 use super::value::{Setting, duration, duration_or_zero, flag, kind, percent, whole, word};
 use crate::types::{ApplicationId, CustomerId, Product, StorePassword};
@@ -82,7 +82,7 @@ fn store(r: &mut Reader<'_>) -> Option<LimitStore> {
         written_store(s)
     });
     let password = secret(r, PASSWORD);
-    let ca_file = r.get_unless_empty("limits.ca_file", ca_file);
+    let ca_file = r.get_unless_empty("limits.ca_file", pem_file);
     let (store, password, ca_file) = (store?, password?, ca_file?);
     let LimitStore::Redis(mut url) = store else { return Some(store) };
     if let Some(password) = password {

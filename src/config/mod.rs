@@ -16,6 +16,7 @@ mod reference;
 mod rules;
 mod sections;
 mod sound;
+mod tls;
 mod value;
 mod webhooks;
 

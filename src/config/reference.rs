@@ -37,6 +37,8 @@ pub enum KeySource {
     Transit(TransitKey),
     /// A key of AWS KMS.
     AwsKms(AwsKey),
+    /// A key of Google Cloud KMS.
+    GcpKms(GcpKey),
 }
 
 /// A key of `HashiCorp` Vault's transit engine.
@@ -57,6 +59,13 @@ pub struct AwsKey {
     pub arn: String,
     /// The region, which the ARN names.
     pub region: String,
+}
+
+/// A key of Google Cloud KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcpKey {
+    /// Its resource name.
+    pub name: String,
 }
 
 /// Whether a text means to be a reference.
@@ -100,9 +109,8 @@ pub(super) fn key_source(setting: &Setting) -> Check<KeySource> {
     if let Some(arn) = text.strip_prefix("aws-kms:") {
         return aws(arn).map(KeySource::AwsKms);
     }
-    if text.starts_with("gcp-kms:") {
-        return Err(Complaint::new("is gcp-kms:…, which is not available in this version")
-            .hint("`command:` can ask Google's own tool"));
+    if let Some(name) = text.strip_prefix("gcp-kms:") {
+        return gcp(name).map(KeySource::GcpKms);
     }
     Ok(match reference(setting)? {
         Reference::File(path) => KeySource::File(path),
@@ -158,6 +166,26 @@ fn aws(arn: &str) -> Check<AwsKey> {
         }
         _ => Err(Complaint::new("does not name a key of AWS KMS")
             .hint("write aws-kms:arn:aws:kms:REGION:ACCOUNT:key/ID")),
+    }
+}
+
+/// Reads `projects/P/locations/L/keyRings/R/cryptoKeys/K`: never one version of a key, for its rotation is the service's.
+fn gcp(name: &str) -> Check<GcpKey> {
+    // A project may belong to a domain: `example.com:project`.
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'))
+            && !part.starts_with('.')
+    };
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        ["projects", project, "locations", place, "keyRings", ring, "cryptoKeys", key]
+            if is_plain(project)
+                && [place, ring, key].into_iter().all(|part| is_plain(part) && !part.contains(':')) =>
+        {
+            Ok(GcpKey { name: name.to_owned() })
+        }
+        _ => Err(Complaint::new("does not name a key of Google Cloud KMS")
+            .hint("write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K")),
     }
 }
 

@@ -6,8 +6,9 @@ use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
 use super::reference::is_reference;
-use super::sections::{app_auth, store, webhook_door};
+use super::sections::{app_auth, pem_file, store, tls_files, webhook_door};
 use super::sound::{AppAuth, LimitStore, Store};
+use super::tls::{CERT, CLIENTS, KEY};
 use super::value::{duration_or_zero, whole};
 use super::webhooks::target;
 
@@ -15,6 +16,8 @@ use super::webhooks::target;
 pub(super) fn hold(r: &mut Reader<'_>) {
     doors(r);
     door_users(r);
+    door_proofs(r);
+    door_files(r);
     nobody_is_perch(r);
     webhooks_are_signed(r);
     no_shared_quota_in_memory(r);
@@ -85,15 +88,16 @@ fn are_one(one: &Address, other: &Address) -> bool {
 
 /// A door that others can reach needs the authentication its users have.
 fn door_users(r: &mut Reader<'_>) {
-    let asks_for_keys = r.again("apps.auth", app_auth) == Some(AppAuth::Key);
-    if let Some(door) = r.again("listen.proxy", address).filter(|door| !door.is_local() && !asks_for_keys) {
+    let is_open = r.again("apps.auth", app_auth).is_some_and(|auth| auth == AppAuth::Loopback);
+    if let Some(door) = r.again("listen.proxy", address).filter(|door| !door.is_local() && is_open) {
         let what =
             format!("is {door}, which other machines can reach, and `apps.auth` = \"loopback\" lets in");
         let complaint = Complaint::new(format!("{what} whoever reaches it"));
         r.complain(
             "listen.proxy",
-            complaint
-                .hint("set apps.auth to \"key\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app"),
+            complaint.hint(
+                "set apps.auth to \"key\" or \"mtls\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app",
+            ),
         );
     }
     if let Some(door) = r.again("listen.admin", address).filter(|door| !door.is_local())
@@ -105,6 +109,67 @@ fn door_users(r: &mut Reader<'_>) {
             "listen.admin",
             complaint.hint("set admin.token to file:… or env:…, or listen on 127.0.0.1"),
         );
+    }
+}
+
+/// What proves an app must be there to be asked for.
+fn door_proofs(r: &mut Reader<'_>) {
+    let (Some(auth), Some(door)) = (r.again("apps.auth", app_auth), r.again("listen.proxy", address)) else {
+        return;
+    };
+    let is_unix = matches!(door, Address::Unix(_));
+    let [no_cert, no_key, no_clients] = [CERT, KEY, CLIENTS].map(|key| r.is_empty(key));
+    if no_cert != no_key {
+        let (there, missing) = if no_cert { (KEY, CERT) } else { (CERT, KEY) };
+        let complaint = Complaint::new(format!("is set, and there is no `{missing}`"));
+        r.complain(there, complaint.hint("set both for a door that speaks TLS, or leave both empty"));
+    }
+    let says = |why: String| Complaint::new(format!("is \"{}\", {why}", auth.as_str()));
+    match auth {
+        AppAuth::Mtls if is_unix => {
+            let complaint = says(format!("and `listen.proxy` is {door}, which is reached without TLS"));
+            r.complain("apps.auth", complaint.hint("write \"uid\", or listen on ADDRESS:PORT"));
+        }
+        AppAuth::Mtls => {
+            let needed = [(CERT, no_cert), (KEY, no_key), (CLIENTS, no_clients)];
+            let missing: Vec<String> = needed
+                .iter()
+                .filter(|(_, is_missing)| *is_missing)
+                .map(|(key, _)| format!("`{key}`"))
+                .collect();
+            if !missing.is_empty() {
+                let complaint = says(format!("and there is no {}", missing.join(", no ")));
+                r.complain("apps.auth", complaint.hint("name PEM files that are there"));
+            }
+        }
+        AppAuth::Uid if !is_unix => {
+            let complaint = says(format!("and `listen.proxy` is {door}, where nobody's user can be told"));
+            r.complain("apps.auth", complaint.hint("listen on unix:/…, or write \"key\" or \"mtls\""));
+        }
+        AppAuth::Loopback | AppAuth::Key | AppAuth::Uid => {
+            if !no_clients {
+                let complaint = Complaint::new(format!(
+                    "is set, and `apps.auth` is \"{}\": nobody is asked for a certificate",
+                    auth.as_str()
+                ));
+                r.complain(CLIENTS, complaint.hint("set apps.auth to \"mtls\", or leave it empty"));
+            }
+        }
+    }
+    if is_unix && !no_cert && auth != AppAuth::Mtls {
+        let complaint =
+            Complaint::new(format!("is set, and `listen.proxy` is {door}, which is reached without TLS"));
+        r.complain(CERT, complaint.hint("leave it empty, or listen on ADDRESS:PORT"));
+    }
+}
+
+/// What the door shows must fit together.
+fn door_files(r: &mut Reader<'_>) {
+    let [cert, key, clients] = [CERT, KEY, CLIENTS].map(|key| r.again(key, pem_file));
+    if let Some(Err(error)) = tls_files(cert, key, clients).map(|files| files.read()) {
+        let complaint =
+            Complaint::new(format!("is {}, which cannot be used: {}", error.file.display(), error.why));
+        r.complain(error.setting, complaint.hint("name a PEM file that fits"));
     }
 }
 

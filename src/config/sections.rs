@@ -76,7 +76,7 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     };
     let current = webhook_secret(r, "finch.webhook_secret");
     let previous = webhook_secret(r, "finch.webhook_secret_previous");
-    let ca_file = r.get_unless_empty("finch.ca_file", ca_file);
+    let ca_file = r.get_unless_empty("finch.ca_file", pem_file);
     let redirect_uri = r.get_unless_empty("finch.redirect_uri", redirect_uri);
     let timeout = r.get("finch.timeout", duration);
     let connect_timeout = r.get("finch.connect_timeout", duration);
@@ -125,7 +125,7 @@ pub(super) fn secret(r: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
     r.get_unless_empty(key, |s| resolve(&reference(s)?, env).map(|mut text| std::mem::take(&mut *text)))
 }
 
-pub(super) fn ca_file(s: &Setting) -> Check<PathBuf> {
+pub(super) fn pem_file(s: &Setting) -> Check<PathBuf> {
     let path = PathBuf::from(s.text()?);
     let complaint = |what: &str| Complaint::new(format!("is {}, which {what}", path.display()));
     match std::fs::metadata(&path) {
@@ -141,6 +141,9 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let proxy = r.get("listen.proxy", address);
     let admin = r.get("listen.admin", address);
     let webhooks = r.get("listen.webhooks", webhook_door);
+    let cert_file = r.get_unless_empty("listen.cert_file", pem_file);
+    let key_file = r.get_unless_empty("listen.key_file", pem_file);
+    let client_ca_file = r.get_unless_empty("apps.client_ca_file", pem_file);
     let names = r.get("listen.names", names);
     let connections_max = r.get("listen.connections_max", |s| whole(s, 1, CONNECTIONS_MAX));
     let head_timeout = r.get("listen.head_timeout", duration);
@@ -153,6 +156,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         proxy: proxy?,
         admin: admin?,
         webhooks: webhooks?,
+        tls: tls_files(cert_file?, key_file?, client_ca_file?),
         names: names?,
         connections_max: usize::try_from(connections_max?).ok()?,
         head_timeout: head_timeout?,
@@ -162,6 +166,15 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         request_bytes_max: request_bytes_max?,
         inspect_bytes_max: inspect_bytes_max?,
     })
+}
+
+/// The files of a door that speaks TLS; the rules say when some are missing.
+pub(super) fn tls_files(
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+) -> Option<TlsFiles> {
+    cert_file.zip(key_file).map(|(cert_file, key_file)| TlsFiles { cert_file, key_file, client_ca_file })
 }
 
 /// Names of hosts, as `Host` has them, without ports.
@@ -210,7 +223,7 @@ fn vault(r: &mut Reader<'_>) -> Option<Vault> {
     let key = r.get("vault.key", key_source);
     let key_previous = r.get_unless_empty("vault.key_previous", key_source);
     let key_token = secret(r, "vault.key_token");
-    let key_ca_file = r.get_unless_empty("vault.key_ca_file", ca_file);
+    let key_ca_file = r.get_unless_empty("vault.key_ca_file", pem_file);
     let key_group_readable = r.get("vault.key_group_readable", flag);
     let generation_file = r.get_unless_empty("vault.generation_file", file_to_write);
     let cache_ttl = r.get("vault.cache_ttl", duration_or_zero);
@@ -253,7 +266,7 @@ fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
         store(s)
     });
     let password = secret(r, PASSWORD);
-    let ca_file = r.get_unless_empty("vault.ca_file", ca_file);
+    let ca_file = r.get_unless_empty("vault.ca_file", pem_file);
     let (store, password, ca_file) = (store?, password?, ca_file?);
     let Store::Postgres(mut server) = store else { return Some(store) };
     if let Some(password) = password {
@@ -309,10 +322,7 @@ fn apps(r: &mut Reader<'_>) -> Option<Apps> {
 
 /// Reads `apps.auth`.
 pub(super) fn app_auth(s: &Setting) -> Check<AppAuth> {
-    match s.text()? {
-        "mtls" => Err(not_available("\"mtls\"", "\"key\" or \"loopback\"")),
-        _ => word(s, &[("loopback", AppAuth::Loopback), ("key", AppAuth::Key)]),
-    }
+    word(s, &AppAuth::ALL.map(|auth| (auth.as_str(), auth)))
 }
 
 fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {

@@ -4,7 +4,8 @@
 pub use super::address::{Address, BaseUrl};
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
-pub use super::reference::{AwsKey, KeySource, TransitKey};
+pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
+pub use super::tls::{TlsError, TlsFiles, TlsStamps};
 use crate::types::{
     AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product, WebhookSecret,
 };
@@ -80,6 +81,9 @@ pub struct Listen {
     pub admin: Address,
     /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
+    /// What the apps' door shows in TLS, and, exactly with mTLS, who vouches for apps; nothing: it speaks in the clear.
+    /// The files fitted together at load.
+    pub tls: Option<TlsFiles>,
     /// Names that the doors answer to, beside their addresses and `localhost`; none.
     pub names: Vec<String>,
     /// Connections open at once on each door; 4096.
@@ -277,6 +281,25 @@ pub enum AppAuth {
     Loopback,
     /// It shows its key.
     Key,
+    /// Its connection has a certificate. The door has one, too.
+    Mtls,
+    /// It runs as its own user, at the other end of a Unix socket.
+    Uid,
+}
+
+impl AppAuth {
+    /// Every way.
+    pub const ALL: [AppAuth; 4] = [AppAuth::Loopback, AppAuth::Key, AppAuth::Mtls, AppAuth::Uid];
+
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AppAuth::Loopback => "loopback",
+            AppAuth::Key => "key",
+            AppAuth::Mtls => "mtls",
+            AppAuth::Uid => "uid",
+        }
+    }
 }
 
 /// Whether calls that change something at Finch pass.

@@ -1,6 +1,7 @@
 //! What an operator sees: which configurations load, and as what. How the others are refused is in `refusals`.
 
 mod damage;
+mod doors;
 mod refusals;
 mod shared;
 

@@ -1,12 +1,14 @@
 //! What pingora leaves to its user: a bound on connections, and deadlines and a size for a head as a
 //! whole. A client that sends one byte every few seconds is cut off, however alive it looks.
 
+use super::peer::Peer;
+use super::tls::DoorTls;
+use super::wire::Wire;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora::server::ShutdownWatch;
@@ -17,9 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 /// The largest head. pingora alone would hold a megabyte for each connection.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -68,27 +70,41 @@ pub struct Guarded<A> {
     app: Arc<A>,
     places: Arc<Semaphore>,
     patience: Patience,
+    tls: Option<Arc<DoorTls>>,
 }
 
 impl<A> Guarded<A> {
     /// Lets in at most `connections_max` at once; one more is closed unread.
     pub fn new(app: A, connections_max: usize, patience: Patience) -> Self {
         let places = connections_max.min(Semaphore::MAX_PERMITS);
-        Self { app: Arc::new(app), places: Arc::new(Semaphore::new(places)), patience }
+        Self { app: Arc::new(app), places: Arc::new(Semaphore::new(places)), patience, tls: None }
+    }
+
+    /// The same, for connections that begin with TLS.
+    pub fn behind(self, tls: Option<Arc<DoorTls>>) -> Self {
+        Self { tls, ..self }
     }
 }
 
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
-    async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+impl<A: ServerApp + Send + Sync + 'static> Guarded<A> {
+    /// Serves a connection in the clear whose other end is known as far as it can be.
+    pub(super) async fn serve(&self, wire: Wire, peer: Peer, shutdown: &ShutdownWatch) -> Option<Stream> {
         let Ok(_place) = Arc::clone(&self.places).try_acquire_owned() else {
             tracing::warn!("too many connections; one was closed unread");
             return None;
         };
+        let (wire, peer) = match (&self.tls, wire) {
+            // A client that does not finish its handshake holds a place no longer than one that does not finish a head.
+            (Some(tls), Wire::Plain(stream)) => {
+                let (stream, peer) = tls.accept(stream, self.patience.head).await?;
+                (Wire::Tls(stream), peer)
+            }
+            (_, wire) => (wire, peer),
+        };
         let pace = Arc::new(Pace::default());
         let deadline = Instant::now() + self.patience.idle;
         let paced = Paced {
-            stream: session,
+            stream: wire,
             pace: Arc::clone(&pace),
             patience: self.patience,
             seen: BETWEEN,
@@ -96,7 +112,14 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             timer: Box::pin(sleep_until(deadline)),
             stuck: None,
         };
-        PACE.scope(pace, self.app.process_new(Box::new(paced), shutdown)).await
+        peer.scope(PACE.scope(pace, self.app.process_new(Box::new(paced), shutdown))).await
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
+    async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        self.serve(Wire::Plain(session), Peer::Anybody, shutdown).await
     }
 
     async fn cleanup(&self) {
@@ -106,7 +129,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
 
 /// A connection whose reads know in which part of a request they are.
 struct Paced {
-    stream: Stream,
+    stream: Wire,
     pace: Arc<Pace>,
     patience: Patience,
     seen: u8,
@@ -210,7 +233,8 @@ impl AsyncWrite for Paced {
 #[async_trait]
 impl Shutdown for Paced {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
+        // A client that does not read must not keep the connection for a farewell.
+        let _ = timeout(self.patience.write, AsyncWriteExt::shutdown(&mut self.stream)).await;
     }
 }
 
@@ -220,31 +244,23 @@ impl UniqueID for Paced {
     }
 }
 
-impl Ssl for Paced {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
-    }
-}
+impl Ssl for Paced {}
 
 impl GetTimingDigest for Paced {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_timing_digest()
+        self.stream.socket().map(|socket| socket.get_timing_digest()).unwrap_or_default()
     }
 }
 
 impl GetProxyDigest for Paced {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        self.stream.socket().and_then(|socket| socket.get_proxy_digest())
     }
 }
 
 impl GetSocketDigest for Paced {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
+        self.stream.socket().and_then(|socket| socket.get_socket_digest())
     }
 }
 

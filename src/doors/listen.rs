@@ -1,10 +1,13 @@
 //! Sockets, bound before anything else starts: a door that cannot open is a reason not to start, and
 //! port 0 becomes a real port that can be told.
 
+use super::guard::Guarded;
+use super::peer::Peer;
+use super::wire::Wire;
 use crate::config::Address;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::listeners::{ListenerConfig, Listeners};
+use pingora::listeners::{L4BufferSettings, ListenerConfig, Listeners};
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
@@ -13,19 +16,34 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::BufStream;
+use tokio::net::UnixListener;
 
 /// Reading four kilobytes at a time is enough for requests of this kind; pingora's default of 64 is
 /// memory on every connection.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
+/// What small answers are gathered in before they are sent: pingora's own size.
+const WRITE_BUFFER_BYTES: usize = 1460;
+
+/// After a connection could not be accepted: there are no files left, and at once there would be none either.
+const BREATHER: Duration = Duration::from_secs(1);
+
 /// A socket that listens and waits for its door.
 pub struct Bound {
-    name: String,
     address: Address,
-    fds: ListenFds,
+    socket: Socket,
+}
+
+enum Socket {
+    /// pingora accepts; it looks for the socket by its name.
+    Tcp(String, ListenFds),
+    /// perch accepts, to see who calls.
+    Unix(UnixListener),
 }
 
 /// Why a door cannot open.
@@ -56,21 +74,21 @@ impl Bound {
     /// The address is taken, or not this machine's.
     pub fn to(address: &Address) -> Result<Self, ListenError> {
         let failed = |cause| ListenError { address: address.clone(), cause };
-        let (address, name, fd) = match address {
+        match address {
             Address::Tcp(at) => {
                 let listener = TcpListener::bind(at).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
                 let at = listener.local_addr().map_err(failed)?;
-                (Address::Tcp(at), at.to_string(), listener.into_raw_fd())
+                let mut fds = Fds::new();
+                fds.add(at.to_string(), listener.into_raw_fd());
+                let socket = Socket::Tcp(at.to_string(), Arc::new(Mutex::new(fds)));
+                Ok(Self { address: Address::Tcp(at), socket })
             }
             Address::Unix(path) => {
                 let listener = bind_unix(path).map_err(failed)?;
-                (address.clone(), path.display().to_string(), listener.into_raw_fd())
+                Ok(Self { address: address.clone(), socket: Socket::Unix(listener) })
             }
-        };
-        let mut fds = Fds::new();
-        fds.add(name.clone(), fd);
-        Ok(Self { name, address, fds: Arc::new(Mutex::new(fds)) })
+        }
     }
 
     /// Where it really listens.
@@ -90,23 +108,54 @@ impl Bound {
     pub async fn serve<A: ServerApp + Send + Sync + 'static>(
         self,
         name: &str,
-        app: A,
+        app: Guarded<A>,
         shutdown: ShutdownWatch,
     ) {
-        let endpoint = match &self.address {
-            Address::Tcp(_) => ListenerConfig::tcp(self.name.as_str()),
-            Address::Unix(_) => {
-                ListenerConfig::uds(self.name.as_str()).permissions(Permissions::from_mode(0o660))
+        match self.socket {
+            Socket::Tcp(at, fds) => {
+                let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+                let mut service = Service::with_listeners(name.to_owned(), Listeners::new(), app);
+                service.add_listener(ListenerConfig::tcp(at).l4_buffer(buffers));
+                service.start_service(Some(fds), shutdown, 1).await;
             }
-        };
-        let buffers = pingora::listeners::L4BufferSettings::new(READ_BUFFER_BYTES, 1460);
-        let mut service = Service::with_listeners(name.to_owned(), Listeners::new(), app);
-        service.add_listener(endpoint.l4_buffer(buffers));
-        service.start_service(Some(self.fds), shutdown, 1).await;
-        if let Address::Unix(path) = &self.address {
-            let _ = std::fs::remove_file(path);
+            Socket::Unix(listener) => {
+                accept(name, listener, Arc::new(app), shutdown).await;
+                if let Address::Unix(path) = &self.address {
+                    let _ = std::fs::remove_file(path);
+                }
+            }
         }
     }
+}
+
+/// Lets connections in, each in a task of its own.
+async fn accept<A: ServerApp + Send + Sync + 'static>(
+    name: &str,
+    listener: UnixListener,
+    app: Arc<Guarded<A>>,
+    mut shutdown: ShutdownWatch,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+                tokio::spawn(async move {
+                    let peer = Peer::on(&socket);
+                    let socket = BufStream::with_capacity(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, socket);
+                    app.serve(Wire::Unix(Box::new(socket)), peer, &shutdown).await;
+                });
+            }
+            Err(error) => {
+                tracing::error!(error = %error, door = name, "a connection could not be accepted");
+                tokio::time::sleep(BREATHER).await;
+            }
+        }
+    }
+    app.cleanup().await;
 }
 
 /// Takes the place of a socket that nobody answers any more; one that somebody answers is left alone.
@@ -116,8 +165,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    UnixListener::from_std(listener)
 }

@@ -4,14 +4,17 @@ pub mod admin;
 mod admin_webhooks;
 mod guard;
 mod listen;
+mod peer;
 pub mod proxy;
 mod receive;
+pub mod tls;
 mod visitor;
 pub mod webhooks;
+mod wire;
 
 pub use guard::{Guarded, Pace, Patience};
 pub use listen::{Bound, ListenError};
-pub use visitor::{Names, Visitors};
+pub use visitor::{Names, Visitors, proof};
 
 use crate::types::RequestId;
 

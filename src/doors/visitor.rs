@@ -1,9 +1,12 @@
 //! Who may speak at a door, by the head of a request alone: under which name it was called, that no page of a browser
-//! sends it, and whose app key it shows. Nothing of a body is read before.
+//! sends it, and which app's key it shows or whose connection it came on. Nothing of a body is read before.
 
+use super::peer::Peer;
+use crate::config::AppAuth;
 use crate::finch::headers::PERCH_APP_KEY;
 use crate::policy::app_key::Shown;
-use crate::policy::{App, Refusal, caller};
+use crate::policy::{App, Proof, Refusal, caller};
+use crate::telemetry::clock::unix_now;
 use crate::vault::Vault;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
@@ -38,23 +41,43 @@ impl Names {
     }
 }
 
+/// By what apps are known, where they have to be.
+pub fn proof(auth: AppAuth) -> Option<Proof> {
+    match auth {
+        AppAuth::Loopback => None,
+        AppAuth::Key => Some(Proof::Key),
+        AppAuth::Mtls => Some(Proof::Certificate),
+        AppAuth::Uid => Some(Proof::Uid),
+    }
+}
+
 /// What the proxy door asks of everybody.
 #[derive(Clone)]
 pub struct Visitors {
     names: Names,
-    /// Who knows the apps; `None` lets in whoever reaches the door.
-    apps: Option<Arc<Vault>>,
+    /// By what apps are known, and who knows them; `None` lets in whoever reaches the door.
+    apps: Option<(Proof, Arc<Vault>)>,
 }
 
 impl std::fmt::Debug for Visitors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Visitors").field("names", &self.names).field("apps", &self.apps.is_some()).finish()
+        f.debug_struct("Visitors")
+            .field("names", &self.names)
+            .field("apps", &self.apps.as_ref().map(|(by, _)| by))
+            .finish()
     }
 }
 
 impl Visitors {
-    /// Lets in whoever calls the door by one of its names, and, with `apps`, shows the key of one of them.
-    pub fn new(names: Names, apps: Option<Arc<Vault>>) -> Self {
+    /// Lets in whoever calls the door by one of its names, and, where `auth` asks for it, proves to be an app.
+    pub fn new(names: Names, auth: AppAuth, vault: &Arc<Vault>) -> Self {
+        let apps = proof(auth).map(|by| (by, Arc::clone(vault)));
+        if apps.as_ref().is_some_and(|(by, vault)| vault.apps_known(*by) == 0) {
+            tracing::warn!(
+                "no app is known by what apps.auth = \"{}\" asks for, so every call is refused; see \"perch apps add --help\"",
+                auth.as_str()
+            );
+        }
         Self { names, apps }
     }
 
@@ -67,16 +90,26 @@ impl Visitors {
         if is_from_a_page(headers) {
             return Err(Refusal::Browser);
         }
-        let Some(vault) = &self.apps else {
+        let Some((by, vault)) = &self.apps else {
             headers.remove(PERCH_APP_KEY);
             return Ok(None);
         };
-        let Some(key) = caller::once(headers, PERCH_APP_KEY, "Perch-App-Key")? else {
-            return Err(Refusal::AppKeyRequired);
+        let app = match by {
+            Proof::Key => match caller::once(headers, PERCH_APP_KEY, "Perch-App-Key")? {
+                Some(key) => Shown::read(key).and_then(|shown| vault.app_of(&shown)),
+                None => return Err(Refusal::AppKeyRequired),
+            },
+            Proof::Certificate => match &*Peer::of_this_connection() {
+                Peer::Certified(shown) if shown.is_good(unix_now()) => vault.app_of_certificate(&shown.names),
+                Peer::Certified(_) | Peer::User(_) | Peer::Anybody => None,
+            },
+            Proof::Uid => match &*Peer::of_this_connection() {
+                Peer::User(uid) => vault.app_of_uid(*uid),
+                Peer::Certified(_) | Peer::Anybody => None,
+            },
         };
-        let app = Shown::read(key).and_then(|shown| vault.app_of(&shown)).ok_or(Refusal::AppKeyRefused)?;
         headers.remove(PERCH_APP_KEY);
-        Ok(Some(app))
+        app.map(Some).ok_or(Refusal::AppRefused(*by))
     }
 }
 

@@ -50,11 +50,11 @@ impl Engine {
         }
     }
 
-    /// The app as it is now: a call may have waited since its key was shown. What a body names was judged when
+    /// The app as it is now: a call may have waited since it proved to be it. What a body names was judged when
     /// it came.
     pub(super) fn app_now(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Option<Arc<App>>, Refusal> {
         let Some(app) = &caller.app else { return Ok(None) };
-        let now = self.vault.app_now(app).ok_or(Refusal::AppKeyRefused)?;
+        let now = self.vault.app_now(app).ok_or(Refusal::AppRefused(self.settings.known_by))?;
         now.policy.permit(endpoint)?;
         Ok(Some(now))
     }

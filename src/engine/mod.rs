@@ -34,7 +34,7 @@ use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
 use crate::policy::route::route;
-use crate::policy::{Class, Refusal, resend};
+use crate::policy::{Class, Proof, Refusal, resend};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
@@ -58,6 +58,8 @@ pub struct Settings {
     pub environment: Environment,
     /// How long calls wait when they do not say.
     pub wait: WaitRules,
+    /// By what apps are known.
+    pub known_by: Proof,
     /// Whether calls may change customers' employment systems.
     pub writes: bool,
     /// Whether an app may still bring a token of its own.

@@ -22,6 +22,11 @@ const SECRET_CHARS: usize = 43;
 pub struct KeyId([u8; 8]);
 
 impl KeyId {
+    /// Eight bytes of chance.
+    pub const fn new(id: [u8; 8]) -> Self {
+        Self(id)
+    }
+
     /// Reads sixteen hexadecimal digits in lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.as_bytes();

@@ -13,12 +13,12 @@ pub const LIST_MAX: usize = 1000;
 /// The word for no restriction.
 const ALL: &str = "all";
 
-/// An app that has shown its key.
+/// An app that has proved to be it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
     /// Its name in logs, and what keeps its calls apart from those of others.
     pub name: AppName,
-    /// The public half of its key.
+    /// By what the store finds it: the public half of its key, where it has one.
     pub key_id: KeyId,
     /// What it may do.
     pub policy: Policy,

@@ -3,6 +3,7 @@
 
 use super::class::Class;
 use super::problem::Problem;
+use super::proof::Proof;
 use super::resend::Resend;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use serde::Serialize;
@@ -54,8 +55,8 @@ pub enum Refusal {
     Browser,
     /// The call shows no app key.
     AppKeyRequired,
-    /// It shows one that is nobody's, or nobody's any more.
-    AppKeyRefused,
+    /// What it shows is nobody's, or nobody's any more.
+    AppRefused(Proof),
     /// The app's policy does not reach so far.
     AppForbidden(Forbidden),
     /// The body of a code exchange or session is not a JSON object.
@@ -150,7 +151,7 @@ impl Refusal {
                 | Refusal::WrongHost
                 | Refusal::Browser
                 | Refusal::AppKeyRequired
-                | Refusal::AppKeyRefused
+                | Refusal::AppRefused(_)
         )
     }
 
@@ -211,13 +212,7 @@ impl Refusal {
                 "show the app's key: header Perch-App-Key: <key>; an operator makes one with `perch apps add NAME`".to_owned(),
             )
             .closing(),
-            R::AppKeyRefused => Problem::new(
-                403,
-                "perch_app_key_refused",
-                Class::CallerRefused,
-                "this Perch-App-Key is not one that perch accepts; an operator sees with `perch apps list` which are".to_owned(),
-            )
-            .closing(),
+            R::AppRefused(proof) => proof.refused(),
             R::AppForbidden(what) => Problem::new(
                 403,
                 "perch_app_forbidden",

@@ -1,5 +1,5 @@
-//! Apps and their keys in SQL. Only a digest of a key is here. A revoked row stays, so that a key's id in an old
-//! log still has a name.
+//! Apps and what they are known by, in SQL. Only a digest of a key is here. A revoked row stays, so that a key's id in
+//! an old log still has a name.
 
 use super::StoreError;
 use super::connections::Scope;
@@ -11,19 +11,23 @@ use crate::types::UnixMillis;
 pub struct AppRow {
     /// The app's name.
     pub name: String,
-    /// The public half of its key.
+    /// The public half of its key; chance where it has none.
     pub key_id: String,
-    /// SHA-256 of the key.
+    /// SHA-256 of the key; zeros where it has none.
     pub key_hash: [u8; 32],
     /// Its policy, as JSON.
     pub policy: String,
-    /// When the key was made.
+    /// The name in its certificate by which it is known.
+    pub certificate: Option<String>,
+    /// The user it runs as.
+    pub uid: Option<i64>,
+    /// When it was added.
     pub created_at: UnixMillis,
     /// When it ended.
     pub revoked_at: Option<UnixMillis>,
 }
 
-const COLUMNS: &str = "name, key_id, key_hash, policy, created_at, revoked_at";
+const COLUMNS: &str = "name, key_id, key_hash, policy, certificate, uid, created_at, revoked_at";
 
 /// Every app of the scope, revoked ones too, oldest first.
 ///
@@ -35,40 +39,28 @@ pub fn all(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<AppRow>, StoreError> {
     tx.rows(&sql, values![scope.application.as_str(), scope.environment.as_str()], row_of)
 }
 
-/// The app of this name whose key is good.
+/// Every app of the scope that is good.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn find(tx: &Tx<'_>, scope: &Scope, name: &str) -> Result<Option<AppRow>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM app WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL"
-    );
-    tx.row(&sql, values![scope.application.as_str(), scope.environment.as_str(), name], row_of)
-}
-
-/// How many keys of the scope are good.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn count(tx: &Tx<'_>, scope: &Scope) -> Result<u64, StoreError> {
-    let count: i64 = tx.value(
-        "SELECT count(*) FROM app WHERE application = ?1 AND env = ?2 AND revoked_at IS NULL",
-        values![scope.application.as_str(), scope.environment.as_str()],
-    )?;
-    Ok(count.unsigned_abs())
+pub fn good(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<AppRow>, StoreError> {
+    let mut rows = all(tx, scope)?;
+    rows.retain(|row| row.revoked_at.is_none());
+    Ok(rows)
 }
 
 /// Adds an app. Of the revoked ones the newest `revoked_max` stay.
 ///
 /// # Errors
-/// [`StoreError`], also when an app of this name has a good key.
+/// [`StoreError`], also when a good app has its name or one of its marks.
 pub fn add(tx: &Tx<'_>, scope: &Scope, app: &AppRow, revoked_max: usize) -> Result<(), StoreError> {
-    let AppRow { name, key_id, key_hash, policy, created_at, revoked_at } = app;
+    let AppRow { name, key_id, key_hash, policy, certificate, uid, created_at, revoked_at } = app;
     let (application, env) = (scope.application.as_str(), scope.environment.as_str());
+    let revoked_at = revoked_at.map(|at| at.0);
     tx.execute(
-        "INSERT INTO app (application, env, name, key_id, key_hash, policy, created_at, revoked_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        values![application, env, name, key_id, key_hash, policy, created_at.0, revoked_at.map(|at| at.0)],
+        "INSERT INTO app (application, env, name, key_id, key_hash, policy, certificate, uid, created_at, revoked_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        values![application, env, name, key_id, key_hash, policy, certificate, *uid, created_at.0, revoked_at],
     )?;
     tx.execute(
         "DELETE FROM app WHERE application = ?1 AND env = ?2 AND key_id IN ( \
@@ -79,20 +71,21 @@ pub fn add(tx: &Tx<'_>, scope: &Scope, app: &AppRow, revoked_max: usize) -> Resu
     Ok(())
 }
 
-/// Gives the app of this name another policy; whether there was one.
+/// Gives the good app of this row's name the row's policy and marks; whether there was one.
 ///
 /// # Errors
-/// [`StoreError`].
-pub fn set_policy(tx: &Tx<'_>, scope: &Scope, name: &str, policy: &str) -> Result<bool, StoreError> {
+/// [`StoreError`], also when another good app has one of its marks.
+pub fn change(tx: &Tx<'_>, scope: &Scope, app: &AppRow) -> Result<bool, StoreError> {
+    let (application, env) = (scope.application.as_str(), scope.environment.as_str());
     let changed = tx.execute(
-        "UPDATE app SET policy = ?4 \
+        "UPDATE app SET policy = ?4, certificate = ?5, uid = ?6 \
          WHERE application = ?1 AND env = ?2 AND name = ?3 AND revoked_at IS NULL",
-        values![scope.application.as_str(), scope.environment.as_str(), name, policy],
+        values![application, env, &app.name, &app.policy, &app.certificate, app.uid],
     )?;
     Ok(changed > 0)
 }
 
-/// Ends the good key of this name; whether there was one.
+/// Ends the good app of this name; whether there was one.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -154,7 +147,9 @@ fn row_of(row: &Record<'_>) -> Result<AppRow, StoreError> {
         key_id: row.get(1)?,
         key_hash: row.get(2)?,
         policy: row.get(3)?,
-        created_at: UnixMillis(row.get(4)?),
-        revoked_at: row.get::<Option<i64>>(5)?.map(UnixMillis),
+        certificate: row.get(4)?,
+        uid: row.get(5)?,
+        created_at: UnixMillis(row.get(6)?),
+        revoked_at: row.get::<Option<i64>>(7)?.map(UnixMillis),
     })
 }

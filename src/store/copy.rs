@@ -64,6 +64,8 @@ pub(super) const TABLES: &[Table] = &[
             ("policy", Text),
             ("created_at", Int),
             ("revoked_at", Int),
+            ("certificate", Text),
+            ("uid", Int),
         ],
     ),
     (

@@ -16,8 +16,10 @@ pub(super) struct Kind {
 }
 
 /// The store ("perc").
-pub(super) const STORE: Kind =
-    Kind { application_id: 0x7065_7263, migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS, V6_RING] };
+pub(super) const STORE: Kind = Kind {
+    application_id: 0x7065_7263,
+    migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS, V6_RING, V7_DOORS],
+};
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
@@ -168,6 +170,15 @@ CREATE TABLE vault_gateway (
     newest_key INTEGER NOT NULL,
     seen_at    INTEGER NOT NULL
 ) STRICT;
+";
+
+/// What apps are known by at the door in the place of a key. A mark is one good app's.
+const V7_DOORS: &str = "
+ALTER TABLE app ADD COLUMN certificate TEXT;
+ALTER TABLE app ADD COLUMN uid INTEGER;
+CREATE UNIQUE INDEX app_certificate ON app (application, env, certificate)
+    WHERE revoked_at IS NULL AND certificate IS NOT NULL;
+CREATE UNIQUE INDEX app_uid ON app (application, env, uid) WHERE revoked_at IS NULL AND uid IS NOT NULL;
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of

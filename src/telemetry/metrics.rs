@@ -4,12 +4,14 @@
 mod answers;
 mod failures;
 mod fields;
+mod handshakes;
 mod merges;
 mod webhooks;
 
 pub use answers::Answers;
 pub use failures::Failures;
 pub use fields::Fields;
+pub use handshakes::{Handshake, Handshakes};
 pub use merges::{Merged, Merges};
 pub use webhooks::{Outcome, Webhooks};
 
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub failures: Failures,
     /// How good answers compare with their known shape.
     pub fields: Fields,
+    /// Handshakes that failed.
+    pub handshakes: Handshakes,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
     /// What Finch told by webhook.
@@ -143,6 +147,7 @@ impl Metrics {
             answers: Answers::register(r)?,
             failures: Failures::register(r)?,
             fields: Fields::register(r)?,
+            handshakes: Handshakes::register(r)?,
             merges: Merges::register(r)?,
             webhooks: Webhooks::register(r)?,
             no_ledger: counter(

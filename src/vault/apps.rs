@@ -1,9 +1,11 @@
-//! The apps: whose key is shown, and what its owner may do. All of them are in memory; the store is asked when
+//! The apps: whose key, certificate or user it is, and what its owner may do. All of them are in memory; the store is asked when
 //! somebody has changed it. While the store is out, whoever was known stays known, and nobody else is.
 
 use super::{Shared, Vault, VaultError};
 use crate::policy::app_key::{self, KeyDigest, KeyId, Shown};
-use crate::policy::{App, Policy};
+use crate::policy::certificate::CertificateName;
+use crate::policy::proof::{Marks, Uid};
+use crate::policy::{App, Policy, Proof};
 use crate::store::Tx;
 use crate::store::apps::{self, AppRow};
 use crate::store::keys;
@@ -15,17 +17,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
-/// The most apps with a good key.
-pub const APPS_MAX: u64 = 1000;
+/// The most good apps.
+pub const APPS_MAX: usize = 1000;
 /// The most revoked keys that are remembered.
 const REVOKED_MAX: usize = 1000;
 
-/// Who is known, by the public half of the key.
+/// Who is known.
 #[derive(Default)]
 pub(super) struct Apps {
-    known: RwLock<HashMap<KeyId, (KeyDigest, Arc<App>)>>,
+    known: RwLock<Known>,
     /// Whether the store may say something else by now.
     is_stale: AtomicBool,
+}
+
+/// Every good app, and by what it is known.
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<KeyId, (Facts, Arc<App>)>,
+    by_certificate: HashMap<CertificateName, KeyId>,
+    by_uid: HashMap<Uid, KeyId>,
+}
+
+/// What an app is known by.
+struct Facts {
+    /// [`KeyDigest::NONE`] where it has no key.
+    digest: KeyDigest,
+    has: Marks,
 }
 
 /// What an operator sees of an app.
@@ -33,13 +50,20 @@ pub(super) struct Apps {
 pub struct AppFacts {
     /// Its name.
     pub name: AppName,
-    /// The public half of its key.
-    pub key_id: String,
+    /// The public half of its key, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// The name in its certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateName>,
+    /// The user it runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uid>,
     /// What it may do.
     pub policy: Policy,
-    /// When its key was made.
+    /// When it was added.
     pub created_at: UnixMillis,
-    /// When its key ended.
+    /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<UnixMillis>,
 }
@@ -47,10 +71,17 @@ pub struct AppFacts {
 /// Why an app is not what it was to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppError {
-    /// An app of this name has a good key.
+    /// There is a good app of this name.
     Exists(AppName),
-    /// No app of this name has a good key.
+    /// No good app has this name.
     Unknown(AppName),
+    /// What it was to be known by is another good app's.
+    Taken {
+        /// The mark.
+        mark: String,
+        /// Whose it is.
+        by: String,
+    },
     /// Its row is not what this perch writes.
     Damaged(AppName),
     /// There are as many as there can be.
@@ -66,8 +97,11 @@ impl fmt::Display for AppError {
         match self {
             AppError::Exists(name) => write!(
                 f,
-                "app {name} has a key already; revoke it first with \"perch apps revoke {name}\", or choose another name"
+                "there is an app {name} already; revoke it first with \"perch apps revoke {name}\", or choose another name"
             ),
+            AppError::Taken { mark, by } => {
+                write!(f, "{mark} is app {by}'s; revoke that one first, or give this one another")
+            }
             AppError::Unknown(name) => {
                 write!(f, "there is no app {name}; \"perch apps list\" shows those there are")
             }
@@ -93,24 +127,44 @@ impl Vault {
     /// Whose key this is.
     pub fn app_of(&self, shown: &Shown) -> Option<Arc<App>> {
         let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
-        let (digest, app) = match known.get(&shown.id) {
-            Some((digest, app)) => (*digest, Some(app)),
+        let (digest, app) = match known.by_id.get(&shown.id) {
+            Some((facts, app)) => (facts.digest, Some(app)),
             None => (KeyDigest::NONE, None),
         };
         let is_it = shown.digest.is(&digest);
         app.filter(|_| is_it).cloned()
     }
 
-    /// An app that was known, as it is now: a call may have waited for minutes, and its app's key may have
-    /// ended meanwhile, or its policy been changed.
-    pub fn app_now(&self, app: &App) -> Option<Arc<App>> {
+    /// Whose certificate has these names: one app's, and not several apps'.
+    pub fn app_of_certificate(&self, names: &[CertificateName]) -> Option<Arc<App>> {
         let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&app.key_id).map(|(_, now)| Arc::clone(now))
+        let mut ids = names.iter().filter_map(|name| known.by_certificate.get(name));
+        let id = ids.next()?;
+        ids.all(|other| other == id).then(|| known.by_id.get(id).map(|(_, app)| Arc::clone(app)))?
     }
 
-    /// How many apps have a good key.
-    pub fn apps_known(&self) -> usize {
-        self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner).len()
+    /// Which app runs as this user.
+    pub fn app_of_uid(&self, uid: Uid) -> Option<Arc<App>> {
+        let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_uid.get(&uid).and_then(|id| known.by_id.get(id)).map(|(_, app)| Arc::clone(app))
+    }
+
+    /// An app that was known, as it is now: a call may have waited for minutes, and its app may have ended
+    /// meanwhile, or its policy been changed.
+    pub fn app_now(&self, app: &App) -> Option<Arc<App>> {
+        let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.get(&app.key_id).map(|(_, now)| Arc::clone(now))
+    }
+
+    /// How many good apps can show this proof.
+    pub fn apps_known(&self, by: Proof) -> usize {
+        let known = self.shared.apps.known.read().unwrap_or_else(PoisonError::into_inner);
+        let can = |facts: &Facts| match by {
+            Proof::Key => !facts.digest.is(&KeyDigest::NONE),
+            Proof::Certificate => facts.has.certificate.is_some(),
+            Proof::Uid => facts.has.uid.is_some(),
+        };
+        known.by_id.values().filter(|(facts, _)| can(facts)).count()
     }
 
     /// Every app, revoked ones too, oldest first; read from the store. A damaged row is left out and logged.
@@ -137,57 +191,107 @@ impl Vault {
         getrandom::fill(&mut id).map_err(|_| AppError::NoChance)?;
         getrandom::fill(&mut *secret).map_err(|_| AppError::NoChance)?;
         let (key, shown) = app_key::make(id, &secret);
-        let facts =
-            AppFacts { name, key_id: shown.id.to_string(), policy, created_at: now, revoked_at: None };
+        let facts = self.add(name, policy, Marks::default(), shown, now).await?;
+        Ok((key, facts))
+    }
+
+    /// Adds an app that has no key and is known by its marks.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing is added then.
+    pub async fn add_marked_app(
+        &self,
+        name: AppName,
+        policy: Policy,
+        marks: Marks,
+        now: UnixMillis,
+    ) -> Result<AppFacts, AppError> {
+        let mut id = [0; 8];
+        getrandom::fill(&mut id).map_err(|_| AppError::NoChance)?;
+        let nobody = Shown { id: KeyId::new(id), digest: KeyDigest::NONE };
+        self.add(name, policy, marks, nobody, now).await
+    }
+
+    async fn add(
+        &self,
+        name: AppName,
+        policy: Policy,
+        marks: Marks,
+        shown: Shown,
+        now: UnixMillis,
+    ) -> Result<AppFacts, AppError> {
+        let has_key = !shown.digest.is(&KeyDigest::NONE);
         let row = AppRow {
-            name: facts.name.to_string(),
-            key_id: facts.key_id.clone(),
+            name: name.to_string(),
+            key_id: shown.id.to_string(),
             key_hash: *shown.digest.bytes(),
-            policy: json_of(&facts.policy)?,
+            policy: json_of(&policy)?,
+            certificate: marks.certificate.as_ref().map(ToString::to_string),
+            uid: marks.uid.map(|uid| uid.get().into()),
             created_at: now,
             revoked_at: None,
         };
-        let (name, shared) = (facts.name.clone(), Arc::clone(&self.shared));
+        let facts = AppFacts {
+            name: name.clone(),
+            key_id: has_key.then(|| row.key_id.clone()),
+            certificate: marks.certificate,
+            uid: marks.uid,
+            policy,
+            created_at: now,
+            revoked_at: None,
+        };
+        let shared = Arc::clone(&self.shared);
         let written = move |tx: &Tx<'_>| {
-            if apps::find(tx, &shared.scope, name.as_str())?.is_some() {
+            let good = apps::good(tx, &shared.scope)?;
+            if good.iter().any(|other| other.name == row.name) {
                 return Err(AppError::Exists(name));
             }
-            if apps::count(tx, &shared.scope)? >= APPS_MAX {
+            if good.len() >= APPS_MAX {
                 return Err(AppError::TooMany);
             }
+            not_taken(&row, &good)?;
             apps::add(tx, &shared.scope, &row, REVOKED_MAX)?;
             keys::next_generation(tx)?;
             Ok(())
         };
         self.change_apps(written).await?;
-        Ok((key, facts))
+        Ok(facts)
     }
 
-    /// Changes what an app may do; its key stays. What it becomes is made out of what it is, in one step.
+    /// Changes what an app may do, and what it is known by beside its key, which stays; marks that are not given stay,
+    /// too. What it becomes is made out of what it is, in one step.
     ///
     /// # Errors
-    /// [`AppError::Unknown`], [`AppError::Vault`].
+    /// [`AppError::Unknown`], [`AppError::Taken`], [`AppError::Vault`].
     pub async fn change_app(
         &self,
         name: AppName,
+        marks: Marks,
         change: impl FnOnce(Policy) -> Policy + Send + 'static,
     ) -> Result<(), AppError> {
         let shared = Arc::clone(&self.shared);
         let written = move |tx: &Tx<'_>| {
-            let row = apps::find(tx, &shared.scope, name.as_str())?;
+            let good = apps::good(tx, &shared.scope)?;
+            let row = good.iter().find(|row| row.name == name.as_str()).cloned();
             let row = row.ok_or_else(|| AppError::Unknown(name.clone()))?;
-            let Some((facts, _)) = facts_of(row) else {
+            let Some((facts, _)) = facts_of(row.clone()) else {
                 return Err(AppError::Damaged(name));
             };
-            let policy = json_of(&change(facts.policy))?;
-            apps::set_policy(tx, &shared.scope, name.as_str(), &policy)?;
+            let row = AppRow {
+                policy: json_of(&change(facts.policy))?,
+                certificate: marks.certificate.map(|name| name.to_string()).or(row.certificate),
+                uid: marks.uid.map(|uid| uid.get().into()).or(row.uid),
+                ..row
+            };
+            not_taken(&row, &good)?;
+            apps::change(tx, &shared.scope, &row)?;
             keys::next_generation(tx)?;
             Ok(())
         };
         self.change_apps(written).await
     }
 
-    /// Ends an app's key. A running gateway notices at its next [`Vault::refresh`].
+    /// Ends an app. A running gateway notices at its next [`Vault::refresh`].
     ///
     /// # Errors
     /// [`AppError::Unknown`], [`AppError::Vault`].
@@ -248,29 +352,64 @@ impl Apps {
     }
 
     fn learn(&self, rows: Vec<AppRow>) {
-        let good = rows.into_iter().filter(|row| row.revoked_at.is_none());
-        let known = good
-            .filter_map(facts_of)
-            .filter_map(|(facts, digest)| {
-                let key_id = KeyId::parse(&facts.key_id)?;
-                Some((key_id, (digest, Arc::new(App { name: facts.name, key_id, policy: facts.policy }))))
-            })
-            .collect();
+        let mut known = Known::default();
+        for row in rows.into_iter().filter(|row| row.revoked_at.is_none()) {
+            let Some((facts, proof)) = facts_of(row) else { continue };
+            let key_id = proof.id;
+            if let Some(name) = &facts.certificate {
+                known.by_certificate.insert(name.clone(), key_id);
+            }
+            if let Some(uid) = facts.uid {
+                known.by_uid.insert(uid, key_id);
+            }
+            let has = Marks { certificate: facts.certificate, uid: facts.uid };
+            let app = Arc::new(App { name: facts.name, key_id, policy: facts.policy });
+            known.by_id.insert(key_id, (Facts { digest: proof.digest, has }, app));
+        }
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
+}
+
+/// A mark is one app's: with two it would be chance which of them calls.
+fn not_taken(row: &AppRow, good: &[AppRow]) -> Result<(), AppError> {
+    let others = || good.iter().filter(|other| other.name != row.name);
+    let taken = |mark: String, by: &AppRow| AppError::Taken { mark, by: by.name.clone() };
+    if let Some(name) = &row.certificate
+        && let Some(by) = others().find(|other| other.certificate.as_ref() == Some(name))
+    {
+        return Err(taken(format!("the certificate name {name}"), by));
+    }
+    if let Some(uid) = row.uid
+        && let Some(by) = others().find(|other| other.uid == Some(uid))
+    {
+        return Err(taken(format!("the user {uid}"), by));
+    }
+    Ok(())
 }
 
 fn json_of(policy: &Policy) -> Result<String, VaultError> {
     serde_json::to_string(policy).map_err(|cause| VaultError::Damaged(cause.to_string()))
 }
 
-/// What a row means; `None` when it is not what this perch writes: then its app is nobody.
-fn facts_of(row: AppRow) -> Option<(AppFacts, KeyDigest)> {
-    let AppRow { name, key_id, key_hash, policy, created_at, revoked_at } = row;
-    let read = || -> Option<AppFacts> {
-        let policy = serde_json::from_str(&policy).ok()?;
-        let key_id = KeyId::parse(&key_id)?.to_string();
-        Some(AppFacts { name: AppName::new(&name).ok()?, key_id, policy, created_at, revoked_at })
+/// What a row means, and what proves to be it; `None` when it is not what this perch writes: then its app is nobody.
+fn facts_of(row: AppRow) -> Option<(AppFacts, Shown)> {
+    let AppRow { name, key_id, key_hash, policy, certificate, uid, created_at, revoked_at } = row;
+    let read = || -> Option<(AppFacts, Shown)> {
+        let shown = Shown { id: KeyId::parse(&key_id)?, digest: KeyDigest::stored(key_hash) };
+        let has_key = !shown.digest.is(&KeyDigest::NONE);
+        let facts = AppFacts {
+            name: AppName::new(&name).ok()?,
+            key_id: has_key.then(|| shown.id.to_string()),
+            certificate: certificate.map(|name| CertificateName::parse(&name)).transpose().ok()?,
+            uid: uid
+                .map(|uid| u32::try_from(uid).ok().and_then(|uid| Uid::new(uid).ok()).ok_or(()))
+                .transpose()
+                .ok()?,
+            policy: serde_json::from_str(&policy).ok()?,
+            created_at,
+            revoked_at,
+        };
+        Some((facts, shown))
     };
     let facts = read();
     if facts.is_none() {
@@ -280,172 +419,8 @@ fn facts_of(row: AppRow) -> Option<(AppFacts, KeyDigest)> {
             "app {name} is refused: its row in the store is not what this perch writes; revoke it and add it anew"
         );
     }
-    facts.map(|facts| (facts, KeyDigest::stored(key_hash)))
+    facts
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{VaultOptions, kek};
-    use super::*;
-    use crate::types::{ApplicationId, Environment};
-    use std::path::Path;
-    use std::time::Duration;
-
-    async fn vault(dir: &Path, environment: Environment) -> Arc<Vault> {
-        let key = dir.join("perch.key");
-        if !key.exists() {
-            kek::generate(&key).unwrap();
-        }
-        Vault::open(VaultOptions {
-            store: crate::config::Store::Sqlite(dir.join("perch.db")),
-            keys: kek::from_file(&key, false).unwrap().into(),
-            generation_file: None,
-            accept_rollback: false,
-            application: ApplicationId::new("app").unwrap(),
-            environment,
-            cache_ttl: Duration::from_secs(60),
-            is_gateway: false,
-            now: UnixMillis(1),
-        })
-        .await
-        .unwrap()
-    }
-
-    fn name(text: &str) -> AppName {
-        AppName::new(text).unwrap()
-    }
-
-    fn shown(key: &AppKey) -> Shown {
-        Shown::read(key.expose()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_app_is_known_by_its_key_until_it_is_revoked_elsewhere() {
-        let dir = tempfile::tempdir().unwrap();
-        let gateway = vault(dir.path(), Environment::Sandbox).await;
-        let command = vault(dir.path(), Environment::Sandbox).await;
-        let (key, _) = command.add_app(name("payroll"), Policy::default(), UnixMillis(2)).await.unwrap();
-        assert!(command.app_of(&shown(&key)).is_some(), "who made it knows it at once");
-        assert!(gateway.app_of(&shown(&key)).is_none());
-        assert!(gateway.refresh().await.unwrap());
-        let app = gateway.app_of(&shown(&key)).unwrap();
-        assert!(app.name == name("payroll") && gateway.app_now(&app) == Some(Arc::clone(&app)));
-        command.revoke_app(name("payroll"), UnixMillis(3)).await.unwrap();
-        gateway.refresh().await.unwrap();
-        assert!(gateway.app_of(&shown(&key)).is_none() && gateway.app_now(&app).is_none());
-        let unknown = command.revoke_app(name("payroll"), UnixMillis(4)).await;
-        assert_eq!(unknown, Err(AppError::Unknown(name("payroll"))));
-    }
-
-    #[tokio::test]
-    async fn what_an_app_may_do_changes_and_its_key_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path(), Environment::Sandbox).await;
-        let (key, _) = vault.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let before = vault.app_of(&shown(&key)).unwrap();
-        vault.change_app(name("a"), |policy| Policy { writes: true, ..policy }).await.unwrap();
-        let now = vault.app_of(&shown(&key)).unwrap();
-        assert!(!before.policy.writes && now.policy.writes);
-        assert_eq!(vault.app_now(&before), Some(now));
-        let unknown = vault.change_app(name("b"), |policy| policy).await;
-        assert_eq!(unknown, Err(AppError::Unknown(name("b"))));
-    }
-
-    #[tokio::test]
-    async fn a_name_has_one_good_key_and_no_other_key_with_its_id_is_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path(), Environment::Sandbox).await;
-        let (first, _) = vault.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let again = vault.add_app(name("a"), Policy::default(), UnixMillis(2)).await;
-        assert_eq!(again.err(), Some(AppError::Exists(name("a"))));
-        let (other, _) = vault.add_app(name("b"), Policy::default(), UnixMillis(3)).await.unwrap();
-        let mixed = Shown { id: shown(&first).id, digest: shown(&other).digest };
-        assert!(vault.app_of(&mixed).is_none());
-        vault.revoke_app(name("a"), UnixMillis(4)).await.unwrap();
-        let (second, _) = vault.add_app(name("a"), Policy::default(), UnixMillis(5)).await.unwrap();
-        assert!(vault.app_of(&shown(&first)).is_none() && vault.app_of(&shown(&second)).is_some());
-        let listed = vault.list_apps().await.unwrap();
-        let revoked: Vec<bool> = listed.iter().map(|app| app.revoked_at.is_some()).collect();
-        assert_eq!(revoked, [true, false, false]);
-    }
-
-    #[tokio::test]
-    async fn a_key_of_one_environment_is_nobodys_in_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let sandbox = vault(dir.path(), Environment::Sandbox).await;
-        let (key, _) = sandbox.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let production = vault(dir.path(), Environment::Production).await;
-        assert!(production.app_of(&shown(&key)).is_none() && sandbox.app_of(&shown(&key)).is_some());
-        assert_eq!(production.list_apps().await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn a_policy_that_is_not_understood_makes_its_app_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        let gateway = vault(dir.path(), Environment::Sandbox).await;
-        let (key, _) = gateway.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let (well, _) = gateway.add_app(name("b"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let db = rusqlite::Connection::open(dir.path().join("perch.db")).unwrap();
-        db.execute("UPDATE app SET policy = '{\"hours\":\"9-17\"}' WHERE name = 'a'", []).unwrap();
-        gateway.refresh().await.unwrap();
-        assert!(gateway.app_of(&shown(&key)).is_none() && gateway.app_of(&shown(&well)).is_some());
-    }
-
-    #[tokio::test]
-    async fn while_the_store_is_out_whoever_was_known_stays_known() {
-        let dir = tempfile::tempdir().unwrap();
-        let gateway = vault(dir.path(), Environment::Sandbox).await;
-        let (key, _) = gateway.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let db = rusqlite::Connection::open(dir.path().join("perch.db")).unwrap();
-        db.execute("ALTER TABLE app RENAME TO gone", []).unwrap();
-        assert!(gateway.refresh().await.is_err());
-        assert!(gateway.app_of(&shown(&key)).is_some());
-        db.execute("UPDATE gone SET revoked_at = 2", []).unwrap();
-        db.execute("ALTER TABLE gone RENAME TO app", []).unwrap();
-        gateway.refresh().await.unwrap();
-        assert!(gateway.app_of(&shown(&key)).is_none(), "the change is read once it can be");
-    }
-
-    #[tokio::test]
-    async fn the_store_has_no_key_and_forgets_the_oldest_revoked() {
-        let dir = tempfile::tempdir().unwrap();
-        let gateway = vault(dir.path(), Environment::Sandbox).await;
-        let (key, facts) = gateway.add_app(name("a"), Policy::default(), UnixMillis(1)).await.unwrap();
-        let secret = key.expose().rsplit('_').next().unwrap().to_owned();
-        let shared = Arc::clone(&gateway.shared);
-        let row = AppRow {
-            name: "old".to_owned(),
-            key_id: String::new(),
-            key_hash: [0; 32],
-            policy: "{}".to_owned(),
-            created_at: UnixMillis(0),
-            revoked_at: None,
-        };
-        let left = gateway
-            .store
-            .write(
-                move |tx| {
-                    for n in 0..5 {
-                        let key_id = format!("{n:016x}");
-                        let row = AppRow { key_id, revoked_at: Some(UnixMillis(n)), ..row.clone() };
-                        apps::add(tx, &shared.scope, &row, 3)?;
-                    }
-                    Ok::<_, VaultError>(apps::all(tx, &shared.scope)?)
-                },
-                |_| (),
-            )
-            .await
-            .unwrap();
-        let mut ids: Vec<&str> = left.iter().map(|row| row.key_id.as_str()).collect();
-        ids.sort_unstable();
-        let mut expected =
-            vec!["0000000000000002", "0000000000000003", "0000000000000004", facts.key_id.as_str()];
-        expected.sort_unstable();
-        assert_eq!(ids, expected);
-        drop(gateway);
-        for file in std::fs::read_dir(dir.path()).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One question to a key service: a POST over HTTP/1.1, over TLS unless it stays on this machine. A service
+//! One question to a key service, or to who vouches for perch there: over HTTP/1.1, over TLS unless it stays on this machine. A service
 //! is asked at start, at rotation and when the ring changes, so a connection for each question is enough.
 
 use crate::config::BaseUrl;
@@ -6,7 +6,7 @@ use crate::store::trust;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, Request, header, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -50,6 +50,7 @@ pub(super) struct Service {
 /// What it said.
 pub(super) struct Answer {
     pub status: u16,
+    pub headers: HeaderMap,
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -79,47 +80,64 @@ impl Service {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Answer, String> {
-        let failed =
-            |why: &dyn std::fmt::Display| format!("the key service {} does not answer: {why}", self.server);
+        self.ask(Request::post(path), headers, body).await
+    }
+
+    /// Asks for what is there. Redirects are not followed.
+    ///
+    /// # Errors
+    /// A sentence that names the service.
+    pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
+        self.ask(Request::get(path), headers, Vec::new()).await
+    }
+
+    async fn ask(
+        &self,
+        request: request::Builder,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, String> {
+        let mut request = request.header(header::HOST, self.server.authority());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|_| self.silent(&"a header cannot be sent"))?;
         let asked = async {
             let stream = TcpStream::connect((self.server.host.as_str(), self.server.port))
                 .await
-                .map_err(|e| failed(&e))?;
+                .map_err(|e| self.silent(&e))?;
             match &self.tls {
-                None => self.talk(stream, path, headers, body).await,
+                None => self.talk(stream, request).await,
                 Some(tls) => {
-                    let name = ServerName::try_from(self.server.host.clone()).map_err(|e| failed(&e))?;
-                    let stream = tls.connect(name, stream).await.map_err(|e| failed(&e))?;
-                    self.talk(stream, path, headers, body).await
+                    let name = ServerName::try_from(self.server.host.clone()).map_err(|e| self.silent(&e))?;
+                    let stream = tls.connect(name, stream).await.map_err(|e| self.silent(&e))?;
+                    self.talk(stream, request).await
                 }
             }
         };
-        let late = |_| failed(&format_args!("it took longer than {} seconds", ANSWER_MAX.as_secs()));
+        let late = |_| self.silent(&format_args!("it took longer than {} seconds", ANSWER_MAX.as_secs()));
         tokio::time::timeout(ANSWER_MAX, asked).await.map_err(late)?
     }
 
     async fn talk(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Vec<u8>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Answer, String> {
-        let failed =
-            |why: &dyn std::fmt::Display| format!("the key service {} does not answer: {why}", self.server);
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.silent(&e))?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::post(path).header(header::HOST, self.server.authority());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request =
-            request.body(Full::new(Bytes::from(body))).map_err(|_| failed(&"a header cannot be sent"))?;
-        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let answer = sender.send_request(request).await.map_err(|e| self.silent(&e))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|e| failed(&e))?;
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|e| self.silent(&e))?;
         driver.abort();
-        Ok(Answer { status: head.status.as_u16(), body: Zeroizing::new(body.to_bytes().to_vec()) })
+        let body = Zeroizing::new(body.to_bytes().to_vec());
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    fn silent(&self, why: &dyn std::fmt::Display) -> String {
+        format!("the key service {} does not answer: {why}", self.server)
     }
 }

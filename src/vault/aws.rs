@@ -116,7 +116,7 @@ impl AwsKms {
         headers.retain(|(name, _)| *name != "host");
         headers.push(("authorization", &authorization));
         let answer = self.service.post("/", &headers, body.to_vec()).await;
-        let Answer { status, body } = answer.map_err(WrapError::Unavailable)?;
+        let Answer { status, body, .. } = answer.map_err(WrapError::Unavailable)?;
         if status == 200 {
             return serde_json::from_slice(&body).map_err(|_| self.strange());
         }

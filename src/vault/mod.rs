@@ -25,6 +25,7 @@ mod entry;
 mod error;
 mod failpoint;
 mod follow;
+mod gcp;
 pub mod kek;
 mod life;
 mod owner;

@@ -1,6 +1,7 @@
 //! From the configuration's words to what wraps the store's keys.
 
 use super::aws::AwsKms;
+use super::gcp::{GcpKms, METADATA_HOST};
 use super::sigv4::Credentials;
 use super::transit::Transit;
 use super::wrap::{Wrapper, Wrappers};
@@ -56,18 +57,38 @@ async fn wrapper(source: &KeySource, vault: &config::Vault) -> Result<Wrapper, K
                 secret: KeyToken::new(needed("AWS_SECRET_ACCESS_KEY")?),
                 session: variable("AWS_SESSION_TOKEN").map(KeyToken::new),
             };
-            let endpoint = match variable("AWS_ENDPOINT_URL_KMS") {
-                Some(url) => Some(BaseUrl::parse(&url).ok_or_else(|| {
-                    KeyError(
-                        "AWS_ENDPOINT_URL_KMS is not https://HOST:PORT, nor http:// to loopback".to_owned(),
-                    )
-                })?),
-                None => None,
-            };
+            let endpoint = endpoint("AWS_ENDPOINT_URL_KMS")?;
             let kms = AwsKms::new(key, endpoint, vault.key_ca_file.as_deref(), credentials);
             Ok(Wrapper::AwsKms(Box::new(kms.map_err(KeyError)?)))
         }
+        KeySource::GcpKms(key) => {
+            let server = endpoint("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS")?;
+            let token = vault.key_token.as_ref().map(|token| KeyToken::new(token.expose().to_owned()));
+            let kms = GcpKms::new(key, server, vault.key_ca_file.as_deref(), token, metadata_server()?);
+            Ok(Wrapper::GcpKms(Box::new(kms.map_err(KeyError)?)))
+        }
     }
+}
+
+/// Another address of a service than its own.
+fn endpoint(name: &str) -> Result<Option<BaseUrl>, KeyError> {
+    let Some(url) = variable(name) else { return Ok(None) };
+    // Google's tools want a stroke at its end, and take it without.
+    match BaseUrl::parse(url.strip_suffix('/').unwrap_or(&url)) {
+        Some(url) => Ok(Some(url)),
+        None => Err(KeyError(format!("{name} is not https://HOST:PORT, nor http:// to loopback"))),
+    }
+}
+
+/// Google's metadata server. It speaks in the clear, and is reached without leaving the machine.
+fn metadata_server() -> Result<BaseUrl, KeyError> {
+    const NAME: &str = "GCE_METADATA_HOST";
+    let host = variable(NAME).unwrap_or_else(|| METADATA_HOST.to_owned());
+    // Read as if it were https://, for the rest of the rules.
+    let url = BaseUrl::parse(&format!("https://{host}"))
+        .ok_or_else(|| KeyError(format!("{NAME} is neither HOST nor HOST:PORT")))?;
+    let port = if host.ends_with(&format!(":{}", url.port)) { url.port } else { 80 };
+    Ok(BaseUrl { tls: false, host: url.host, port })
 }
 
 /// A variable that says something.

@@ -89,7 +89,7 @@ impl Transit {
             headers.push(("x-vault-namespace", namespace));
         }
         let answer = self.service.post(&path, &headers, body.into_bytes()).await;
-        let Answer { status, body } = answer.map_err(WrapError::Unavailable)?;
+        let Answer { status, body, .. } = answer.map_err(WrapError::Unavailable)?;
         match status {
             200 => serde_json::from_slice(&body).map_err(|_| self.strange()),
             // Damaged, of another key, or of another place.

@@ -4,6 +4,7 @@
 //! the store only tells two apart: a name from there would let whoever writes the store choose the service.
 
 use super::aws::AwsKms;
+use super::gcp::GcpKms;
 use super::kek::Fingerprint;
 use super::ring::OpenError;
 use super::seal::{self, Dek, Rejected, lp};
@@ -21,6 +22,8 @@ pub enum Wrapper {
     Transit(Box<Transit>),
     /// A key of AWS.
     AwsKms(Box<AwsKms>),
+    /// A key of Google Cloud.
+    GcpKms(Box<GcpKms>),
 }
 
 /// What a store is opened with.
@@ -103,7 +106,9 @@ impl Wrapper {
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
             Wrapper::Local(kek) => Fingerprint::of(kek),
-            Wrapper::Transit(_) | Wrapper::AwsKms(_) => Fingerprint::of_name(self.name()),
+            Wrapper::Transit(_) | Wrapper::AwsKms(_) | Wrapper::GcpKms(_) => {
+                Fingerprint::of_name(self.name())
+            }
         }
     }
 
@@ -113,6 +118,7 @@ impl Wrapper {
             Wrapper::Local(_) => "local",
             Wrapper::Transit(key) => key.name(),
             Wrapper::AwsKms(key) => key.name(),
+            Wrapper::GcpKms(key) => key.name(),
         }
     }
 
@@ -121,6 +127,7 @@ impl Wrapper {
             Wrapper::Local(kek) => Ok(seal::seal(kek.expose(), place.dek_id, &place.aad(), dek, &random()?)?),
             Wrapper::Transit(key) => key.wrap(&place.aad(), dek).await,
             Wrapper::AwsKms(key) => key.wrap(place, dek).await,
+            Wrapper::GcpKms(key) => key.wrap(&place.aad(), dek).await,
         }
     }
 
@@ -129,6 +136,7 @@ impl Wrapper {
             Wrapper::Local(kek) => seal::open(kek.expose(), place.dek_id, &place.aad(), wrapped)?,
             Wrapper::Transit(key) => key.open(&place.aad(), wrapped).await?,
             Wrapper::AwsKms(key) => key.open(place, wrapped).await?,
+            Wrapper::GcpKms(key) => key.open(&place.aad(), wrapped).await?,
         };
         dek(&bytes)
     }

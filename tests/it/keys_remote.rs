@@ -1,11 +1,14 @@
 //! Keys that never leave their service: what perch asks of it, and what it does without it.
 
 use crate::keys::world;
-use crate::support::keyservice::{AWS_ID, AWS_SECRET, AWS_SESSION, KMS_KEY, KeyService, Kind, VAULT_TOKEN};
+use crate::support::keyservice::{
+    AWS_ID, AWS_SECRET, AWS_SESSION, Damage, GCP_KEY, GCP_TOKEN, KMS_KEY, KeyService, Kind, VAULT_TOKEN,
+};
 use crate::support::{Ended, Process, World};
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::json;
 use std::fs;
+use std::sync::atomic::Ordering;
 
 /// A world with one customer whose key is in a transit engine.
 async fn with_transit() -> (World, KeyService) {
@@ -114,4 +117,91 @@ async fn aws_kms_wraps_the_ring_for_who_signs_rightly() {
     let without = world.perch(&["keys", "list"]).await;
     assert_eq!(without.code, Some(78));
     assert!(without.err.contains("AWS_ACCESS_KEY_ID is not set"), "{}", without.err);
+}
+
+impl World {
+    /// Runs a command at Google's stand-in.
+    async fn perch_at_google(&self, service: &KeyService, words: &[&str]) -> Ended {
+        let mut command = self.command(words);
+        let url = format!("http://{}/", service.address);
+        command.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", url);
+        command.env("GCE_METADATA_HOST", service.address.to_string());
+        let line = json!({ "customer_id": "acme", "connection_id": "c-1", "access_token": "t-1" });
+        Process::spawn(command, Some(line.to_string().into_bytes())).end().await
+    }
+}
+
+/// A service whose messages a test may damage, and a world whose key it has.
+async fn with_google() -> (World, KeyService, &'static Damage) {
+    let damage: &'static Damage = Box::leak(Box::default());
+    let service = KeyService::start(Kind::Gcp(damage)).await;
+    let world = World::with().without_gateway().await;
+    world.set_key(&format!("gcp-kms:{GCP_KEY}"));
+    (world, service, damage)
+}
+
+const IMPORT: [&str; 3] = ["connections", "import", "--no-verify"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gcp_kms_wraps_the_ring_for_the_machines_service_account_or_a_token() {
+    let (world, service, damage) = with_google().await;
+    let imported = world.perch_at_google(&service, &IMPORT).await;
+    assert_eq!((imported.code, service.wrapped()), (Some(0), 2), "{}", imported.err);
+    assert_eq!(damage.tokens.load(Ordering::SeqCst), 1, "one token for every question of a process");
+    let rotated = world.perch_at_google(&service, &["keys", "rotate", "-o", "json"]).await;
+    assert_eq!((rotated.code, &rotated.json()["resealed"]), (Some(0), &json!(1)), "{}", rotated.err);
+    let listed = world.perch_at_google(&service, &["keys", "list", "-o", "json"]).await;
+    assert_eq!(listed.json()[0]["kek"], format!("gcp-kms:{GCP_KEY}"), "{listed:?}");
+    world.swap_wrapped_keys();
+    let refused = world.perch_at_google(&service, &["vault", "verify"]).await;
+    assert_eq!(refused.code, Some(69), "{}", refused.err);
+    assert!(refused.err.contains("does not open although the wrapping key is right"), "{}", refused.err);
+    world.swap_wrapped_keys();
+
+    let before = damage.tokens.load(Ordering::SeqCst);
+    fs::write(world.path("gcp-token"), GCP_TOKEN).expect("a writable folder");
+    world.set(&format!("vault.key_token = \"file:{}\"", world.path("gcp-token").display()));
+    assert_eq!(world.perch_at_google(&service, &["vault", "verify"]).await.code, Some(0));
+    assert_eq!(
+        damage.tokens.load(Ordering::SeqCst),
+        before,
+        "the operator's token is used where there is one"
+    );
+    fs::write(world.path("gcp-token"), "hunter2").expect("a writable folder");
+    let refused = world.perch_at_google(&service, &["vault", "verify"]).await;
+    assert_eq!(refused.code, Some(69), "{}", refused.err);
+    assert!(refused.err.contains("refuses decrypt (401, UNAUTHENTICATED)"), "{}", refused.err);
+    assert!(!refused.err.contains("hunter2"), "{}", refused.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_damaged_between_perch_and_gcp_kms_is_neither_stored_nor_believed() {
+    let (world, service, damage) = with_google().await;
+    let damaged = "was damaged on the way (CRC32C)";
+    for flag in [&damage.question, &damage.answer] {
+        flag.store(true, Ordering::SeqCst);
+        let refused = world.perch_at_google(&service, &IMPORT).await;
+        assert!(refused.code == Some(69) && refused.err.contains(damaged), "{refused:?}");
+        flag.store(false, Ordering::SeqCst);
+    }
+    let imported = world.perch_at_google(&service, &IMPORT).await;
+    assert_eq!(imported.code, Some(0), "{}", imported.err);
+    damage.answer.store(true, Ordering::SeqCst);
+    let refused = world.perch_at_google(&service, &["vault", "verify"]).await;
+    assert!(refused.code == Some(69) && refused.err.contains(damaged), "{refused:?}");
+    damage.answer.store(false, Ordering::SeqCst);
+    assert_eq!(world.perch_at_google(&service, &["vault", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_metadata_server_gcp_kms_says_what_to_set() {
+    let (world, service, _) = with_google().await;
+    let mut command = world.command(&IMPORT);
+    command.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", format!("http://{}", service.address));
+    // Nobody listens on this port any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    command.env("GCE_METADATA_HOST", gone.to_string());
+    let ended = Process::spawn(command, Some(Vec::new())).end().await;
+    assert_eq!(ended.code, Some(69), "{}", ended.err);
+    assert!(ended.err.contains("there is no vault.key_token"), "{}", ended.err);
 }

@@ -334,6 +334,10 @@ async fn the_audit_trail_names_who_did_what_and_shows_a_forged_row() {
         ("DELETE FROM audit WHERE seq < 4", 4),
     ] {
         world.database.sql(forgery).await;
+        let verified = world.perch(&["vault", "verify"]).await;
+        let (code, says) =
+            if at == 0 { (0, "the audit trail holds") } else { (1, "the audit trail is broken at row") };
+        assert!(verified.code == Some(code) && verified.out.contains(says), "{verified:?}");
         match vault.verify_audit().await {
             Ok(_) => assert_eq!(at, 0, "{forgery}"),
             Err(broken) => assert_eq!(broken, Broken::At(at), "{forgery}"),

@@ -22,7 +22,7 @@ pub(super) fn added(
         Format::Text => match (key, key_file) {
             (Some(key), _) => writeln!(out, "{}", key.expose())?,
             (None, Some(path)) => writeln!(out, "wrote the key of app {} to {}", facts.name, path.display())?,
-            (None, None) => {}
+            (None, None) => writeln!(out, "app {} is known by {}", facts.name, known_by(facts))?,
         },
         Format::Json => {
             let mut answer = json_of(facts)?;
@@ -46,7 +46,7 @@ pub(super) fn list(all: &[AppFacts], format: Format, out: &mut dyn Write) -> Res
             writeln!(out)?;
         }
         Format::Text => {
-            let headings = ["APP", "KEY", "CUSTOMERS", "PRODUCTS", "MAY", "CREATED", "STATE"];
+            let headings = ["APP", "KNOWN BY", "CUSTOMERS", "PRODUCTS", "MAY", "CREATED", "STATE"];
             table::print(headings, all.iter().map(row_of), out)?;
             if all.is_empty() {
                 writeln!(out, "no apps yet: \"perch apps add NAME\" adds one and prints its key")?;
@@ -64,7 +64,7 @@ pub(super) fn show(facts: &AppFacts, format: Format, out: &mut dyn Write) -> Res
             let policy = &facts.policy;
             let lines = [
                 ("app", facts.name.to_string()),
-                ("key", facts.key_id.clone()),
+                ("known by", known_by(facts)),
                 ("customers", all_of(&policy.customers, usize::MAX)),
                 ("connections", all_of(&policy.connections, usize::MAX)),
                 ("products", all_of(&policy.products, usize::MAX)),
@@ -81,12 +81,12 @@ pub(super) fn show(facts: &AppFacts, format: Format, out: &mut dyn Write) -> Res
     Ok(())
 }
 
-/// That a key has ended.
+/// That an app has ended.
 pub(super) fn revoked(name: &AppName, format: Format, out: &mut dyn Write) -> Result<(), Failure> {
     match format {
         Format::Text => writeln!(
             out,
-            "the key of app {name} is revoked; a running gateway refuses it within two seconds, calls that wait too"
+            "app {name} is revoked; a running gateway refuses it within two seconds, calls that wait too"
         )?,
         Format::Json => writeln!(out, "{}", serde_json::json!({ "name": name, "state": "revoked" }))?,
     }
@@ -101,13 +101,22 @@ fn row_of(facts: &AppFacts) -> [String; 7] {
     const SHOWN_MAX: usize = 3;
     [
         facts.name.to_string(),
-        facts.key_id.clone(),
+        known_by(facts),
         all_of(&facts.policy.customers, SHOWN_MAX),
         all_of(&facts.policy.products, SHOWN_MAX),
         may(facts).to_owned(),
         facts.created_at.to_string(),
         state(facts),
     ]
+}
+
+/// All by which the app can be known.
+fn known_by(facts: &AppFacts) -> String {
+    let key = facts.key_id.as_ref().map(|id| format!("key {id}"));
+    let certificate = facts.certificate.as_ref().map(|name| format!("certificate {name}"));
+    let uid = facts.uid.map(|uid| format!("uid {uid}"));
+    let all: Vec<String> = [key, certificate, uid].into_iter().flatten().collect();
+    all.join(", ")
 }
 
 fn may(facts: &AppFacts) -> &'static str {

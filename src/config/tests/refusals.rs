@@ -5,7 +5,7 @@ use super::{environ, load_text};
 use tempfile::TempDir;
 
 /// The problems of `text`, each as `LINE:COLUMN message; suggestion` or `VARIABLE message; suggestion`.
-fn problems_of(text: &str, env: &Environ) -> Vec<String> {
+pub(super) fn problems_of(text: &str, env: &Environ) -> Vec<String> {
     let problems = load_text(text, env).expect_err("refused");
     problems
         .iter()
@@ -57,7 +57,7 @@ admin = "0.0.0.0:4600"
             "12:10 `limits.window` is \"60 seconds\"; a duration is a whole number and one of ms, s, m, h, d; \
              write \"60s\"",
             "16:9 `listen.proxy` is 0.0.0.0:4600, which other machines can reach, and `apps.auth` = \"loopback\" \
-             lets in whoever reaches it; set apps.auth to \"key\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app",
+             lets in whoever reaches it; set apps.auth to \"key\" or \"mtls\", or listen on 127.0.0.1, [::1] or unix:/…, beside the app",
             "17:9 `listen.admin` is 0.0.0.0:4600, where `listen.proxy` listens already; \
              give each door a place of its own",
             "17:9 `listen.admin` is 0.0.0.0:4600, which other machines can reach, and there is no `admin.token`; \
@@ -161,8 +161,18 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         (
             "[vault]\nkey = \"gcp-kms:projects/p\"",
-            "2:7 `vault.key` is gcp-kms:…, which is not available in this version; \
-          `command:` can ask Google's own tool",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
+        ),
+        (
+            "[vault]\nkey = \"gcp-kms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1\"",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
+        ),
+        (
+            "[vault]\nkey = \"gcp-kms:projects/p/locations/../keyRings/r/cryptoKeys/k\"",
+            "2:7 `vault.key` does not name a key of Google Cloud KMS; \
+          write gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K",
         ),
         (
             "[vault]\nkey = \"aws-kms:arn:aws:s3:::hunter2\"",
@@ -226,10 +236,6 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         (
             "[limits]\nweights = { \" a\" = 1 }",
             "2:11 `limits.weights` of \" a\" names a customer whose id has control characters or blanks at its ends",
-        ),
-        (
-            "[apps]\nauth = \"mtls\"",
-            "2:8 `apps.auth` is \"mtls\", which is not available in this version; \"key\" or \"loopback\" is",
         ),
         (
             "[listen]\nnames = \"perch\"",

@@ -98,8 +98,13 @@ CREATE TABLE app (
     policy      TEXT NOT NULL,
     created_at  BIGINT NOT NULL,
     revoked_at  BIGINT,
+    certificate TEXT COLLATE "C",
+    uid         BIGINT,
     PRIMARY KEY (application, env, key_id)
 );
+CREATE UNIQUE INDEX app_certificate ON app (application, env, certificate)
+    WHERE revoked_at IS NULL AND certificate IS NOT NULL;
+CREATE UNIQUE INDEX app_uid ON app (application, env, uid) WHERE revoked_at IS NULL AND uid IS NOT NULL;
 CREATE UNIQUE INDEX app_name ON app (application, env, name) WHERE revoked_at IS NULL;
 
 CREATE TABLE exchange (

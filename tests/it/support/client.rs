@@ -1,4 +1,4 @@
-//! An app: hyper's client, one connection per call.
+//! An app: hyper's client, one connection per call, over TCP, TLS or a Unix socket.
 
 use super::Lines;
 use bytes::Bytes;
@@ -8,16 +8,33 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Somebody who calls an address with the same headers each time.
 #[derive(Clone)]
 pub struct App {
-    address: SocketAddr,
+    way: Way,
     headers: Vec<(String, String)>,
     heard: Option<Lines>,
 }
+
+/// How an address is reached.
+#[derive(Clone)]
+enum Way {
+    Tcp(SocketAddr),
+    Tls(SocketAddr, TlsConnector),
+    Unix(Arc<PathBuf>),
+}
+
+/// Bytes both ways.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// Why nothing came back.
 pub type NoAnswer = Box<dyn std::error::Error + Send + Sync>;
@@ -57,7 +74,31 @@ impl Answer {
 
 impl App {
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, headers: Vec::new(), heard: None }
+        Self { way: Way::Tcp(address), headers: Vec::new(), heard: None }
+    }
+
+    /// The same, who shows what `tls` has to show.
+    pub fn over(mut self, tls: &TlsConnector) -> Self {
+        if let Way::Tcp(address) = self.way {
+            self.way = Way::Tls(address, tls.clone());
+        }
+        self
+    }
+
+    /// Somebody who calls a Unix socket.
+    pub fn on(socket: &Path) -> Self {
+        Self { way: Way::Unix(Arc::new(socket.to_owned())), headers: Vec::new(), heard: None }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Wire>, NoAnswer> {
+        Ok(match &self.way {
+            Way::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+            Way::Tls(address, tls) => {
+                let name = ServerName::try_from("localhost")?;
+                Box::new(tls.connect(name, TcpStream::connect(address).await?).await?)
+            }
+            Way::Unix(path) => Box::new(UnixStream::connect(path.as_path()).await?),
+        })
     }
 
     /// The same, with every answer's head and body kept here.
@@ -87,12 +128,16 @@ impl App {
 
     /// The same, where there may be nobody, or no answer.
     pub async fn try_call(&self, method: &str, path: &str, body: Bytes) -> Result<Answer, NoAnswer> {
-        let socket = TcpStream::connect(self.address).await?;
+        let socket = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         let running = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         if !self.headers.iter().any(|(name, _)| name == "host") {
-            request = request.header("host", self.address.to_string());
+            let host = match &self.way {
+                Way::Tcp(address) | Way::Tls(address, _) => address.to_string(),
+                Way::Unix(_) => "localhost".to_owned(),
+            };
+            request = request.header("host", host);
         }
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -110,7 +155,7 @@ impl App {
 
     /// Writes bytes as they are and reads until the other side closes.
     pub async fn raw(&self, bytes: &[u8]) -> String {
-        let mut socket = TcpStream::connect(self.address).await.expect("it listens");
+        let mut socket = self.connect().await.expect("it listens");
         // The other side may close before all is written; what it said counts.
         let _ = socket.write_all(bytes).await;
         let mut answer = Vec::new();

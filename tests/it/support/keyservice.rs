@@ -1,4 +1,5 @@
-//! Key services on this machine, by the protocols of the real ones: `HashiCorp` Vault's transit engine and AWS KMS.
+//! Key services on this machine, by the protocols of the real ones: `HashiCorp` Vault's transit engine, AWS KMS, and
+//! Google Cloud KMS with a metadata server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -30,6 +32,16 @@ pub const AWS_SESSION: &str = "CANARY-aws-session";
 pub enum Kind {
     Transit,
     Kms,
+    /// What it says about the damage of messages is as it is told.
+    Gcp(&'static Damage),
+}
+
+/// What happens to messages between perch and the service, and how long a token is good.
+#[derive(Default)]
+pub struct Damage {
+    pub question: AtomicBool,
+    pub answer: AtomicBool,
+    pub tokens: AtomicUsize,
 }
 
 /// What was wrapped: the plaintext and where it belongs. A number names it, as a ciphertext would.
@@ -77,8 +89,12 @@ async fn answer(kind: Kind, request: Request<Incoming>, kept: Kept) -> hyper::Re
     let (status, said) = match kind {
         Kind::Transit => transit(&head, &asked, &kept),
         Kind::Kms => kms(&head, &asked, &body, &kept),
+        Kind::Gcp(damage) => gcp(&head, &asked, &kept, damage),
     };
-    let response = Response::builder().status(status).body(Full::new(said.to_string().into()));
+    let response = Response::builder()
+        .status(status)
+        .header("metadata-flavor", "Google")
+        .body(Full::new(said.to_string().into()));
     Ok(response.expect("a sound answer"))
 }
 
@@ -146,6 +162,88 @@ fn kms(head: &Parts, asked: &Value, body: &[u8], kept: &Kept) -> (u16, Value) {
         }
         _ => (400, json!({ "__type": "UnknownOperationException" })),
     }
+}
+
+/// A key of the project of the tests.
+pub const GCP_KEY: &str = "projects/perch-test/locations/europe-north1/keyRings/perch/cryptoKeys/tokens";
+/// The token that an operator gives.
+pub const GCP_TOKEN: &str = "CANARY-gcp-token-31";
+/// The tokens that the metadata server gives: this, and a number.
+const MACHINE_TOKEN: &str = "CANARY-gcp-machine-";
+
+fn gcp(head: &Parts, asked: &Value, kept: &Kept, damage: &Damage) -> (u16, Value) {
+    let failed = |code: u16, status: &str, message: &str| {
+        (code, json!({ "error": { "code": code, "message": message, "status": status } }))
+    };
+    let path = head.uri.path();
+    if path == "/computeMetadata/v1/instance/service-accounts/default/token" {
+        if text(head, "metadata-flavor") != "Google" || head.method != "GET" {
+            return (403, json!({}));
+        }
+        let number = damage.tokens.fetch_add(1, Ordering::SeqCst) + 1;
+        let token = format!("{MACHINE_TOKEN}{number}");
+        return (200, json!({ "access_token": token, "expires_in": 3599, "token_type": "Bearer" }));
+    }
+    let token = text(head, "authorization").strip_prefix("Bearer ").unwrap_or_default();
+    if token != GCP_TOKEN && !token.starts_with(MACHINE_TOKEN) {
+        return failed(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.");
+    }
+    let Some(what) = path.strip_prefix(&format!("/v1/{GCP_KEY}:")) else {
+        return failed(404, "NOT_FOUND", "CryptoKey not found.");
+    };
+    let bytes =
+        |name: &str| asked[name].as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let is_whole = |name: &str| {
+        let sum = asked[format!("{name}Crc32c")].as_str().map(str::to_owned);
+        sum == Some(castagnoli(&bytes(name)).to_string())
+    };
+    let sum = |bytes: &[u8]| {
+        let flip = u32::from(damage.answer.load(Ordering::SeqCst));
+        (castagnoli(bytes) ^ flip).to_string()
+    };
+    let place = &asked["additionalAuthenticatedData"];
+    match what {
+        "encrypt" if is_whole("plaintext") && is_whole("additionalAuthenticatedData") => {
+            let number = keep(kept, &asked["plaintext"], place).to_string();
+            let is_sound = !damage.question.load(Ordering::SeqCst);
+            (
+                200,
+                json!({
+                    "name": format!("{GCP_KEY}/cryptoKeyVersions/3"),
+                    "ciphertext": STANDARD.encode(&number),
+                    "ciphertextCrc32c": sum(number.as_bytes()),
+                    "verifiedPlaintextCrc32c": is_sound,
+                    "verifiedAdditionalAuthenticatedDataCrc32c": true,
+                    "protectionLevel": "SOFTWARE",
+                }),
+            )
+        }
+        "decrypt" if is_whole("ciphertext") && is_whole("additionalAuthenticatedData") => {
+            let number = String::from_utf8(bytes("ciphertext")).ok().and_then(|text| text.parse().ok());
+            match find(kept, number, place) {
+                Some(plain) => {
+                    let bytes =
+                        plain.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+                    (200, json!({ "plaintext": plain, "plaintextCrc32c": sum(&bytes), "usedPrimary": true }))
+                }
+                None => failed(
+                    400,
+                    "INVALID_ARGUMENT",
+                    "Decryption failed: verify that 'name' refers to the correct CryptoKey.",
+                ),
+            }
+        }
+        _ => failed(400, "INVALID_ARGUMENT", "The checksum in the request did not match."),
+    }
+}
+
+/// CRC-32C by its table, another way than perch's.
+fn castagnoli(bytes: &[u8]) -> u32 {
+    let table: Vec<u32> = (0..256_u32)
+        .map(|n| (0..8).fold(n, |c, _| if c & 1 == 1 { (c >> 1) ^ 0x82f6_3b78 } else { c >> 1 }))
+        .collect();
+    let step = |crc: u32, byte: &u8| (crc >> 8) ^ table[usize::from((crc as u8) ^ byte)];
+    bytes.iter().fold(u32::MAX, step) ^ u32::MAX
 }
 
 /// Computes the signature anew from what came over the wire, as AWS describes it.

@@ -223,7 +223,11 @@ impl World {
     /// Starts a gateway where none runs.
     pub async fn open(&mut self) {
         let gateway = start(&self.settings, &self.environment, &self.lines).await;
-        (self.proxy, self.admin) = (tcp(gateway.proxy()), tcp(gateway.admin()));
+        self.admin = tcp(gateway.admin());
+        // A door that is a Unix socket has a path instead.
+        if let Address::Tcp(at) = gateway.proxy() {
+            self.proxy = *at;
+        }
         self.gateway = Some(gateway);
     }
 

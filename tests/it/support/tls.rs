@@ -1,6 +1,8 @@
 //! The simulator behind TLS, over HTTP/1.1 or HTTP/2, with certificates of a test's own making.
 
 use super::TOKEN_MARKER;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Full};
@@ -9,16 +11,21 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use perch::sim::{Options, Reply, Scenario, Sim};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, SanType, date_time_ymd,
+};
+use rustls_pki_types::pem::PemObject;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The token of the customer `acme`, here and in a vault.
 pub const TOKEN: &str = "CANARY-token-9c3e-tls";
@@ -48,7 +55,47 @@ impl Authority {
     }
 }
 
-/// What a server shows.
+impl Authority {
+    /// A certificate of these alternative names and this common name, as an app shows it; `change` may add to it.
+    pub fn vouch(
+        &self,
+        names: &[SanType],
+        common: Option<&str>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.subject_alt_names = names.to_vec();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = common {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
+    }
+
+    /// A client that believes this authority and shows `identity`.
+    pub fn client(&self, identity: Option<&Identity>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("an anchor");
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => builder
+                .with_client_auth_cert(chain.clone(), PrivateKeyDer::Pkcs8(key.clone().into()))
+                .expect("key and certificate fit"),
+        };
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+/// What somebody shows.
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
@@ -57,11 +104,20 @@ pub struct Identity {
 impl Identity {
     /// The certificate and its key, as files have them.
     pub fn pem(&self) -> (String, String) {
-        let armoured = |kind: &str, der: &[u8]| {
-            let lines = base64::engine::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-            format!("-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n")
+        let armoured = |label: &str, der: &[u8]| {
+            let lines = STANDARD.encode(der).into_bytes();
+            let lines: Vec<&str> =
+                lines.chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+            format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
         };
         (armoured("CERTIFICATE", &self.chain[0]), armoured("PRIVATE KEY", &self.key))
+    }
+
+    /// Writes certificate and key where a gateway reads them.
+    pub fn write(&self, cert_file: &Path, key_file: &Path) {
+        let (chain, key) = self.pem();
+        std::fs::write(cert_file, chain).expect("a writable folder");
+        std::fs::write(key_file, key).expect("a writable folder");
     }
 
     /// What shows it to clients, offering these protocols.
