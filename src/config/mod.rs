@@ -8,6 +8,7 @@ mod address;
 mod document;
 mod environ;
 mod limits;
+mod merging;
 mod problem;
 mod reader;
 mod redis_url;
