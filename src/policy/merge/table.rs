@@ -33,6 +33,14 @@ pub struct Id {
     member: u64,
 }
 
+#[cfg(test)]
+impl Id {
+    /// Which gathering it sits in.
+    pub(super) const fn gathering_of(self) -> u64 {
+        self.gathering
+    }
+}
+
 /// A call in a gathering.
 #[derive(Debug)]
 pub struct Member<H> {
@@ -145,6 +153,12 @@ impl<H> Table<H> {
     /// How many calls wait here.
     pub const fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Whether nothing is left of those who waited.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.gatherings.is_empty()
     }
 
     fn fresh(&mut self) -> u64 {
