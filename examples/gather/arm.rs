@@ -48,6 +48,13 @@ pub(crate) struct Found {
     pub(crate) half: Duration,
 }
 
+impl Found {
+    /// How many calls went into one request.
+    pub(crate) fn fewer(&self) -> f64 {
+        self.arm.calls as f64 / self.requests as f64
+    }
+}
+
 /// Runs it.
 pub(crate) async fn run(brood: &Brood, arm: Arm, folder: &Path) -> Outcome<Found> {
     std::fs::create_dir(folder)?;
@@ -55,7 +62,8 @@ pub(crate) async fn run(brood: &Brood, arm: Arm, folder: &Path) -> Outcome<Found
     let told = http::call("GET", finch, "/_sim/connections", &[], None).await?.json();
     let connections = connections(&told)?;
     let (door, admin) = (free_port()?, free_port()?);
-    let home = Home::furnish(&folder.join("gateway"), door, &settings(&arm, finch, door, admin), &connections)?;
+    let home =
+        Home::furnish(&folder.join("gateway"), door, &settings(&arm, finch, door, admin), &connections)?;
     home.serve(brood, File::create(folder.join("lines"))?)?;
     answers(admin, "/livez").await.map_err(|why| format!("{why}\n{}", home.last_words()))?;
     let mut people = Vec::new();
@@ -90,7 +98,8 @@ pub(crate) async fn run(brood: &Brood, arm: Arm, folder: &Path) -> Outcome<Found
     ended.sort_unstable();
     let report = http::call("GET", finch, "/_sim/report", &[], None).await?.json();
     let product = &report["products"]["individual"];
-    let number = |name: &str| product[name].as_u64().ok_or_else(|| format!("the report has no {name}: {product}"));
+    let number =
+        |name: &str| product[name].as_u64().ok_or_else(|| format!("the report has no {name}: {product}"));
     Ok(Found {
         good,
         requests: number("arrivals")?,

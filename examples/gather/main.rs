@@ -87,17 +87,13 @@ fn gather(options: &Options) -> Outcome<bool> {
     std::fs::write(&file, &report)?;
     writeln!(std::io::stdout(), "{report}")?;
     say(&format!("written to {}", file.display()));
-    let defects: Vec<String> = found.iter().flat_map(|found| defects(found, &found_alone(&found.arm))).collect();
+    let defects: Vec<String> = found.iter().flat_map(defects).collect();
     defects.iter().for_each(|defect| say(&format!("DEFECT: {defect}")));
     Ok(defects.is_empty())
 }
 
-/// The requests that the calls of an arm would take alone.
-fn found_alone(arm: &Arm) -> f64 {
-    arm.calls as f64
-}
-
-fn defects(found: &Found, alone: &f64) -> Vec<String> {
+/// What is wrong with an arm.
+fn defects(found: &Found) -> Vec<String> {
     let mut defects = Vec::new();
     let name = found.arm.name;
     if found.good != found.arm.calls {
@@ -106,7 +102,7 @@ fn defects(found: &Found, alone: &f64) -> Vec<String> {
     if found.refused > 0 {
         defects.push(format!("{name}: Finch said 429 {} times", found.refused));
     }
-    if found.arm.shares && alone / found.requests as f64 <= FEWER {
+    if found.arm.shares && found.fewer() < FEWER {
         defects.push(format!("{name}: {} requests are not {FEWER} times fewer", found.requests));
     }
     defects
@@ -128,7 +124,7 @@ fn markdown(found: &[Found], facts: &[String]) -> Outcome<String> {
     row("fullest window at Finch", &|found| found.fullest.to_string())?;
     row("until the last answer", &|found| format!("{:.1} s", found.took.as_secs_f64()))?;
     row("until half of the answers", &|found| format!("{:.1} s", found.half.as_secs_f64()))?;
-    row("fewer requests than calls", &|found| format!("{:.1} times", found.arm.calls as f64 / found.requests as f64))?;
+    row("fewer requests than calls", &|found| format!("{:.1} times", found.fewer()))?;
     writeln!(out)?;
     for fact in facts {
         writeln!(out, "{fact}")?;

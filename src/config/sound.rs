@@ -5,7 +5,8 @@ pub use super::address::{Address, BaseUrl};
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, KeySource, TransitKey};
 use crate::types::{
-    AppName, AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product, WebhookSecret,
+    AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
+    WebhookSecret,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

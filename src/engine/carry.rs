@@ -243,9 +243,7 @@ impl Engine {
                 let is_limit = self.is_product_limit(endpoint, &heard);
                 Outcome::Heard { identity, heard: Box::new(heard), is_limit }
             }
-            Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => {
-                Outcome::Unanswered(as_sent(&refusal))
-            }
+            Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => Outcome::Unanswered(as_sent(&refusal)),
             Err(refusal) => Outcome::Refused(refusal),
         }
     }

@@ -121,5 +121,7 @@ impl Whole {
 }
 
 fn too_large() -> Refusal {
-    Refusal::BadAnswer("the answer to an over-size call is larger than perch holds; ask for fewer ids at a time")
+    Refusal::BadAnswer(
+        "the answer to an over-size call is larger than perch holds; ask for fewer ids at a time",
+    )
 }

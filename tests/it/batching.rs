@@ -14,7 +14,8 @@ const BATCHED: &str = "perch_calls_merged_total{how=\"batched\"}";
 const LIMIT: usize = 20;
 const SETTINGS: &str = "limits.window = \"3s\"\nlimits.pacing = false\nmerge.coalesce = false\nretry.attempts = 1\n\
     shield.probe = \"off\"\n";
-const FINCH: &str = "[limits.products]\nindividual = 0\npay-statement = 0\nauth = 0\nconnect = 0\nintrospect = 0\n";
+const FINCH: &str =
+    "[limits.products]\nindividual = 0\npay-statement = 0\nauth = 0\nconnect = 0\nintrospect = 0\n";
 
 fn setup() -> Setup {
     plain().settings("merge.batch = true\nretry.budget = \"100%\"")
@@ -172,7 +173,7 @@ async fn what_is_said_of_the_token_or_the_limits_is_said_to_everyone() {
     let bodies: Vec<Value> = ids[..5].iter().map(|id| asking(&[id])).collect();
     for (fault, status, class, sent) in [
         (json!({ "preset": "reauth" }), 401, "reauthentication_required", 1.0),
-        (json!({ "status": 403 }), 403, "permission_denied", 1.0),
+        (json!({ "preset": "insufficient_scope" }), 403, "permission_denied", 1.0),
         // A refusal for the product's limit is waited for, together.
         (json!({ "preset": "app_limit" }), 200, "ok", 2.0),
     ] {
@@ -231,7 +232,11 @@ async fn who_need_not_wait_is_sent_alone_and_so_is_everyone_unless_it_is_wanted(
         assert_eq!((answer.status, answer.header("perch-attempts")), (200, "1"));
     }
     assert_eq!((attempts(&on).await, on.metric(BATCHED).await), (3.0, 0.0));
-    for settings in ["merge.batch = false", "merge.batch = [\"employment\"]", "merge.batch = true\nmerge.batch_apps = [\"sync\"]"] {
+    for settings in [
+        "merge.batch = false",
+        "merge.batch = [\"employment\"]",
+        "merge.batch = true\nmerge.batch_apps = [\"sync\"]",
+    ] {
         let off = world(plain().settings(settings)).await;
         spend(&off).await;
         let before = attempts(&off).await;
@@ -259,7 +264,10 @@ async fn an_over_size_call_becomes_several_requests_and_one_answer() {
     let body = |ids: &[String]| json!({ "requests": ids.iter().map(|id| json!({ "payment_id": id, "limit": 2 })).collect::<Vec<_>>() });
     let whole = acme.post(STATEMENT, &body(&ids)).await;
     assert_eq!((whole.status, whole.class()), (200, "partial"), "{}", whole.text());
-    assert_eq!((whole.header("perch-attempts"), whole.header("perch-batch")), ("3", "total=23, failed=1, pending=0"));
+    assert_eq!(
+        (whole.header("perch-attempts"), whole.header("perch-batch")),
+        ("3", "total=23, failed=1, pending=0")
+    );
     assert_eq!(whole.headers.get_all("finch-request-id").iter().count(), 3);
     let mut items = Vec::new();
     for chunk in ids.chunks(10) {
@@ -269,7 +277,7 @@ async fn an_over_size_call_becomes_several_requests_and_one_answer() {
     }
     assert_eq!(whole.text(), format!("{{\"responses\":[{}]}}", items.join(",")));
     // When a part fails, half an answer would look like a whole one.
-    world.fault(json!({ "operation": "read_pay_statements", "holding": "nobody's", "status": 403 })).await;
+    world.fault(json!({ "operation": "read_pay_statements", "holding": "nobody's", "preset": "insufficient_scope" })).await;
     let failed = acme.post(STATEMENT, &body(&ids)).await;
     assert_eq!((failed.status, failed.class()), (403, "permission_denied"), "{}", failed.text());
     assert_eq!(failed.json()["perch"]["attempts"], 2);

@@ -62,7 +62,8 @@ impl<'a> Answer<'a> {
 pub fn joined(answers: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
     let opened: Option<Vec<_>> = answers.iter().map(|answer| opened(answer.as_ref())).collect();
     let opened = opened?;
-    let (before, _, between, after) = opened.iter().find(|(_, items, ..)| !items.is_empty()).or(opened.first())?;
+    let (before, _, between, after) =
+        opened.iter().find(|(_, items, ..)| !items.is_empty()).or(opened.first())?;
     let items = opened.iter().flat_map(|(_, items, ..)| items.iter().copied());
     Some(around(before, items, between, after))
 }

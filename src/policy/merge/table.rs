@@ -95,7 +95,8 @@ impl<H> Table<H> {
             return None;
         }
         let open = self.open.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let with_room = open.iter().copied().find(|id| self.gatherings.get(id).is_some_and(|g| g.has_room(&asks)));
+        let with_room =
+            open.iter().copied().find(|id| self.gatherings.get(id).is_some_and(|g| g.has_room(&asks)));
         let gathering = with_room.unwrap_or_else(|| {
             let id = self.fresh();
             self.gatherings.insert(id, Gathering::new(Some(key)));

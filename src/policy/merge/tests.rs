@@ -18,7 +18,8 @@ fn individual() -> &'static Endpoint {
 
 fn asks(ids: &[&str]) -> Asks {
     let requests: Vec<Value> = ids.iter().map(|id| json!({ "individual_id": id })).collect();
-    Asks::read(individual(), json!({ "requests": requests }).to_string().as_bytes()).expect("it can be shared")
+    Asks::read(individual(), json!({ "requests": requests }).to_string().as_bytes())
+        .expect("it can be shared")
 }
 
 #[test]
@@ -26,14 +27,14 @@ fn only_a_plain_list_of_different_ids_can_be_shared() {
     let read = |path, body: &str| Asks::read(endpoint(path), body.as_bytes());
     let people = |list: &str| read("/employer/individual", &format!("{{\"requests\":[{list}]}}"));
     let person = r#"{"individual_id":"a"}"#;
-    let good = r#"{ "options" : {"include":["ssn"]}, "requests" : [ {"individual_id" : "\u0061", "x":1.0} ] }"#;
+    let good =
+        r#"{ "options" : {"include":["ssn"]}, "requests" : [ {"individual_id" : "\u0061", "x":1.0} ] }"#;
     let asks = read("/employer/individual", good).expect("it can");
     assert_eq!(asks.ids().collect::<Vec<_>>(), ["a"]);
     assert_eq!(asks.entries[0].1.get(), r#"{"individual_id" : "\u0061", "x":1.0}"#);
     assert_eq!(asks.frame, br#"{"options":{"include":["ssn"]},"requests":[]}"#);
     let twice = format!("{person},{person}");
-    let many: Vec<String> =
-        (0..=CALL_IDS_MAX).map(|i| format!(r#"{{"individual_id":"{i}"}}"#)).collect();
+    let many: Vec<String> = (0..=CALL_IDS_MAX).map(|i| format!(r#"{{"individual_id":"{i}"}}"#)).collect();
     for list in [
         "",
         "7",
@@ -47,7 +48,9 @@ fn only_a_plain_list_of_different_ids_can_be_shared() {
         assert!(people(list).is_none(), "{list}");
     }
     assert!(people(&many[1..].join(",")).is_some());
-    for body in ["", "[]", "{}", r#"{"requests":{}}"#, r#"{"requests":[],"requests":[{"individual_id":"a"}]}"#] {
+    for body in
+        ["", "[]", "{}", r#"{"requests":{}}"#, r#"{"requests":[],"requests":[{"individual_id":"a"}]}"#]
+    {
         assert!(read("/employer/individual", body).is_none(), "{body}");
     }
     let payments = |count: usize| {
@@ -61,18 +64,18 @@ fn only_a_plain_list_of_different_ids_can_be_shared() {
 #[test]
 fn an_over_size_call_becomes_as_few_requests_as_can_be_in_order() {
     let body = |count: usize| {
-        let list: Vec<Value> = (0..count).map(|i| json!({ "payment_id": i.to_string(), "limit": 7 })).collect();
+        let list: Vec<Value> =
+            (0..count).map(|i| json!({ "payment_id": i.to_string(), "limit": 7 })).collect();
         json!({ "a": 1.5, "requests": list, "z": null }).to_string().into_bytes()
     };
     let split = |count| parts(endpoint("/employer/pay-statement"), &body(count));
     assert_eq!(split(10), None);
     let three = split(25).expect("more than one");
     let read: Vec<Value> = three.iter().map(|part| serde_json::from_slice(part).expect("JSON")).collect();
-    assert_eq!(read.iter().map(|part| part["requests"].as_array().map(Vec::len)).collect::<Vec<_>>(), [
-        Some(10),
-        Some(10),
-        Some(5)
-    ]);
+    assert_eq!(
+        read.iter().map(|part| part["requests"].as_array().map(Vec::len)).collect::<Vec<_>>(),
+        [Some(10), Some(10), Some(5)]
+    );
     assert_eq!(read[2]["requests"][4], json!({ "payment_id": "24", "limit": 7 }));
     assert!(read.iter().all(|part| part["a"] == json!(1.5) && part["z"].is_null()));
     assert!(split(10 * PARTS_MAX).is_some() && split(10 * PARTS_MAX + 1).is_none());
@@ -117,7 +120,10 @@ fn an_answer_that_holds_more_than_was_asked_for_is_not_taken_apart() {
 fn parts_are_joined_in_order_whatever_some_of_them_lack() {
     let of = |items: &str| format!("{{\"responses\":[{items}]}}");
     let join = |parts: &[String]| joined(parts).map(|whole| String::from_utf8(whole).expect("text"));
-    assert_eq!(join(&[of("{\"a\":1},{\"a\":2}"), of(""), of("{\"a\":3}")]), Some(of("{\"a\":1},{\"a\":2},{\"a\":3}")));
+    assert_eq!(
+        join(&[of("{\"a\":1},{\"a\":2}"), of(""), of("{\"a\":3}")]),
+        Some(of("{\"a\":1},{\"a\":2},{\"a\":3}"))
+    );
     assert_eq!(join(&[of(""), of("{\"a\":3}")]), Some(of("{\"a\":3}")));
     assert_eq!(join(&[of(""), of("")]), Some(of("")));
     assert_eq!(join(&[of(""), "{\"responses\":[],\"more\":true}".to_owned()]), None);
@@ -126,17 +132,25 @@ fn parts_are_joined_in_order_whatever_some_of_them_lack() {
 /// What a Finch answers that knows the ids below 8, in the order of the request or in its own.
 fn finch(body: &[u8], sorts: bool, omits: bool) -> Vec<u8> {
     let body: Value = serde_json::from_slice(body).expect("JSON");
-    let mut ids: Vec<&str> =
-        body["requests"].as_array().expect("a list").iter().map(|r| r["individual_id"].as_str().expect("an id")).collect();
+    let mut ids: Vec<&str> = body["requests"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|r| r["individual_id"].as_str().expect("an id"))
+        .collect();
     if sorts {
         ids.sort_unstable_by(|a, b| b.cmp(a));
     }
     let item = |id: &str| match id.parse::<u32>() {
-        Ok(n) if n < 8 => Some(format!(r#"{{"individual_id":"{id}","code":200,"body":{{"n":{n}.50,"o":{}}}}}"#, body["options"])),
+        Ok(n) if n < 8 => Some(format!(
+            r#"{{"individual_id":"{id}","code":200,"body":{{"n":{n}.50,"o":{}}}}}"#,
+            body["options"]
+        )),
         _ if omits => None,
         _ => Some(format!(r#"{{"individual_id":"{id}","code":404,"body":{{"code":404}}}}"#)),
     };
-    format!("{{\"responses\":[{}]}}", ids.iter().filter_map(|id| item(id)).collect::<Vec<_>>().join(",")).into_bytes()
+    format!("{{\"responses\":[{}]}}", ids.iter().filter_map(|id| item(id)).collect::<Vec<_>>().join(","))
+        .into_bytes()
 }
 
 proptest! {
@@ -234,7 +248,15 @@ fn common<'a>(asks: &'a Asks, query: &'a str) -> Common<'a> {
     static NONE: std::sync::OnceLock<(HeaderMap, ConnectionId)> = std::sync::OnceLock::new();
     let (headers, connection) =
         NONE.get_or_init(|| (HeaderMap::new(), ConnectionId::new("c").expect("an id")));
-    Common { app: None, customer: None, connection, path: "/p", query: Some(query), headers, frame: &asks.frame }
+    Common {
+        app: None,
+        customer: None,
+        connection,
+        path: "/p",
+        query: Some(query),
+        headers,
+        frame: &asks.frame,
+    }
 }
 
 #[test]
@@ -283,13 +305,21 @@ fn a_gathering_takes_no_more_than_one_request_holds() {
     assert_eq!(enter(payment("3", 1)), (first, false), "an id that is asked for already needs no room");
     let (second, leads) = enter(payment("10", 1));
     assert!(second != first && leads, "it stands in line for a request of its own");
-    assert_eq!(enter(payment("3", 2)), (second, false), "another page of the same payment could not be told apart");
+    assert_eq!(
+        enter(payment("3", 2)),
+        (second, false),
+        "another page of the same payment could not be told apart"
+    );
     assert_eq!(enter(payment("11", 1)), (second, false));
 }
 
 #[test]
 fn an_error_is_everyones_unless_somebody_may_have_caused_it() {
-    let error = |code: &str| FinchError::read(json!({ "code": 400, "name": "x", "finch_code": code, "message": "m" }).to_string().as_bytes());
+    let error = |code: &str| {
+        FinchError::read(
+            json!({ "code": 400, "name": "x", "finch_code": code, "message": "m" }).to_string().as_bytes(),
+        )
+    };
     for (status, code, expected) in [
         (400, "invalid_request_error", Concerns::Somebody),
         (404, "", Concerns::Somebody),
