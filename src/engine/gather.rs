@@ -206,7 +206,6 @@ impl Engine {
                 }
                 continue;
             };
-            trip.is_alone = is_apart;
             let began = Instant::now();
             let left = deadline.since(self.gathers.now());
             let turn = if is_in_line {
@@ -236,6 +235,8 @@ impl Engine {
                         0 => permit.refund(),
                         1 => {
                             crowd.into_iter().for_each(|me| note(me.handle.news, line));
+                            trip.is_alone = is_apart;
+                            line.cache = None;
                             return Ok(Gathered::Alone(permit));
                         }
                         _ => {
@@ -256,6 +257,7 @@ impl Engine {
             // Whoever was taken along at this very moment is carried all the same.
             if let Some(me) = self.gathers.leave(id) {
                 note(me.handle.news, line);
+                trip.is_alone = is_apart;
                 return match (refusal, me.handle.fallback) {
                     (Ended::Refused(_), Some(outcome)) => Ok(Gathered::Shared(outcome)),
                     (ended, _) => Err(ended),

@@ -65,13 +65,20 @@ impl Engine {
                     self.part(crowd, took, false);
                 }
             }
-            // Who has lost time to somebody else's mistake gets it back.
             Then::Somebody => {
                 let may_halve = self.may_retry();
                 self.part(crowd, took, may_halve);
             }
             Then::Unread => self.part(crowd, took, false),
-            Then::SomebodyOrFinch(outcome) => self.try_halves(crowd, &outcome),
+            Then::SomebodyOrFinch(outcome) if self.drain.is_closing() || !self.may_retry() => {
+                tell_all(crowd, || Some(copy(&outcome)));
+            }
+            Then::SomebodyOrFinch(outcome) => {
+                for member in &mut crowd {
+                    member.handle.fallback = Some(copy(&outcome));
+                }
+                self.part(crowd, took, true);
+            }
         }
     }
 
@@ -136,39 +143,18 @@ impl Engine {
         }
     }
 
-    /// Asks again in two halves, or each alone. The time that the attempt took is given back.
+    /// Asks again in two halves, or each alone. Who has lost time to somebody else's fault gets it back.
     fn part(&self, mut crowd: Vec<Member>, took: Duration, may_halve: bool) {
         for member in &mut crowd {
             member.near.deadline = member.near.deadline + took;
         }
         if may_halve {
-            self.halve(crowd);
+            let rest = crowd.split_off(crowd.len() / 2);
+            self.gathers.again(crowd);
+            self.gathers.again(rest);
         } else {
             crowd.into_iter().for_each(|member| self.gathers.again(vec![member]));
         }
-    }
-
-    /// Asks again in two halves while the budget of retries lasts; otherwise this is the answer.
-    fn try_halves(&self, crowd: Vec<Member>, outcome: &Outcome) {
-        let now = self.gathers.now();
-        let (mut still, late): (Vec<Member>, Vec<Member>) =
-            crowd.into_iter().partition(|member| member.near.deadline > now);
-        tell_all(late, || Some(copy(outcome)));
-        if still.is_empty() {
-            return;
-        }
-        if self.drain.is_closing() || !self.may_retry() {
-            return tell_all(still, || Some(copy(outcome)));
-        }
-        for member in &mut still {
-            member.handle.fallback = Some(copy(outcome));
-        }
-        self.halve(still);
-    }
-
-    fn halve(&self, mut crowd: Vec<Member>) {
-        let rest = crowd.split_off(crowd.len() / 2);
-        [crowd, rest].into_iter().filter(|half| !half.is_empty()).for_each(|half| self.gathers.again(half));
     }
 }
 
