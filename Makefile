@@ -44,7 +44,7 @@ bench-vault: ## sealing, opening, looking up, and sealing a hundred thousand row
 	@scripts/setup.sh build
 	cargo run --locked --release --quiet --example vault
 
-smoke-batch: ## a thousand calls for one person each, sharing requests and not, in real time; ten minutes (GATHER='--help')
+smoke-batch: ## a thousand calls for one person each, sharing requests and not, in real time; twenty-five minutes (GATHER='--help')
 	@scripts/setup.sh build
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example gather -- $(GATHER)

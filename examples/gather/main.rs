@@ -7,10 +7,12 @@
 
 mod arm;
 #[path = "../common/brood.rs"]
+#[allow(dead_code)] // each program uses its own part of it
 mod brood;
 #[path = "../common/guard.rs"]
 mod guard;
 #[path = "../common/home.rs"]
+#[allow(dead_code)] // as above
 mod home;
 mod http;
 #[path = "../common/machine.rs"]
@@ -37,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 1000)]
     calls: usize,
     /// Requests of one window; more than Finch's 20, or the arm without batching would take an hour.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 40)]
     limit: u32,
     /// Leaves out the arm in which every call is sent alone.
     #[arg(long)]

@@ -10,22 +10,28 @@ use std::collections::HashMap;
 /// An answer, taken apart.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    before: &'a [u8],
-    between: &'a [u8],
-    after: &'a [u8],
-    items: Vec<&'a str>,
+    list: List<'a>,
     /// Which items an id has, in Finch's order.
     of_id: HashMap<&'a str, Vec<usize>>,
     /// Whether Finch kept the order of the request.
     is_in_order: bool,
 }
 
+/// A list of items, and what stands before, between and after them.
+#[derive(Debug)]
+struct List<'a> {
+    before: &'a [u8],
+    items: Vec<&'a str>,
+    between: &'a [u8],
+    after: &'a [u8],
+}
+
 impl<'a> Answer<'a> {
     /// Takes an answer apart whose request asked for these ids, in this order. `ids` are those of the answer's items, from
     /// [`Answer::ids`]: they have to live somewhere.
     pub fn read(asked: &[&str], ids: &'a [String], answer: &'a [u8]) -> Option<Self> {
-        let (before, items, between, after) = opened(answer)?;
-        if items.len() != ids.len() {
+        let list = List::read(answer)?;
+        if list.items.len() != ids.len() {
             return None;
         }
         let place: HashMap<&str, usize> = asked.iter().enumerate().map(|(at, id)| (*id, at)).collect();
@@ -38,7 +44,7 @@ impl<'a> Answer<'a> {
             last = asked_at;
             of_id.entry(id.as_str()).or_default().push(at);
         }
-        Some(Self { before, between, after, items, of_id, is_in_order })
+        Some(Self { list, of_id, is_in_order })
     }
 
     /// The ids of an answer's items, in order. `None` when one has none, or there is no list of items.
@@ -53,56 +59,59 @@ impl<'a> Answer<'a> {
         if !self.is_in_order {
             places.sort_unstable();
         }
-        let items = places.into_iter().filter_map(|at| self.items.get(at).copied());
-        around(self.before, items, self.between, self.after)
+        self.list.with(places.into_iter().filter_map(|at| self.list.items.get(at).copied()))
     }
 }
 
 /// One answer out of those to the parts of a call, in order. `None` when one has another shape.
 pub fn joined(answers: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
-    let opened: Option<Vec<_>> = answers.iter().map(|answer| opened(answer.as_ref())).collect();
-    let opened = opened?;
-    let (before, _, between, after) =
-        opened.iter().find(|(_, items, ..)| !items.is_empty()).or(opened.first())?;
-    let items = opened.iter().flat_map(|(_, items, ..)| items.iter().copied());
-    Some(around(before, items, between, after))
+    let lists: Option<Vec<List<'_>>> = answers.iter().map(|answer| List::read(answer.as_ref())).collect();
+    let lists = lists?;
+    let frame = lists.iter().find(|list| !list.items.is_empty()).or(lists.first())?;
+    Some(frame.with(lists.iter().flat_map(|list| list.items.iter().copied())))
 }
 
-fn around<'a>(before: &[u8], items: impl Iterator<Item = &'a str>, between: &[u8], after: &[u8]) -> Vec<u8> {
-    let mut out = before.to_vec();
-    for (at, item) in items.enumerate() {
-        if at > 0 {
-            out.extend_from_slice(between);
+impl<'a> List<'a> {
+    /// `None` when there is more in an answer than a list.
+    fn read(answer: &'a [u8]) -> Option<Self> {
+        // The key does not matter here: the ids are read elsewhere.
+        let items: Vec<Placed<'a>> = placed("", answer)?;
+        let (Some(first), Some(last)) = (items.first(), items.last()) else {
+            let (before, after) = answer.split_at(answer.iter().position(|b| *b == b']')?);
+            let is_list = is_frame(before, after);
+            return is_list.then_some(Self { before, items: Vec::new(), between: b",", after });
+        };
+        let (before, after) = (answer.get(..first.start)?, answer.get(last.start + last.raw.len()..)?);
+        if !is_frame(before, after) {
+            return None;
         }
-        out.extend_from_slice(item.as_bytes());
+        let mut gaps = items.windows(2).filter_map(|pair| match pair {
+            [a, b] => answer.get(a.start + a.raw.len()..b.start),
+            _ => None,
+        });
+        let between = gaps.next().filter(|first| gaps.all(|gap| gap == *first)).unwrap_or(b",");
+        Some(Self { before, items: items.into_iter().map(|placed| placed.raw).collect(), between, after })
     }
-    out.extend_from_slice(after);
-    out
+
+    /// The same around other items.
+    fn with<'b>(&self, items: impl Iterator<Item = &'b str>) -> Vec<u8> {
+        let mut out = self.before.to_vec();
+        for (at, item) in items.enumerate() {
+            if at > 0 {
+                out.extend_from_slice(self.between);
+            }
+            out.extend_from_slice(item.as_bytes());
+        }
+        out.extend_from_slice(self.after);
+        out
+    }
 }
 
-/// What stands before, between and after the items, and the items. `None` when there is more in it than a list.
-fn opened(answer: &[u8]) -> Option<(&[u8], Vec<&str>, &[u8], &[u8])> {
-    let is = |bytes: &[u8], wanted: &[&[u8]]| {
-        let plain: Vec<u8> = bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-        wanted.contains(&plain.as_slice())
-    };
-    // The key does not matter here: the ids are read elsewhere.
-    let items: Vec<Placed<'_>> = placed("", answer)?;
-    let (Some(first), Some(last)) = (items.first(), items.last()) else {
-        let close = answer.iter().position(|b| *b == b']')?;
-        let (before, after) = answer.split_at(close);
-        let is_whole = is(answer, &[b"{\"responses\":[]}", b"[]"]);
-        return is_whole.then_some((before, Vec::new(), b",".as_slice(), after));
-    };
-    let (before, after) = (answer.get(..first.start)?, answer.get(last.start + last.raw.len()..)?);
-    let is_wrapped = is(before, &[b"{\"responses\":["]) && is(after, &[b"]}"]);
-    if !is_wrapped && !(is(before, &[b"["]) && is(after, &[b"]"])) {
-        return None;
-    }
-    let mut gaps = items.windows(2).filter_map(|pair| match pair {
-        [a, b] => answer.get(a.start + a.raw.len()..b.start),
-        _ => None,
-    });
-    let between = gaps.next().filter(|first| gaps.all(|gap| gap == *first)).unwrap_or(b",");
-    Some((before, items.into_iter().map(|placed| placed.raw).collect(), between, after))
+/// Whether this is all there is around a list of items, wrapped or bare.
+fn is_frame(before: &[u8], after: &[u8]) -> bool {
+    let plain =
+        |bytes: &[u8]| -> Vec<u8> { bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect() };
+    let frame = (plain(before), plain(after));
+    let is = |before: &[u8], after: &[u8]| frame.0 == before && frame.1 == after;
+    is(b"{\"responses\":[", b"]}") || is(b"[", b"]")
 }
