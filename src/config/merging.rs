@@ -3,7 +3,6 @@
 use super::problem::{Check, Complaint, nearest, shown};
 use super::value::{Setting, flag, kind};
 use crate::finch::endpoints::ENDPOINTS;
-use crate::policy::merge::is_batch;
 use crate::types::{AppName, Product};
 use toml::Value;
 
@@ -13,7 +12,7 @@ const APPS_MAX: usize = 100;
 /// `true` for every product whose calls can share a request, `false` for none, or a list of them.
 pub(super) fn batch(setting: &Setting) -> Check<Vec<Product>> {
     let all: Vec<Product> =
-        ENDPOINTS.iter().filter(|e| is_batch(e.operation)).map(|endpoint| endpoint.product).collect();
+        ENDPOINTS.iter().filter(|e| e.reads_by_ids()).map(|endpoint| endpoint.product).collect();
     let Value::Array(list) = &setting.value else {
         return Ok(if flag(setting)? { all } else { Vec::new() });
     };

@@ -1,6 +1,6 @@
 //! The body of a call as a list of entries in a frame: what several calls put together, and an over-size one takes apart.
 
-use super::{BYTES_MAX, CALL_IDS_MAX, PARTS_MAX, is_batch};
+use super::{BYTES_MAX, CALL_IDS_MAX, PARTS_MAX};
 use crate::finch::endpoints::Endpoint;
 use crate::types::json::RawObject;
 use serde_json::value::RawValue;
@@ -93,7 +93,7 @@ pub fn parts(endpoint: &Endpoint, body: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 /// The key of the ids and the most of them, of an operation that has both.
 fn batch(endpoint: &Endpoint) -> Option<(&'static str, usize)> {
-    let batch = endpoint.batch.filter(|_| is_batch(endpoint.operation))?;
+    let batch = endpoint.batch.filter(|_| endpoint.reads_by_ids())?;
     Some((batch.key, batch.items_max.filter(|max| *max > 0)?))
 }
 

@@ -11,7 +11,7 @@ pub use answer::{Answer, joined};
 pub use ask::{Asks, parts};
 pub use table::{Entered, Id, Member, Near, Table};
 
-use crate::finch::endpoints::{Endpoint, Operation};
+use crate::finch::endpoints::Endpoint;
 use crate::finch::error::FinchError;
 use crate::policy::Class;
 use crate::policy::class::of_answer;
@@ -37,14 +37,6 @@ pub const PARTS_MAX: usize = 64;
 
 /// Counts how often the client has sent the call: it says nothing of what is asked for.
 const SAYS_NOTHING: &str = "x-stainless-retry-count";
-
-/// Whether an operation reads items by ids in its body, a capped number of them.
-pub const fn is_batch(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::ReadIndividuals | Operation::ReadEmployments | Operation::ReadPayStatements
-    )
-}
 
 /// What calls must have in common to share a request: whose they are and all that is sent but the ids.
 #[derive(Debug, Clone, Copy)]
