@@ -10,7 +10,7 @@ use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
+use crate::engine::{Batching, Drain, Engine, Gathers, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, PerProduct, Rules};
@@ -195,6 +195,8 @@ impl Gateway {
                 writes: config.apps.writes == Writes::Allow,
                 pass_through: config.apps.pass_through,
                 coalesce: config.merge.coalesce,
+                batching: Batching { products: config.merge.batch, apps: config.merge.batch_apps },
+                splits: config.merge.split,
                 inspect_bytes_max: config.listen.inspect_bytes_max,
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
@@ -206,6 +208,7 @@ impl Gateway {
             finch,
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
+            gathers: Gathers::default(),
             life: Life::default(),
             webhooks,
             drain: Drain::default(),

@@ -8,6 +8,7 @@ mod address;
 mod document;
 mod environ;
 mod limits;
+mod merging;
 mod postgres_url;
 mod problem;
 mod reader;

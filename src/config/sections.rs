@@ -3,6 +3,7 @@
 
 use super::address::{address, base_url};
 use super::limits::limits;
+use super::merging;
 use super::postgres_url::{is_postgres, postgres_url};
 use super::problem::{Check, Complaint, shown};
 use super::reader::Reader;
@@ -344,10 +345,9 @@ fn circle(s: &Setting) -> Check<Circle> {
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {
     let coalesce = r.get("merge.coalesce", flag);
     let resend_memory = r.get("merge.resend_memory", duration_or_zero);
-    let batch = r.get("merge.batch", |s| match flag(s)? {
-        false => Ok(false),
-        true => Err(not_available("true", "false")),
-    });
+    let batch = r.get("merge.batch", merging::batch);
+    let batch_apps = r.get("merge.batch_apps", merging::apps);
+    let split = r.get("merge.split", flag);
     let cache = r.get("merge.cache", |s| match s.value.as_table() {
         Some(table) if table.is_empty() => Ok(()),
         Some(_) => Err(not_available("a table with something in it", "{}")),
@@ -362,6 +362,8 @@ fn merge(r: &mut Reader<'_>) -> Option<Merge> {
         coalesce: coalesce?,
         resend_memory: resend_memory?,
         batch: batch?,
+        batch_apps: batch_apps?,
+        split: split?,
         repair: repair?,
         not_ready: not_ready?,
     })

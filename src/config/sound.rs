@@ -7,7 +7,8 @@ pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
 pub use super::tls::{TlsError, TlsFiles, TlsStamps};
 use crate::types::{
-    AdminToken, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product, WebhookSecret,
+    AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
+    WebhookSecret,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -328,14 +329,18 @@ pub enum Circle {
 }
 
 /// Which calls are merged, and what is made of answers that lack something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merge {
     /// Identical reads under way at once are sent once; yes.
     pub coalesce: bool,
     /// How long an outcome is kept for a resend; 2 min, zero for not at all.
     pub resend_memory: Duration,
-    /// Single-id calls are gathered while they wait; no.
-    pub batch: bool,
+    /// To which products calls are gathered while they wait; none.
+    pub batch: Vec<Product>,
+    /// Of which apps; none stands for all.
+    pub batch_apps: Vec<AppName>,
+    /// A call with more ids than Finch takes becomes several requests; yes.
+    pub split: bool,
     /// Failed items of a batch that are asked for once more; off.
     pub repair: Repair,
     /// What a 202 in place of data becomes; it passes.

@@ -196,6 +196,31 @@ fn the_environment_wins_over_the_file_and_is_read_as_toml_or_as_text() {
     assert_eq!(config.finch.client_id.as_str(), "0123");
 }
 
+#[test]
+fn requests_are_shared_for_all_products_some_or_none() {
+    let merge = |text: &str| load_text(&format!("[merge]\n{text}"), &environ(&[]));
+    let products = |text: &str| merge(text).expect("loads").config.merge.batch;
+    let all = [Product::Individual, Product::Employment, Product::PayStatement];
+    assert_eq!((products(""), products("batch = false"), products("batch = []")), (vec![], vec![], vec![]));
+    assert_eq!(products("batch = true"), all);
+    assert_eq!(products("batch = [\"pay-statement\", \"pay-statement\"]"), all[2..]);
+    let env =
+        environ(&[("PERCH_MERGE__BATCH", "[\"individual\"]"), ("PERCH_MERGE__BATCH_APPS", "[\"sync\"]")]);
+    let config = load_text("", &env).expect("loads").config.merge;
+    assert_eq!((config.batch, config.batch_apps.len(), config.split), (all[..1].to_vec(), 1, true));
+    for (text, why) in [
+        ("batch = [\"individuals\"]", "did you mean \"individual\"?"),
+        ("batch = [\"directory\"]", "the products whose calls can share a request are"),
+        ("batch = \"yes\"", "write true"),
+        ("batch = [7]", "products are texts"),
+        ("batch_apps = \"sync\"", "a list of apps is needed"),
+        ("batch_apps = [\"\"]", "no app can be called"),
+    ] {
+        let problems = merge(text).expect_err("refused").to_string();
+        assert!(problems.contains(why), "{text}: {problems}");
+    }
+}
+
 /// The manual's keys, each with the number of its line.
 fn keys_of_manual() -> Vec<(usize, String)> {
     let loaded = load(None, &environ(&[])).expect("the defaults load");

@@ -31,13 +31,7 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Result<Permit, Ended> {
         let began = Instant::now();
-        let ask = AskFacts {
-            product: endpoint.product,
-            customer: line.customer.clone(),
-            priority: caller.priority,
-            patience,
-            tag,
-        };
+        let ask = ask_of(endpoint, caller, (tag, patience), line);
         let admitted = tokio::select! {
             biased;
             admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
@@ -47,7 +41,8 @@ impl Engine {
         admitted
     }
 
-    fn refused(&self, endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
+    /// What a refusal of the ledger is to the app.
+    pub(super) fn refused(&self, endpoint: &Endpoint, refusal: &QuotaRefusal) -> Refusal {
         let product = endpoint.product;
         match refusal {
             QuotaRefusal::Draining => Refusal::Draining,
@@ -169,6 +164,17 @@ impl Engine {
         }
         sent
     }
+}
+
+/// What the ledger is asked for a call.
+pub(super) fn ask_of(
+    endpoint: &Endpoint,
+    caller: &Caller,
+    (tag, patience): (Option<Tag>, Duration),
+    line: &AccessLine,
+) -> AskFacts {
+    let (product, customer, priority) = (endpoint.product, line.customer.clone(), caller.priority);
+    AskFacts { product, customer, priority, patience, tag }
 }
 
 /// A token that is no header value could not have come from Finch.

@@ -54,7 +54,10 @@ impl Engine {
         let error = FinchError::read(&body);
         line.class = class::of_answer(endpoint, status, &error);
         line.finch_code.clone_from(&error.finch_code);
+        // What one request was told is learnt once, however many calls shared it.
+        let is_carried = line.cache.is_some();
         if status == 500
+            && !is_carried
             && line.class == Class::FinchError
             && let Some((login, entry)) = login_of(call, endpoint, identity)
             && let Some(class) = self.hidden_ailment(&login, &entry, line).await
@@ -66,7 +69,8 @@ impl Engine {
         if !matches!(status, 402 | 429) {
             self.served(identity);
         }
-        let verdict = self.verdict((call, endpoint), identity, (status, &error), retry_after, line.class);
+        let verdict =
+            self.verdict((call, endpoint), identity, (status, &error, is_carried), retry_after, line.class);
         self.note_connection((call, endpoint), identity, line.class, &[]).await;
         let resend = match verdict.scope == Some(LimitedBy::Product.as_str()) && line.attempts >= LIMITED_MAX
         {
@@ -108,7 +112,7 @@ impl Engine {
         &self,
         (call, endpoint): (&Call, &Endpoint),
         identity: &Identity,
-        (status, error): (u16, &FinchError),
+        (status, error, is_carried): (u16, &FinchError, bool),
         retry_after: Option<Duration>,
         class: Class,
     ) -> Verdict {
@@ -162,6 +166,7 @@ impl Engine {
         match by {
             // Neither is a limit that perch could have kept, nor one of others behind this address.
             LimitedBy::RefreshQuota | LimitedBy::Product => {}
+            LimitedBy::Ip | LimitedBy::Auth | LimitedBy::Provider if is_carried => {}
             LimitedBy::Ip | LimitedBy::Auth | LimitedBy::Provider => {
                 self.telemetry.metrics.refused_by_finch(error.finch_code.as_deref());
                 if by != LimitedBy::Provider {

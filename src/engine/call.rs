@@ -52,6 +52,21 @@ impl Call {
     pub(super) fn app_name(&self) -> Option<&AppName> {
         self.app.as_ref().map(|app| &app.name)
     }
+
+    /// The same call with another body.
+    pub(super) fn asking(&self, body: impl Into<Bytes>) -> Call {
+        Call {
+            request_id: self.request_id.clone(),
+            received_at: self.received_at,
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: body.into(),
+            app: self.app.clone(),
+            by: self.by,
+        }
+    }
 }
 
 impl std::fmt::Debug for Call {

@@ -3,7 +3,9 @@
 use super::Engine;
 use super::attempt;
 use super::call::{Answer, Call, Caller, Client, Ended, Identity};
+use super::gather::{Gathered, Trip};
 use super::outlook::subjects;
+use super::quota::Permit;
 use super::reply::Heard;
 use super::shield::Shielded;
 use crate::finch::endpoints::Endpoint;
@@ -11,12 +13,35 @@ use crate::limit::headers::read_retry_after;
 use crate::policy::Refusal;
 use crate::policy::retry::{Facts, Failure, Verdict, verdict};
 use crate::telemetry::AccessLine;
-use crate::upstream::SendError;
+use crate::upstream::{Attempt, SendError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The most attempts of one call that Finch refuses for a product's limit.
 pub(super) const LIMITED_MAX: u32 = 5;
+
+/// How an attempt ended.
+pub(super) enum Outcome {
+    /// With Finch's answer.
+    Heard {
+        /// With whose credentials it was sent.
+        identity: Identity,
+        /// What Finch said.
+        heard: Box<Heard>,
+        /// Whether it is a refusal for the product's limit, of which the ledger knows.
+        is_limit: bool,
+    },
+    /// Without one.
+    Unanswered(SendError),
+    /// With one of perch's.
+    Refused(Refusal),
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outcome")
+    }
+}
 
 /// What the last attempt found, for the case that no further one is admitted.
 enum Found {
@@ -24,6 +49,14 @@ enum Found {
     Nothing(SendError),
     /// An answer that is worth another attempt.
     Heard(Box<(Identity, Heard)>),
+}
+
+/// What became of a call that was admitted.
+enum Sent {
+    /// It was not sent: what was found out meanwhile is the answer.
+    Settled(Answer),
+    /// It was.
+    Ended(Outcome),
 }
 
 /// How often a call was sent again, and why.
@@ -49,7 +82,7 @@ impl Engine {
         let began = Instant::now();
         self.outlook.budget.lock().earn();
         let (mut found, mut again): (Option<Found>, Again) = (None, Again::default());
-        let mut tag = None;
+        let (mut tag, mut trip) = (None, Trip::default());
         loop {
             if found.is_some() {
                 // Nobody would read what a further attempt brings.
@@ -59,7 +92,7 @@ impl Engine {
                 caller.sent.waits();
             }
             // What is known to fail costs no quota. No token is held while a call waits.
-            let (is_probe, subjects) = {
+            let (is_probe, may_share, subjects) = {
                 let identity = self.resolve(call, endpoint, caller, line).await?;
                 let left = caller.patience.saturating_sub(began.elapsed());
                 let is_probe = match self.shielded(call, endpoint, &identity, (left, &mut *line)).await {
@@ -67,7 +100,8 @@ impl Engine {
                     Shielded::Probe => true,
                     Shielded::Answer(answer) => return Ok(answer),
                 };
-                (is_probe, subjects(call, endpoint, &identity))
+                let may_share = !is_probe && matches!(identity, Identity::Connection(_));
+                (is_probe, may_share, subjects(call, endpoint, &identity))
             };
             // The first attempt may wait as long as the call may; a further one begins inside the same time.
             let left = match &found {
@@ -75,15 +109,21 @@ impl Engine {
                 Some(_) => caller.patience.saturating_sub(began.elapsed()),
             };
             let held = self.pass_holds(&subjects, left, (&mut *client, &mut *line)).await;
-            let admitted = match held {
+            let gathered = match held {
                 Ok(probes) => {
-                    let admitted = self.admit(endpoint, caller, (tag, left), client, line).await;
-                    admitted.map(|permit| (permit, probes))
+                    let trip = may_share.then_some(&mut trip);
+                    let gathered =
+                        self.gather((call, endpoint), caller, trip, (tag, left), (&mut *client, &mut *line));
+                    gathered.await.map(|gathered| (gathered, probes))
                 }
                 Err(ended) => Err(ended),
             };
             // Whoever waits for what this attempt finds out, waits until it has ended.
-            let (permit, _probes) = match (admitted, found.take()) {
+            let (gathered, _probes) = match (gathered, found.take()) {
+                (Ok((Gathered::Again, _)), before) => {
+                    found = before;
+                    continue;
+                }
                 (Ok(ready), _) => ready,
                 // Not admitted again: the answer is what the last attempt found.
                 (Err(Ended::Refused(_)), Some(Found::Nothing(error))) => {
@@ -95,55 +135,42 @@ impl Engine {
                 }
                 (Err(ended), _) => return Err(ended),
             };
-            tag = permit.tag();
-            caller.sent.admit();
-            // The connection as it is now: while the call waited it may have been disconnected, given to
-            // somebody else, repaired with another token, or found dead by others.
-            let ready = match self.resolve(call, endpoint, caller, line).await {
-                Ok(now) => self.inject(call, endpoint, &now).map(|attempt| (now, attempt)),
-                Err(refusal) => Err(refusal),
-            };
-            let (identity, attempt) = match ready {
-                Ok(ready) => ready,
-                Err(refusal) => {
-                    permit.refund();
-                    return Err(refusal.into());
+            let outcome = match gathered {
+                Gathered::Shared(outcome) => outcome,
+                Gathered::Again => continue,
+                Gathered::Alone(permit) => {
+                    tag = permit.tag();
+                    caller.sent.admit();
+                    match self.send_now((call, endpoint), caller, is_probe, permit, line).await? {
+                        Sent::Settled(answer) => return Ok(answer),
+                        Sent::Ended(outcome) => outcome,
+                    }
                 }
             };
-            if !is_probe && let Some(answer) = self.shielded_late(call, endpoint, &identity, line).await {
-                permit.refund();
-                return Ok(answer);
-            }
-            let secrets = self.secrets(&attempt);
-            let (failure, now_found) = match self.attempt(&attempt, &secrets, permit, line).await {
-                Ok(answer) => match self.hear(answer, secrets, line).await {
-                    Ok(heard) => {
-                        // perch keeps Finch's limits, so this is somebody else's doing: the app need not
-                        // know while its patience lasts.
-                        if self.is_product_limit(endpoint, &heard) && again.limited + 1 < LIMITED_MAX {
-                            again.limited += 1;
-                            found = Some(Found::Heard(Box::new((identity, heard))));
-                            continue;
-                        }
-                        // The token is no good any more. Another perch may have stored a better one.
-                        if heard.status == 401
-                            && !std::mem::replace(&mut again.has_reread, true)
-                            && self.has_newer_token(&identity).await
-                        {
-                            found = Some(Found::Heard(Box::new((identity, heard))));
-                            continue;
-                        }
-                        (Failure::Status(heard.status), Found::Heard(Box::new((identity, heard))))
+            let (failure, now_found) = match outcome {
+                Outcome::Heard { identity, heard, is_limit } => {
+                    // perch keeps Finch's limits, so this is somebody else's doing: the app need not
+                    // know while its patience lasts.
+                    if is_limit && again.limited + 1 < LIMITED_MAX {
+                        again.limited += 1;
+                        found = Some(Found::Heard(Box::new((identity, *heard))));
+                        continue;
                     }
-                    Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => {
-                        (Failure::Cut, Found::Nothing(as_sent(&refusal)))
+                    // The token is no good any more. Another perch may have stored a better one.
+                    if heard.status == 401
+                        && !std::mem::replace(&mut again.has_reread, true)
+                        && self.has_newer_token(&identity).await
+                    {
+                        found = Some(Found::Heard(Box::new((identity, *heard))));
+                        continue;
                     }
-                    Err(refusal) => return Err(refusal.into()),
-                },
-                Err(error) => match failure_of(&error) {
+                    (Failure::Status(heard.status), Found::Heard(Box::new((identity, *heard))))
+                }
+                Outcome::Unanswered(error) => match failure_of(&error) {
                     Some(failure) => (failure, Found::Nothing(error)),
                     None => return Err(attempt::unanswered(error).into()),
                 },
+                Outcome::Refused(refusal) => return Err(refusal.into()),
             };
             let left = caller.patience.saturating_sub(began.elapsed());
             let goes_again = match self.may_go_again(endpoint, failure, &now_found, left, &mut again) {
@@ -166,6 +193,58 @@ impl Engine {
                     Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
                 }
             };
+        }
+    }
+
+    /// Sends a call that was admitted, now.
+    async fn send_now(
+        &self,
+        (call, endpoint): (&Call, &'static Endpoint),
+        caller: &Caller,
+        is_probe: bool,
+        permit: Permit,
+        line: &mut AccessLine,
+    ) -> Result<Sent, Refusal> {
+        // The connection as it is now: while the call waited it may have been disconnected, given to
+        // somebody else, repaired with another token, or found dead by others.
+        let ready = match self.resolve(call, endpoint, caller, line).await {
+            Ok(now) => self.inject(call, endpoint, &now).map(|attempt| (now, attempt)),
+            Err(refusal) => Err(refusal),
+        };
+        let (identity, attempt) = match ready {
+            Ok(ready) => ready,
+            Err(refusal) => {
+                permit.refund();
+                return Err(refusal);
+            }
+        };
+        if !is_probe && let Some(answer) = self.shielded_late(call, endpoint, &identity, line).await {
+            permit.refund();
+            return Ok(Sent::Settled(answer));
+        }
+        Ok(Sent::Ended(self.exchange((&attempt, identity), endpoint, permit, line).await))
+    }
+
+    /// One attempt, heard to its end.
+    pub(super) async fn exchange(
+        &self,
+        (attempt, identity): (&Attempt, Identity),
+        endpoint: &Endpoint,
+        permit: Permit,
+        line: &mut AccessLine,
+    ) -> Outcome {
+        let secrets = self.secrets(attempt);
+        let answer = match self.attempt(attempt, &secrets, permit, line).await {
+            Ok(answer) => answer,
+            Err(error) => return Outcome::Unanswered(error),
+        };
+        match self.hear(answer, secrets, line).await {
+            Ok(heard) => {
+                let is_limit = self.is_product_limit(endpoint, &heard);
+                Outcome::Heard { identity, heard: Box::new(heard), is_limit }
+            }
+            Err(refusal @ (Refusal::Broken(_) | Refusal::TimedOut)) => Outcome::Unanswered(as_sent(&refusal)),
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 

@@ -265,7 +265,7 @@ impl Engine {
     }
 
     /// What a call would have been told had it waited for quota itself.
-    fn out_of_patience(&self, endpoint: &Endpoint) -> Refusal {
+    pub(super) fn out_of_patience(&self, endpoint: &Endpoint) -> Refusal {
         let standing = self.quota.standing(endpoint.product);
         let wait = standing.map_or(Duration::from_secs(1), |standing| standing.next_free_in);
         Refusal::Limited { product: endpoint.product, scope: "product", wait }
@@ -277,7 +277,7 @@ impl Engine {
         self.telemetry.metrics.merges.count(how);
         match how {
             Merged::Resend => line.resend_of = Some(told.request_id.clone()),
-            Merged::Coalesced => line.cache = Some(how.as_str()),
+            Merged::Coalesced | Merged::Batched => line.cache = Some(how.as_str()),
         }
         line.finch_request_id.clone_from(&told.finch_request_id);
         // A code exchange knows only at its end whose it was.

@@ -8,6 +8,7 @@ mod call;
 mod carry;
 mod drain;
 mod exchange;
+mod gather;
 mod good;
 mod join;
 pub mod life;
@@ -19,11 +20,13 @@ mod repair;
 mod reply;
 mod resolve;
 mod shield;
+mod split;
 mod watch;
 pub mod webhooks;
 
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
+pub use gather::{Batching, Gathers};
 pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
@@ -66,6 +69,10 @@ pub struct Settings {
     pub pass_through: bool,
     /// Whether identical reads under way at once are sent once.
     pub coalesce: bool,
+    /// Whose calls, and to which products, share requests while they wait.
+    pub batching: Batching,
+    /// Whether a call with more ids than Finch takes becomes several requests.
+    pub splits: bool,
     /// The largest answer that is held and looked into.
     pub inspect_bytes_max: usize,
     /// Where a customer who has renewed a login is sent, in the redirect flow.
@@ -96,6 +103,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// Who waits together.
+    pub gathers: Gathers,
     /// What happens to connections beside calls.
     pub life: Life,
     /// What Finch tells by webhook.
@@ -128,6 +137,8 @@ impl Engine {
             Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),
             Err(Ended::Abandoned) => abandon(&mut line),
         };
+        // An attempt is counted with the call that made it.
+        line.attempts = line.attempts.saturating_sub(line.carried);
         Finished { answer, line }
     }
 
@@ -152,7 +163,7 @@ impl Engine {
         let ended = match endpoint.operation {
             Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
             Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
-            _ => self.carry_out(call, endpoint, &caller, (client, line)).await,
+            _ => self.carry_whole(call, endpoint, &caller, (client, line)).await,
         };
         seat.finish(self, ended, line)
     }

@@ -184,19 +184,8 @@ fn is_plain(heard: &Heard) -> bool {
 
 /// The call with another body or another query.
 fn narrowed(call: &Call, ask: &Ask) -> Call {
-    let (query, body) = match ask {
-        Ask::Body(body) => (call.query.clone(), body.clone().into()),
-        Ask::Query(query) => (Some(query.clone()), call.body.clone()),
-    };
-    Call {
-        request_id: call.request_id.clone(),
-        received_at: call.received_at,
-        method: call.method.clone(),
-        path: call.path.clone(),
-        query,
-        headers: call.headers.clone(),
-        body,
-        app: call.app.clone(),
-        by: call.by,
+    match ask {
+        Ask::Body(body) => call.asking(body.clone()),
+        Ask::Query(query) => Call { query: Some(query.clone()), ..call.asking(call.body.clone()) },
     }
 }

@@ -112,6 +112,14 @@ impl Engine {
         Some(self.answer_for(&login, case, line).await)
     }
 
+    /// Whether [`Self::shielded_late`] would answer.
+    pub(super) fn is_shielded_late(&self, call: &Call, endpoint: &Endpoint, identity: &Identity) -> bool {
+        self.settings.outlook.probe.is_some()
+            && login_of(call, endpoint, identity).is_some_and(|(login, entry)| {
+                self.outlook.shield.lock().case(&login, entry.facts.version).is_some()
+            })
+    }
+
     /// What Finch says of a login's health now.
     async fn health_of(
         &self,

@@ -135,6 +135,14 @@ pub(super) const fn row(
 }
 
 impl Endpoint {
+    /// Whether it reads items by a list of ids in its body, of which Finch takes a capped number.
+    pub const fn reads_by_ids(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::ReadIndividuals | Operation::ReadEmployments | Operation::ReadPayStatements
+        )
+    }
+
     pub(super) const fn batch(mut self, batch: Batch) -> Self {
         self.batch = Some(batch);
         self

@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod headers;
 pub mod join;
 pub mod life;
+pub mod merge;
 pub mod paging;
 pub mod problem;
 pub mod proof;

@@ -67,6 +67,7 @@ impl State {
             customer: ids.as_ref().and_then(|(_, customer, _)| customer.as_deref()),
             connection: connection_id,
             provider: ids.as_ref().map(|(.., provider)| provider.as_str()),
+            body: request.body(),
         };
         let limited = self.limited(endpoint, known, address, now);
         let how = match limited {

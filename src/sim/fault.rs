@@ -30,6 +30,8 @@ pub(super) struct Which {
     pub(super) customer: Option<String>,
     pub(super) connection: Option<String>,
     pub(super) provider: Option<String>,
+    /// A text that stands in the body: an id, mostly.
+    pub(super) holding: Option<String>,
 }
 
 /// When among those that fit: all that is given must be so.
@@ -114,6 +116,7 @@ struct Written {
     customer: Option<String>,
     connection: Option<String>,
     provider: Option<String>,
+    holding: Option<String>,
     nth: Option<u64>,
     after: Option<u64>,
     every: Option<u64>,
@@ -159,6 +162,7 @@ impl TryFrom<Written> for Fault {
             customer: written.customer.clone(),
             connection: written.connection.clone(),
             provider: written.provider.clone(),
+            holding: written.holding.clone(),
         };
         if written.nth == Some(0) || written.every == Some(0) {
             return Err("nth and every count from 1".to_owned());

@@ -16,6 +16,7 @@ pub(super) struct Subject<'a> {
     pub(super) customer: Option<&'a str>,
     pub(super) connection: Option<&'a str>,
     pub(super) provider: Option<&'a str>,
+    pub(super) body: &'a [u8],
 }
 
 impl Which {
@@ -34,7 +35,13 @@ impl Which {
             && is(&self.customer, subject.customer)
             && is(&self.connection, subject.connection)
             && is(&self.provider, subject.provider)
+            && self.holding.as_deref().is_none_or(|text| holds(subject.body, text))
     }
+}
+
+/// Whether a text stands somewhere in a body.
+fn holds(body: &[u8], text: &str) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 impl When {
@@ -130,6 +137,7 @@ mod tests {
             customer: Some(customer),
             connection: None,
             provider: None,
+            body: br#"{"id":"i-7"}"#,
         }
     }
 
@@ -151,6 +159,8 @@ mod tests {
         assert_eq!(run(json!({"status": 500, "operation": "list_directory"})), "........");
         assert_eq!(run(json!({"status": 500, "path": "/employer/*", "method": "get"})), "xxxxxxxx");
         assert_eq!(run(json!({"status": 500, "product": "payment"})), "........");
+        assert_eq!(run(json!({"status": 500, "holding": "i-7"})), "xxxxxxxx");
+        assert_eq!(run(json!({"status": 500, "holding": "i-8"})), "........");
     }
 
     #[test]

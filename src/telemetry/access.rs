@@ -89,7 +89,13 @@ pub struct AccessLine {
     /// perch's id of the exchange whose outcome a call that was sent again took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resend_of: Option<RequestId>,
-    /// `coalesced` when the answer is that of an identical read.
+    /// perch's id of the call whose request asked for this one's ids, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried_by: Option<RequestId>,
+    /// How many of the attempts were other calls': the app is told all, the log counts each once.
+    #[serde(skip)]
+    pub carried: u32,
+    /// `coalesced` when the answer is that of an identical read, `batched` when it is a part of another call's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Whether the body was too large to be looked into.
@@ -133,6 +139,8 @@ impl AccessLine {
             last_update: None,
             cut: None,
             resend_of: None,
+            carried_by: None,
+            carried: 0,
             cache: None,
             uninspected: false,
             client_gone: false,

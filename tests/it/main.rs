@@ -6,6 +6,8 @@ mod amplify;
 mod apps;
 mod backup;
 mod batch;
+mod batching;
+mod batching_alike;
 mod canary;
 mod catalogue;
 mod commands;

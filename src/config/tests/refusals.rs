@@ -296,8 +296,9 @@ fn what_cannot_hold_is_refused_where_it_stands() {
           version; \"all\" is",
         ),
         (
-            "[merge]\nbatch = true",
-            "2:9 `merge.batch` is true, which is not available in this version; false is",
+            "[merge]\nbatch = [\"individuals\"]",
+            "2:9 `merge.batch` has \"individuals\" in it; the products whose calls can share a request are \
+             \"individual\", \"employment\", \"pay-statement\"; did you mean \"individual\"?",
         ),
         (
             "[merge]\nrepair = \"all\"",

@@ -54,8 +54,8 @@ pub(super) fn tally(shape: Shape, body: &[u8]) -> Option<BatchReport> {
 
 /// One item: its id, where the key of it is known, and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) id: Option<String>,
+pub(in crate::policy) struct Item {
+    pub(in crate::policy) id: Option<String>,
     pub(super) standing: Standing,
 }
 

@@ -9,6 +9,7 @@ mod repair;
 
 pub use codes::Codes;
 pub use repair::{Ask, Merged, Plan, Repair, Sent, merge, plan};
+pub(super) use repair::{Placed, placed};
 
 use crate::finch::endpoints::{Endpoint, Operation};
 use items::{Shape, Standing};

@@ -142,14 +142,14 @@ const fn rank(standing: Standing) -> u8 {
 }
 
 /// An item and where in the answer it stands.
-struct Placed<'a> {
-    item: Item,
-    start: usize,
-    raw: &'a str,
+pub(in crate::policy) struct Placed<'a> {
+    pub(in crate::policy) item: Item,
+    pub(in crate::policy) start: usize,
+    pub(in crate::policy) raw: &'a str,
 }
 
 /// Every item of an answer, in order. `None` when it has no such shape.
-fn placed<'a>(key: &'static str, answer: &'a [u8]) -> Option<Vec<Placed<'a>>> {
+pub(in crate::policy) fn placed<'a>(key: &'static str, answer: &'a [u8]) -> Option<Vec<Placed<'a>>> {
     let list = match answer.iter().find(|b| !b.is_ascii_whitespace())? {
         b'[' => answer,
         _ => responses(answer)?.get().as_bytes(),

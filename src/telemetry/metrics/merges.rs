@@ -1,7 +1,7 @@
 //! Calls that needed no exchange of their own.
 
 use super::{MetricsError, counters, register};
-use prometheus::{IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Registry};
 
 /// How a call took the outcome of another exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,16 +10,19 @@ pub enum Merged {
     Resend,
     /// It read what was being read already.
     Coalesced,
+    /// Its ids were asked for together with those of others.
+    Batched,
 }
 
 impl Merged {
-    const ALL: [Merged; 2] = [Merged::Resend, Merged::Coalesced];
+    const ALL: [Merged; 3] = [Merged::Resend, Merged::Coalesced, Merged::Batched];
 
     /// The metric's label, and the word in the access line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Merged::Resend => "resend",
             Merged::Coalesced => "coalesced",
+            Merged::Batched => "batched",
         }
     }
 }
@@ -31,6 +34,8 @@ pub struct Merges {
     calls: IntCounterVec,
     /// Calls that wait for the outcome of another exchange now.
     waiting: IntGauge,
+    /// How many calls shared an attempt.
+    crowds: Histogram,
 }
 
 /// One call that waits. Dropping it says that it does no longer.
@@ -59,13 +64,28 @@ impl Merges {
             r,
             IntGauge::new("perch_calls_joined", "Calls that wait for the outcome of another exchange now")?,
         )?;
-        Ok(Self { calls, waiting })
+        let crowds = register(
+            r,
+            Histogram::with_opts(
+                HistogramOpts::new(
+                    "perch_calls_per_shared_attempt",
+                    "How many calls asked for their ids in one attempt",
+                )
+                .buckets(vec![2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0]),
+            )?,
+        )?;
+        Ok(Self { calls, waiting, crowds })
     }
 
     /// One call begins to wait.
     pub fn wait(&self) -> Waiting {
         self.waiting.inc();
         Waiting(self.waiting.clone())
+    }
+
+    /// One attempt that is made for so many calls.
+    pub fn crowd(&self, calls: usize) {
+        self.crowds.observe(calls as f64);
     }
 
     /// One call that was not sent.
