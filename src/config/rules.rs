@@ -5,9 +5,9 @@ use super::address::{Address, address, base_url};
 use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::sections::{app_auth, webhook_door};
-use super::sound::{AppAuth, LimitStore};
-use super::value::{duration_or_zero, whole};
+use super::sections::{app_auth, kept, webhook_door};
+use super::sound::{AppAuth, LimitStore, WARMED};
+use super::value::{duration_or_zero, flag, whole};
 use super::webhooks::target;
 
 /// Holds every rule against the settings.
@@ -18,6 +18,20 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     webhooks_are_signed(r);
     no_shared_quota_in_memory(r);
     waits(r);
+    warms_what_is_kept(r);
+}
+
+/// What is fetched ahead and not kept would be fetched for nobody.
+fn warms_what_is_kept(r: &mut Reader<'_>) {
+    let is_on = r.again("merge.warm_up", flag) == Some(true);
+    let Some(kept) = r.again("merge.cache", kept).filter(|_| is_on) else { return };
+    if !kept.keys().any(|product| WARMED.contains(product)) {
+        let complaint = Complaint::new("is true, and `merge.cache` keeps nothing of what it would fetch");
+        r.complain(
+            "merge.warm_up",
+            complaint.hint("add company, directory, individual or employment to merge.cache, or write false"),
+        );
+    }
 }
 
 /// Who has a person behind it does not wait longer than a job.
