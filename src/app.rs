@@ -7,12 +7,14 @@ use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
+use crate::engine::{Answers, Drain, Engine, Joins, Life, Outlook, OutlookRules, Passing, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
 use crate::policy::batch::Repair;
+use crate::policy::cache::Lifetimes;
 use crate::store::journal::{Journal, Verdict};
+use crate::store::redis::answers;
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
@@ -150,13 +152,22 @@ impl Gateway {
         let (shutdown, stopping) = watch::channel(false);
         let rules = rules(&config);
         let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
+        let lifetimes: Lifetimes =
+            config.merge.cache.iter().map(|(product, span)| (*product, *span)).collect();
+        let mut passing = None;
         let quota = match store {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
                 set_journal_aside(&config.vault.store).await?;
                 let redis = Redis::new(url, &namespace, SCRIPT)?;
-                let member =
-                    Member { name: member, incarnation: incarnation()?, on_outage: outage(on_outage) };
+                let incarnation = incarnation()?;
+                let longest = lifetimes.longest();
+                if config.merge.across_replicas && (config.merge.coalesce || longest.is_some()) {
+                    let (redis, run) = (redis.with_script(answers::SCRIPT), format!("{:x}", incarnation.0));
+                    let bounds = (longest.unwrap_or_default(), config.merge.cache_bytes);
+                    passing = Some(Passing::start(redis, run, bounds, stopping.clone()));
+                }
+                let member = Member { name: member, incarnation, on_outage: outage(on_outage) };
                 Quota::shared(redis, rules, member, stopping.clone())
             }
         };
@@ -194,6 +205,12 @@ impl Gateway {
             finch,
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
+            answers: Answers::new(
+                lifetimes,
+                config.merge.cache_bytes,
+                (config.merge.coalesce, config.merge.warm_up),
+                passing,
+            ),
             life: Life::default(),
             webhooks,
             drain: Drain::default(),
@@ -464,7 +481,10 @@ async fn hear_news(
 async fn forget_outcomes(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(FORGET_EVERY) => engine.joins.sweep(),
+            () = tokio::time::sleep(FORGET_EVERY) => {
+                engine.joins.sweep();
+                engine.sweep_answers();
+            }
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }

@@ -277,7 +277,7 @@ impl Engine {
         self.telemetry.metrics.merges.count(how);
         match how {
             Merged::Resend => line.resend_of = Some(told.request_id.clone()),
-            Merged::Coalesced => line.cache = Some(how.as_str()),
+            Merged::Coalesced | Merged::Cached => line.cache = Some(how.as_str()),
         }
         line.finch_request_id.clone_from(&told.finch_request_id);
         // A code exchange knows only at its end whose it was.

@@ -4,6 +4,7 @@
 mod attempt;
 mod authorize;
 mod bad;
+mod cache;
 mod call;
 mod carry;
 mod drain;
@@ -19,9 +20,11 @@ mod repair;
 mod reply;
 mod resolve;
 mod shield;
+mod warm;
 mod watch;
 pub mod webhooks;
 
+pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use join::Joins;
@@ -29,7 +32,7 @@ pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Endpoint, Method, Operation, find};
+use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
@@ -94,6 +97,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What is kept of answers.
+    pub answers: Answers,
     /// What happens to connections beside calls.
     pub life: Life,
     /// What Finch tells by webhook.
@@ -126,6 +131,7 @@ impl Engine {
             Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),
             Err(Ended::Abandoned) => abandon(&mut line),
         };
+        self.warm_up_after(&line);
         Finished { answer, line }
     }
 
@@ -150,8 +156,12 @@ impl Engine {
         let ended = match endpoint.operation {
             Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
             Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
-            _ => self.carry_out(call, endpoint, &caller, (client, line)).await,
+            _ => self.cached(call, endpoint, &caller, (client, line)).await,
         };
+        if let (Effect::Writes, Some(connection)) = (endpoint.effect, &line.connection_id) {
+            // Also after a failure: it may have been carried out.
+            self.forget_answers(connection).await;
+        }
         seat.finish(self, ended, line)
     }
 

@@ -89,7 +89,8 @@ pub struct AccessLine {
     /// perch's id of the exchange whose outcome a call that was sent again took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resend_of: Option<RequestId>,
-    /// `coalesced` when the answer is that of an identical read.
+    /// `coalesced` when the answer is that of an identical read; `hit`, `shared`, `miss` or `bypass` where answers are
+    /// kept; `journal` for a code that was exchanged before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Whether the body was too large to be looked into.

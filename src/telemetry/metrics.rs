@@ -2,12 +2,14 @@
 //! connection or path is ever a label.
 
 mod answers;
+mod cache;
 mod failures;
 mod fields;
 mod merges;
 mod webhooks;
 
 pub use answers::Answers;
+pub use cache::{Cached, Looked};
 pub use failures::Failures;
 pub use fields::Fields;
 pub use merges::{Merged, Merges};
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub fields: Fields,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
+    /// Answers that are kept.
+    pub cache: Cached,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
@@ -144,6 +148,7 @@ impl Metrics {
             failures: Failures::register(r)?,
             fields: Fields::register(r)?,
             merges: Merges::register(r)?,
+            cache: Cached::register(r)?,
             webhooks: Webhooks::register(r)?,
             no_ledger: counter(
                 r,

@@ -10,16 +10,19 @@ pub enum Merged {
     Resend,
     /// It read what was being read already.
     Coalesced,
+    /// It was answered before.
+    Cached,
 }
 
 impl Merged {
-    const ALL: [Merged; 2] = [Merged::Resend, Merged::Coalesced];
+    const ALL: [Merged; 3] = [Merged::Resend, Merged::Coalesced, Merged::Cached];
 
     /// The metric's label, and the word in the access line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Merged::Resend => "resend",
             Merged::Coalesced => "coalesced",
+            Merged::Cached => "cached",
         }
     }
 }
