@@ -1,5 +1,7 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod merge;
+
 use crate::config::{self, Address, AppAuth, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
@@ -7,14 +9,11 @@ use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Answers, Drain, Engine, Joins, Life, Outlook, OutlookRules, Passing, Settings};
+use crate::engine::{Drain, Engine, Joins, Life, Outlook, OutlookRules, Settings};
 use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, Notice, PerProduct, Rules};
-use crate::policy::batch::Repair;
-use crate::policy::cache::Lifetimes;
 use crate::store::journal::{Journal, Verdict};
-use crate::store::redis::answers;
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
@@ -152,8 +151,6 @@ impl Gateway {
         let (shutdown, stopping) = watch::channel(false);
         let rules = rules(&config);
         let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
-        let lifetimes: Lifetimes =
-            config.merge.cache.iter().map(|(product, span)| (*product, *span)).collect();
         let mut passing = None;
         let quota = match store {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
@@ -161,12 +158,7 @@ impl Gateway {
                 set_journal_aside(&config.vault.store).await?;
                 let redis = Redis::new(url, &namespace, SCRIPT)?;
                 let incarnation = incarnation()?;
-                let longest = lifetimes.longest();
-                if config.merge.across_replicas && (config.merge.coalesce || longest.is_some()) {
-                    let (redis, run) = (redis.with_script(answers::SCRIPT), format!("{:x}", incarnation.0));
-                    let bounds = (longest.unwrap_or_default(), config.merge.cache_bytes);
-                    passing = Some(Passing::start(redis, run, bounds, stopping.clone()));
-                }
+                passing = merge::passing(&config.merge, &redis, incarnation, stopping.clone());
                 let member = Member { name: member, incarnation, on_outage: outage(on_outage) };
                 Quota::shared(redis, rules, member, stopping.clone())
             }
@@ -197,7 +189,7 @@ impl Gateway {
                 inspect_bytes_max: config.listen.inspect_bytes_max,
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
-                repair: repair(config.merge.repair),
+                repair: merge::repair(config.merge.repair),
                 disconnect_retry: config.connections.disconnect_retry,
                 refuses_unready: config.merge.not_ready == NotReady::Error,
             },
@@ -205,12 +197,7 @@ impl Gateway {
             finch,
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
-            answers: Answers::new(
-                lifetimes,
-                config.merge.cache_bytes,
-                (config.merge.coalesce, config.merge.warm_up),
-                passing,
-            ),
+            answers: merge::answers(&config.merge, passing),
             life: Life::default(),
             webhooks,
             drain: Drain::default(),
@@ -365,14 +352,6 @@ fn apps(auth: AppAuth, vault: &Arc<Vault>) -> Option<Arc<Vault>> {
             }
             Some(Arc::clone(vault))
         }
-    }
-}
-
-fn repair(configured: config::Repair) -> Repair {
-    match configured {
-        config::Repair::Off => Repair::Off,
-        config::Repair::Failed => Repair::Failed,
-        config::Repair::Pending => Repair::Pending,
     }
 }
 

@@ -6,6 +6,7 @@ mod amplify;
 mod apps;
 mod backup;
 mod batch;
+mod caching;
 mod canary;
 mod catalogue;
 mod commands;
