@@ -7,6 +7,7 @@ mod apps;
 mod backup;
 mod batch;
 mod caching;
+mod caching_shared;
 mod canary;
 mod catalogue;
 mod commands;
