@@ -48,6 +48,7 @@ mod tls;
 mod twin;
 mod upstream;
 mod vault;
+mod warming;
 mod webhooks;
 mod webhooks_process;
 mod webhooks_sdk;
