@@ -81,6 +81,11 @@ impl Answers {
         &self.lifetimes
     }
 
+    /// How often this connection has changed here: who asks after a change does not share what was asked before it.
+    pub(super) fn turn(&self, connection: &ConnectionId) -> u64 {
+        self.shelf.lock().turn(connection)
+    }
+
     fn is_used(&self) -> bool {
         self.passing.is_some() || self.lifetimes.longest().is_some()
     }
@@ -104,7 +109,9 @@ impl Kept {
     }
 
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.record.body.len()
+        let headers = self.record.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let ids = self.record.finch_request_id.iter().map(|id| id.as_str().len());
+        ENTRY_BYTES + self.record.body.len() + headers.chain(ids).sum::<usize>()
     }
 }
 
@@ -368,7 +375,7 @@ impl Engine {
     ) -> Result<Answer, Ended> {
         let end = async |reading: Option<Reading>| {
             if let Some(reading) = reading {
-                reading.fail().await;
+                reading.fail(line.attempts > 0).await;
             }
         };
         let mut answer = match ended {
@@ -442,10 +449,10 @@ impl Engine {
 
     /// A connection's data has changed, or may have: nothing that was asked for until now is served any more.
     pub(super) async fn forget_answers(&self, connection: &ConnectionId) {
+        self.answers.shelf.lock().forget(connection);
         if !self.answers.is_used() {
             return;
         }
-        self.answers.shelf.lock().forget(connection);
         self.note_kept();
         if let Some(passing) = &self.answers.passing {
             passing.moved(connection).await;

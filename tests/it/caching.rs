@@ -222,6 +222,20 @@ async fn an_answer_that_was_asked_for_before_a_write_is_not_kept_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_after_a_write_does_not_share_a_read_from_before_it() {
+    let (world, finch) = world("").await;
+    let acme = world.for_customer("acme");
+    let gate = Arc::new(Notify::new());
+    finch.next([Act::Wait(Arc::clone(&gate)), named("f-before", "")]);
+    let slow = read(&acme);
+    finch.arrived(1).await;
+    assert_eq!(acme.post(BENEFITS, &json!({})).await.status, 200);
+    assert_eq!(of(&acme.get(COMPANY).await).2, "f-good");
+    gate.notify_one();
+    assert_eq!(of(&slow.await.expect("it ran")).2, "f-before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_ends_what_is_kept_of_its_connection() {
     let (world, _finch) = world(DOOR).await;
     let (acme, globex) = (world.for_customer("acme"), world.for_customer("globex"));

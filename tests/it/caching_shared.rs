@@ -374,7 +374,7 @@ async fn a_reader_that_lost_its_claim_tells_nobody_anything() {
     let put =
         |me: &'static str, epoch: &str, span| answers::put(&at, (me, epoch), span, 10_000, b"x".to_vec());
     assert!(!script.flag(put("old", &epoch, None)).await, "nobody waits for it");
-    assert!(!script.flag(answers::fail(&at, "old")).await);
+    assert!(!script.flag(answers::fail(&at, "old", true)).await);
     assert!(script.flag(answers::done(&at, "new")).await, "somebody waits");
     assert!(script.flag(put("new", &epoch, None)).await);
     assert!(matches!(
@@ -389,6 +389,20 @@ async fn a_reader_that_lost_its_claim_tells_nobody_anything() {
     assert!(script.flag(answers::all_moved()).await);
     assert_ne!(epoch_of(script.ask(&at, "sixth", HOUR, None).await), epoch, "a new claim in a new epoch");
     assert!(!script.flag(put("fifth", &epoch, Some(HOUR))).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_before_anything_was_sent_leaves_its_claim_to_another() {
+    let script = Script::start().await;
+    let at = place("a");
+    for (was_sent, is_led) in [(false, true), (true, false)] {
+        epoch_of(script.ask(&at, "one", HOUR, None).await);
+        assert!(matches!(script.ask(&at, "two", HOUR, None).await, Asked::Wait { .. }));
+        assert!(script.flag(answers::fail(&at, "one", was_sent)).await);
+        let next = script.ask(&at, "two", HOUR, Some("one")).await;
+        assert_eq!(matches!(next, Asked::Lead(_)), is_led, "{next:?}");
+        script.flag(answers::fail(&at, "two", false)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -345,15 +345,15 @@ impl Reading {
         let sealed = (record.body.len() < PASSED_BYTES_MAX)
             .then(|| self.keys.seal(&self.aad(), &record.to_bytes()?))
             .flatten();
-        let Some(sealed) = sealed else { return self.fail().await };
+        let Some(sealed) = sealed else { return self.fail(true).await };
         let put = answers::put(&self.place, (&self.me, epoch), span, self.passing.bytes_max, sealed);
         let _ = self.passing.call(&put, PASS_WITHIN).await;
     }
 
-    /// There is nothing to pass on: whoever waits goes by itself.
-    pub(super) async fn fail(&self) {
+    /// There is nothing to pass on: whoever waits goes by itself, or, when nothing was sent, one of them reads for all.
+    pub(super) async fn fail(&self, was_sent: bool) {
         if self.leads {
-            let _ = self.passing.call(&answers::fail(&self.place, &self.me), ASK_WITHIN).await;
+            let _ = self.passing.call(&answers::fail(&self.place, &self.me, was_sent), ASK_WITHIN).await;
         }
     }
 

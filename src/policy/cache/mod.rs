@@ -24,8 +24,8 @@ use std::time::Duration;
 /// there, which may be at any moment. That much is enough to spare quota when many ask.
 pub const STALE_MAX: Duration = Duration::from_secs(30);
 
-/// What an entry costs beside its body: its headers, its place in the tables, and the facts for the log.
-pub const ENTRY_BYTES: usize = 2048;
+/// What an entry costs beside its texts: its places in the tables, and the facts for the log.
+pub const ENTRY_BYTES: usize = 1024;
 
 /// How long answers are kept, for each product that is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

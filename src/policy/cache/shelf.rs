@@ -76,6 +76,11 @@ impl<V: Clone> Shelf<V> {
         Began(self.turn)
     }
 
+    /// The place of a connection's last change.
+    pub fn turn(&self, connection: &ConnectionId) -> u64 {
+        self.changes.get(connection).copied().unwrap_or_default().max(self.floor)
+    }
+
     /// Finds what is kept under a name.
     pub fn find(&mut self, name: &Name, now: Moment) -> Option<V> {
         self.sweep(now);
@@ -91,7 +96,7 @@ impl<V: Clone> Shelf<V> {
     /// too large, or what is kept already has newer data, for data must not go back in time.
     pub fn put(&mut self, new: New<V>, began: Began, now: Moment) -> bool {
         self.sweep(now);
-        let changed = self.changes.get(&new.connection).copied().unwrap_or_default().max(self.floor);
+        let changed = self.turn(&new.connection);
         let is_older = self
             .entries
             .get(&new.name)

@@ -103,11 +103,11 @@ function ops.done(name, me)
   return { 0 }
 end
 
--- The reader has nothing to pass on.
-function ops.fail(name, me)
+-- The reader has nothing to pass on. was_sent '1': Finch was asked, so who waits asks by itself; else one of them reads.
+function ops.fail(name, me, was_sent)
   local flight, kept = P .. 'f:' .. name, P .. 'k:' .. name
   if not held_by(flight, me) then return { 0 } end
-  if call('HGET', flight, 'w') then
+  if was_sent == '1' and call('HGET', flight, 'w') then
     call('DEL', kept)
     drop(name)
     call('HSET', kept, 'f', me, 'u', 'x')

@@ -127,9 +127,10 @@ pub fn done(place: &Place, me: &str) -> Call {
     words(&["done", &place.name, me])
 }
 
-/// Says that the reader has nothing to pass on.
-pub fn fail(place: &Place, me: &str) -> Call {
-    words(&["fail", &place.name, me])
+/// Says that the reader has nothing to pass on. When it was sent to Finch, who waits goes by itself; else one of them
+/// reads for all.
+pub fn fail(place: &Place, me: &str, was_sent: bool) -> Call {
+    words(&["fail", &place.name, me, if was_sent { "1" } else { "0" }])
 }
 
 /// Passes an answer on: kept for `span`, or only for those who wait. No more than `bytes_max` are kept together.
