@@ -147,14 +147,14 @@ impl Engine {
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Answer, Ended> {
         let Some(sought) = self.sought(call, endpoint, caller, line).await else {
-            return self.carry_out(call, endpoint, caller, (client, line)).await;
+            return Box::pin(self.carry_out(call, endpoint, caller, (client, line))).await;
         };
         let reading = match self.look(&sought, endpoint, caller, (&mut *client, &mut *line)).await? {
             Found::Answer(answer) => return Ok(answer),
             Found::Nothing(reading) => reading,
         };
         let ended = {
-            let carrying = self.carry_out(call, endpoint, caller, (client, &mut *line));
+            let carrying = Box::pin(self.carry_out(call, endpoint, caller, (client, &mut *line)));
             match &reading {
                 Some(reading) => tokio::select! {
                     biased;

@@ -156,7 +156,8 @@ impl Engine {
         let ended = match endpoint.operation {
             Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
             Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
-            _ => self.cached(call, endpoint, &caller, (client, line)).await,
+            // On the heap: a call's state is large, and a stack is not.
+            _ => Box::pin(self.cached(call, endpoint, &caller, (client, line))).await,
         };
         if let (Effect::Writes, Some(connection)) = (endpoint.effect, &line.connection_id) {
             // Also after a failure: it may have been carried out.
