@@ -154,9 +154,11 @@ impl Engine {
             Joined::Told(answer) => return Ok(answer),
         };
         let ended = match endpoint.operation {
-            Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
-            Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
             // On the heap: a call's state is large, and a stack is not.
+            Operation::CreateAccessToken => {
+                Box::pin(self.exchange_once(call, endpoint, &caller, (client, line))).await
+            }
+            Operation::Disconnect => Box::pin(self.disconnect(call, endpoint, &caller, (client, line))).await,
             _ => Box::pin(self.cached(call, endpoint, &caller, (client, line))).await,
         };
         if let (Effect::Writes, Some(connection)) = (endpoint.effect, &line.connection_id) {

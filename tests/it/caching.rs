@@ -334,6 +334,7 @@ async fn an_answer_of_which_not_all_is_held_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn memory_has_its_bound_under_a_flood_of_distinct_requests() {
     let settings =
         "merge.cache_bytes = \"1MiB\"\nlimits.products.company = 100000\nlimits.ip.requests = 100000\n";

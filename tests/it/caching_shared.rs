@@ -406,6 +406,7 @@ async fn who_leaves_before_anything_was_sent_leaves_its_claim_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn ten_gateways_that_poll_one_directory_make_one_attempt_in_each_interval() {
     let scenario = "limits.window = \"1s\"\n[[customer]]\nid = \"acme\"";
     let more = "limits.window = \"1s\"\nlimits.arrival_bound = \"1s\"\nlimits.ip.window = \"1s\"\n\
