@@ -481,6 +481,7 @@ async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
                 is_well = true;
                 if is_changed {
                     engine.life.look();
+                    engine.forget_gone().await;
                 }
             }
             Err(error) if is_well => {

@@ -12,6 +12,7 @@ pub use passing::Passing;
 use super::Engine;
 use super::call::{Answer, AnswerBody, Call, Caller, Client, Ended, Identity};
 use super::reply::put;
+use super::resolve::in_time;
 use super::shield::login_of;
 use super::warm::Warming;
 use crate::finch::endpoints::{Endpoint, Operation};
@@ -31,7 +32,7 @@ use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::{Looked, Merged};
 use crate::types::{ConnectionId, Moment, Priority};
-use crate::vault::Status;
+use crate::vault::{Status, VaultError};
 use bytes::Bytes;
 use http::header::AGE;
 use http::{HeaderMap, StatusCode};
@@ -457,6 +458,22 @@ impl Engine {
         if let Some(passing) = &self.answers.passing {
             passing.moved(connection).await;
         }
+    }
+
+    /// Another process changed the store: of a connection that is not served any more nothing stays in memory.
+    pub async fn forget_gone(&self) {
+        let kept = self.answers.shelf.lock().connections();
+        for connection in kept {
+            let is_served = match in_time(self.vault.connection(&connection)).await {
+                Ok(entry) => entry.facts.status == Status::Active,
+                Err(VaultError::Store(_)) => true,
+                Err(_) => false,
+            };
+            if !is_served {
+                self.answers.shelf.lock().forget(&connection);
+            }
+        }
+        self.note_kept();
     }
 
     /// Forgets what has been kept for its time. Calls do this too; somebody has to when none come.

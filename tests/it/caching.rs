@@ -4,6 +4,8 @@ use crate::support::client::{Answer, App};
 use crate::support::hooks::{DOOR, event, status};
 use crate::support::raw::{Act, RawFinch, answer, say};
 use crate::support::{Setup, World, until};
+use perch::telemetry::clock::unix_now;
+use perch::types::ConnectionId;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -276,6 +278,19 @@ async fn nothing_is_served_for_a_login_that_is_dead_or_a_connection_that_is_gone
     assert_eq!(globex.post("/disconnect", &json!({})).await.status, 200);
     assert_eq!(globex.get(COMPANY).await.class(), "disconnected");
     assert_eq!(world.metric(KEPT).await, 1.0, "nothing of the one that is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_another_process_ended_leaves_nothing_in_memory() {
+    let (world, _finch) = world("").await;
+    for customer in ["acme", "globex"] {
+        assert_eq!(of(&world.for_customer(customer).get(COMPANY).await).1, "miss");
+    }
+    let (id, now) = (ConnectionId::new("c-acme").expect("an id"), unix_now());
+    world.vault().await.mark_disconnected(&id, now).await.expect("it was there");
+    world.metric_becomes(KEPT, 1.0).await;
+    assert_eq!(world.for_customer("acme").get(COMPANY).await.class(), "disconnected");
+    assert_eq!(of(&world.for_customer("globex").get(COMPANY).await).1, "hit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -135,6 +135,11 @@ impl<V: Clone> Shelf<V> {
         self.changes.insert(connection.clone(), self.turn);
     }
 
+    /// Whose answers are kept.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.of_connection.keys().cloned().collect()
+    }
+
     /// Takes one thing off.
     pub fn remove(&mut self, name: &Name) {
         self.drop_one(*name);
