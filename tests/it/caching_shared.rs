@@ -294,6 +294,31 @@ async fn a_cluster_passes_answers_too() {
     assert_eq!(finch.requests().len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_says_again_and_again_that_it_is_there_and_is_soon_forgotten_when_it_does_not() {
+    let redis = RedisServer::start().await;
+    let (one, _other, finch) = pair(&redis.url(), CACHE).await;
+    let gate = later(&finch, good());
+    let slow = read(&one.for_customer("acme"), COMPANY);
+    finch.arrived(1).await;
+    let Stored::Array(keys) = redis.ask(&["KEYS", "*:x:f:*"]).await else { panic!("no list of keys") };
+    let [Stored::BulkString(key)] = keys.as_slice() else { panic!("no claim") };
+    let key = String::from_utf8(key.clone()).expect("keys are text");
+    let left = async || redis.text(&["PTTL", &key]).await.parse::<i64>().expect("milliseconds");
+    let mut before = left().await;
+    assert!((1..=3000).contains(&before), "{before}");
+    let mut pace = interval(Duration::from_millis(20));
+    until("the claim is made longer", async || {
+        pace.tick().await;
+        left().await > std::mem::replace(&mut before, left().await)
+    })
+    .await;
+    assert_eq!(redis.text(&["HGET", &key, "s"]).await, "s", "it has been sent");
+    gate.notify_one();
+    assert_eq!(slow.await.expect("it ran").status, 200);
+    assert_eq!(redis.text(&["EXISTS", &key]).await, "0");
+}
+
 /// The script by itself.
 struct Script {
     link: Link,
