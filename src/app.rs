@@ -1,5 +1,6 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod merge;
 mod tasks;
 
 use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
@@ -15,7 +16,6 @@ use crate::limit::beat::Incarnation;
 use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, PerProduct, Rules};
 use crate::policy::Proof;
-use crate::policy::batch::Repair;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
@@ -161,13 +161,15 @@ impl Gateway {
         let (shutdown, stopping) = watch::channel(false);
         let rules = rules(&config);
         let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
+        let mut passing = None;
         let quota = match store {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
                 set_journal_aside(&config.vault.store).await?;
                 let redis = Redis::new(url, &namespace, SCRIPT)?;
-                let member =
-                    Member { name: member, incarnation: incarnation()?, on_outage: outage(on_outage) };
+                let incarnation = incarnation()?;
+                passing = merge::passing(&config.merge, &redis, incarnation, stopping.clone());
+                let member = Member { name: member, incarnation, on_outage: outage(on_outage) };
                 Quota::shared(redis, rules, member, stopping.clone())
             }
         };
@@ -183,6 +185,7 @@ impl Gateway {
             ca_file,
         )?;
         let news = quota.news();
+        let answers = merge::answers(&config.merge, passing);
         let engine = Arc::new(Engine {
             quota,
             outlook: Outlook::new(&outlook),
@@ -200,7 +203,7 @@ impl Gateway {
                 inspect_bytes_max: config.listen.inspect_bytes_max,
                 redirect_uri: config.finch.redirect_uri,
                 outlook,
-                repair: repair(config.merge.repair),
+                repair: merge::repair(config.merge.repair),
                 disconnect_retry: config.connections.disconnect_retry,
                 refuses_unready: config.merge.not_ready == NotReady::Error,
             },
@@ -209,6 +212,7 @@ impl Gateway {
             telemetry,
             joins: Joins::new(config.merge.resend_memory),
             gathers: Gathers::default(),
+            answers,
             life: Life::default(),
             webhooks,
             drain: Drain::default(),
@@ -353,14 +357,6 @@ fn outage(on_outage: OnOutage) -> limit::OnOutage {
     match on_outage {
         OnOutage::Share => limit::OnOutage::Share,
         OnOutage::Refuse => limit::OnOutage::Refuse,
-    }
-}
-
-fn repair(configured: config::Repair) -> Repair {
-    match configured {
-        config::Repair::Off => Repair::Off,
-        config::Repair::Failed => Repair::Failed,
-        config::Repair::Pending => Repair::Pending,
     }
 }
 

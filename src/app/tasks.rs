@@ -33,7 +33,10 @@ pub(super) async fn hear_news(
 pub(super) async fn forget_outcomes(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(FORGET_EVERY) => engine.joins.sweep(),
+            () = tokio::time::sleep(FORGET_EVERY) => {
+                engine.joins.sweep();
+                engine.sweep_answers();
+            }
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }
@@ -53,6 +56,7 @@ pub(super) async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiv
                 is_well = true;
                 if is_changed {
                     engine.life.look();
+                    engine.forget_gone().await;
                 }
             }
             Err(error) if is_well => {

@@ -6,10 +6,10 @@ use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
 use super::reference::is_reference;
-use super::sections::{app_auth, pem_file, store, tls_files, webhook_door};
-use super::sound::{AppAuth, LimitStore, Store};
+use super::sections::{app_auth, kept, pem_file, store, tls_files, webhook_door};
+use super::sound::{AppAuth, LimitStore, Store, WARMED};
 use super::tls::{CERT, CLIENTS, KEY};
-use super::value::{duration_or_zero, whole};
+use super::value::{duration_or_zero, flag, whole};
 use super::webhooks::target;
 
 /// Holds every rule against the settings.
@@ -23,6 +23,20 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     no_shared_quota_in_memory(r);
     shared_vault_has_shared_quota(r);
     waits(r);
+    warms_what_is_kept(r);
+}
+
+/// What is fetched ahead and not kept would be fetched for nobody.
+fn warms_what_is_kept(r: &mut Reader<'_>) {
+    let is_on = r.again("merge.warm_up", flag) == Some(true);
+    let Some(kept) = r.again("merge.cache", kept).filter(|_| is_on) else { return };
+    if !kept.keys().any(|product| WARMED.contains(product)) {
+        let complaint = Complaint::new("is true, and `merge.cache` keeps nothing of what it would fetch");
+        r.complain(
+            "merge.warm_up",
+            complaint.hint("add company, directory, individual or employment to merge.cache, or write false"),
+        );
+    }
 }
 
 /// Who has a person behind it does not wait longer than a job.

@@ -5,18 +5,26 @@ use super::address::{address, base_url};
 use super::limits::limits;
 use super::merging;
 use super::postgres_url::{is_postgres, postgres_url};
-use super::problem::{Check, Complaint, shown};
+use super::problem::{Check, Complaint, nearest, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
-use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken};
+use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, Product};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The largest number of connections of one door.
 const CONNECTIONS_MAX: u32 = 100_000;
+
+/// The largest memory for kept answers.
+const CACHE_BYTES_MAX: u64 = 1 << 34;
+
+/// The longest time for which an answer is kept: Finch renews its data once a day.
+const KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest body held.
 const BODY_BYTES_MAX: u64 = 1 << 30;
@@ -344,29 +352,62 @@ fn circle(s: &Setting) -> Check<Circle> {
 
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {
     let coalesce = r.get("merge.coalesce", flag);
+    let across_replicas = r.get("merge.across_replicas", flag);
     let resend_memory = r.get("merge.resend_memory", duration_or_zero);
     let batch = r.get("merge.batch", merging::batch);
     let batch_apps = r.get("merge.batch_apps", merging::apps);
     let split = r.get("merge.split", flag);
-    let cache = r.get("merge.cache", |s| match s.value.as_table() {
-        Some(table) if table.is_empty() => Ok(()),
-        Some(_) => Err(not_available("a table with something in it", "{}")),
-        None => Err(Complaint::new(format!("is {}; a table is needed", kind(&s.value))).hint("write {}")),
-    });
+    let cache = r.get("merge.cache", kept);
+    let cache_bytes = r.get("merge.cache_bytes", |s| bytes(s, 1 << 20, CACHE_BYTES_MAX));
+    let warm_up = r.get("merge.warm_up", flag);
     let repairs = [("off", Repair::Off), ("failed", Repair::Failed), ("pending", Repair::Pending)];
     let repair = r.get("merge.repair", |s| word(s, &repairs));
     let not_ready =
         r.get("merge.not_ready", |s| word(s, &[("pass", NotReady::Pass), ("error", NotReady::Error)]));
-    cache?;
     Some(Merge {
         coalesce: coalesce?,
+        across_replicas: across_replicas?,
         resend_memory: resend_memory?,
         batch: batch?,
         batch_apps: batch_apps?,
         split: split?,
+        cache: cache?,
+        cache_bytes: cache_bytes?,
+        warm_up: warm_up?,
         repair: repair?,
         not_ready: not_ready?,
     })
+}
+
+/// Reads `{ company = "10m" }`.
+pub(super) fn kept(s: &Setting) -> Check<BTreeMap<Product, Duration>> {
+    let Some(table) = s.value.as_table() else {
+        let complaint = Complaint::new(format!("is {}; a table is needed", kind(&s.value)));
+        return Err(complaint.hint("write { company = \"10m\" }"));
+    };
+    let names = || Product::ALL.into_iter().filter(|product| product.is_metered()).map(Product::as_str);
+    table
+        .iter()
+        .map(|(name, value)| {
+            let Some(product) = Product::parse(name).filter(|product| product.is_metered()) else {
+                let complaint =
+                    Complaint::new(format!("names \"{}\", whose answers are not kept", shown(name)));
+                return Err(match nearest(name, names()) {
+                    Some(near) => complaint.hint(format!("did you mean {near}?")),
+                    None => complaint.hint("write a product with data, such as company or directory"),
+                });
+            };
+            let of = |complaint: Complaint| Complaint {
+                what: format!("of {product} {}", complaint.what),
+                ..complaint
+            };
+            let span = duration(&Setting { value: value.clone(), place: s.place.clone() }).map_err(of)?;
+            match span <= KEPT_MAX {
+                true => Ok((product, span)),
+                false => Err(of(Complaint::new("is longer than 24h, by when Finch has newer data"))),
+            }
+        })
+        .collect()
 }
 
 /// What the interface promises and this version does not have yet.

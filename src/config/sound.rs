@@ -328,11 +328,17 @@ pub enum Circle {
     All,
 }
 
+/// What `merge.warm_up` fetches of a new connection, where it is kept.
+pub const WARMED: [Product; 4] =
+    [Product::Company, Product::Directory, Product::Individual, Product::Employment];
+
 /// Which calls are merged, and what is made of answers that lack something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merge {
     /// Identical reads under way at once are sent once; yes.
     pub coalesce: bool,
+    /// Replicas that share a store of limits share reads and kept answers through it; yes.
+    pub across_replicas: bool,
     /// How long an outcome is kept for a resend; 2 min, zero for not at all.
     pub resend_memory: Duration,
     /// To which products calls are gathered while they wait; none.
@@ -341,6 +347,12 @@ pub struct Merge {
     pub batch_apps: Vec<AppName>,
     /// A call with more ids than Finch takes becomes several requests; yes.
     pub split: bool,
+    /// How long answers are served from memory, for each product that is; none.
+    pub cache: BTreeMap<Product, Duration>,
+    /// How much memory they may take, in bytes; 64 MiB. As much again in a shared store.
+    pub cache_bytes: usize,
+    /// The first data of a new connection is fetched as soon as it is there; no.
+    pub warm_up: bool,
     /// Failed items of a batch that are asked for once more; off.
     pub repair: Repair,
     /// What a 202 in place of data becomes; it passes.

@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Stale data comes with a 200; only its dates tell.
-    fn note_freshness(&self, headers: &HeaderMap, line: &mut AccessLine) {
+    pub(super) fn note_freshness(&self, headers: &HeaderMap, line: &mut AccessLine) {
         let fresh = Freshness::read(headers);
         line.data_age = fresh.age(unix_now());
         line.last_update = fresh.last_update.map(|last| last.as_str());

@@ -184,7 +184,14 @@ impl Engine {
             headers: &call.headers,
             body: &call.body,
         };
-        let content = parts.key();
+        // A write may change what is read: who asks after it does not share what was asked before. A name keeps its call.
+        let turn = match (&identity, endpoint.effect, &marks.name) {
+            (Ok(Identity::Connection(entry)), Effect::Reads, None) => {
+                self.answers.turn(&entry.facts.connection_id)
+            }
+            _ => 0,
+        };
+        let content = parts.key().after(turn);
         let key = marks.name.as_deref().map_or(content, |name| parts.named(name));
         // No token is held while a call waits.
         let refusal = identity.err();
@@ -277,7 +284,7 @@ impl Engine {
         self.telemetry.metrics.merges.count(how);
         match how {
             Merged::Resend => line.resend_of = Some(told.request_id.clone()),
-            Merged::Coalesced | Merged::Batched => line.cache = Some(how.as_str()),
+            Merged::Coalesced | Merged::Batched | Merged::Cached => line.cache = Some(how.as_str()),
         }
         line.finch_request_id.clone_from(&told.finch_request_id);
         // A code exchange knows only at its end whose it was.

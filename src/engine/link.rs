@@ -75,7 +75,8 @@ impl Engine {
             self.telemetry.metrics.failures.link(url.is_some());
             Link { url, made: self.quota.now() }
         };
-        links.get_with_by_ref(connection, making).await.url
+        // On the heap: it is handed on many times before it runs.
+        links.get_with_by_ref(connection, Box::pin(making)).await.url
     }
 
     /// The login was renewed: its link has served.

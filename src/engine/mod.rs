@@ -4,6 +4,7 @@
 mod attempt;
 mod authorize;
 mod bad;
+mod cache;
 mod call;
 mod carry;
 mod drain;
@@ -21,9 +22,11 @@ mod reply;
 mod resolve;
 mod shield;
 mod split;
+mod warm;
 mod watch;
 pub mod webhooks;
 
+pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running};
 pub use gather::{Batching, Gathers};
@@ -32,7 +35,7 @@ pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
 
-use crate::finch::endpoints::{Endpoint, Method, Operation, find};
+use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
@@ -105,6 +108,8 @@ pub struct Engine {
     pub joins: Joins,
     /// Who waits together.
     pub gathers: Gathers,
+    /// What is kept of answers.
+    pub answers: Answers,
     /// What happens to connections beside calls.
     pub life: Life,
     /// What Finch tells by webhook.
@@ -139,6 +144,7 @@ impl Engine {
         };
         // An attempt is counted with the call that made it.
         line.attempts = line.attempts.saturating_sub(line.carried);
+        self.warm_up_after(&line);
         Finished { answer, line }
     }
 
@@ -161,10 +167,17 @@ impl Engine {
             Joined::Told(answer) => return Ok(answer),
         };
         let ended = match endpoint.operation {
-            Operation::CreateAccessToken => self.exchange_once(call, endpoint, &caller, (client, line)).await,
-            Operation::Disconnect => self.disconnect(call, endpoint, &caller, (client, line)).await,
-            _ => self.carry_whole(call, endpoint, &caller, (client, line)).await,
+            // On the heap: a call's state is large, and a stack is not.
+            Operation::CreateAccessToken => {
+                Box::pin(self.exchange_once(call, endpoint, &caller, (client, line))).await
+            }
+            Operation::Disconnect => Box::pin(self.disconnect(call, endpoint, &caller, (client, line))).await,
+            _ => Box::pin(self.cached(call, endpoint, &caller, (client, line))).await,
         };
+        if let (Effect::Writes, Some(connection)) = (endpoint.effect, &line.connection_id) {
+            // Also after a failure: it may have been carried out.
+            self.forget_answers(connection).await;
+        }
         seat.finish(self, ended, line)
     }
 

@@ -57,6 +57,8 @@ pub const PERCH_BATCH: &str = "perch-batch";
 pub const PERCH_REPAIRED: &str = "perch-repaired";
 /// Whether failed items of a batch are asked for once more: `true`, `pending` or `false`.
 pub const PERCH_REPAIR: &str = "perch-repair";
+/// Where a kept answer came from, or why none was taken: `hit`, `shared`, `miss` or `bypass`.
+pub const PERCH_CACHE: &str = "perch-cache";
 /// IETF draft: what is left.
 pub const RATE_LIMIT: &str = "ratelimit";
 /// IETF draft: what is allowed.

@@ -3,6 +3,7 @@
 pub mod app_key;
 pub mod apps;
 pub mod batch;
+pub mod cache;
 pub mod caller;
 pub mod certificate;
 pub mod class;

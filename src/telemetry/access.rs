@@ -95,7 +95,8 @@ pub struct AccessLine {
     /// How many of the attempts were other calls': the app is told all, the log counts each once.
     #[serde(skip)]
     pub carried: u32,
-    /// `coalesced` when the answer is that of an identical read, `batched` when it is a part of another call's.
+    /// `coalesced` when the answer is that of an identical read, `batched` when it is a part of another call's; `hit`,
+    /// `shared`, `miss` or `bypass` where answers are kept; `journal` for a code that was exchanged before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Whether the body was too large to be looked into.

@@ -2,6 +2,7 @@
 //! connection or path is ever a label.
 
 mod answers;
+mod cache;
 mod failures;
 mod fields;
 mod handshakes;
@@ -9,6 +10,7 @@ mod merges;
 mod webhooks;
 
 pub use answers::Answers;
+pub use cache::{Cached, Looked};
 pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
@@ -54,6 +56,8 @@ pub struct Metrics {
     pub handshakes: Handshakes,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
+    /// Answers that are kept.
+    pub cache: Cached,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
@@ -149,6 +153,7 @@ impl Metrics {
             fields: Fields::register(r)?,
             handshakes: Handshakes::register(r)?,
             merges: Merges::register(r)?,
+            cache: Cached::register(r)?,
             webhooks: Webhooks::register(r)?,
             no_ledger: counter(
                 r,

@@ -9,12 +9,13 @@
 //! rotate  the life of the ring's keys                       verify a look at every row
 //! seen    the newest version of each row: no replays        read, write, life  the life of a connection
 //! apps    who may call, by the keys they show              audit  who did what, in a chain
-//! webhooks  what Finch told of them
+//! webhooks  what Finch told of them                        answers what replicas pass to each other
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
 //! there is no plaintext mode. There is no trait: one vault, over one store.
 
 mod anchor;
+pub mod answers;
 mod apps;
 mod ask;
 pub mod audit;

@@ -198,7 +198,12 @@ impl Ring {
 
     /// The key of the audit trail. It comes from the index key, which stays when record keys change.
     pub(super) fn audit_key(&self) -> [u8; 32] {
-        hmac(self.index.1.bytes(), b"perch/v1/audit")
+        self.derived_key(b"perch/v1/audit")
+    }
+
+    /// A key for one purpose, of the index key.
+    pub(super) fn derived_key(&self, purpose: &[u8]) -> [u8; 32] {
+        hmac(self.index.1.bytes(), purpose)
     }
 
     fn place<'a>(&'a self, owner: Owner<'a>, dek_id: u64) -> Place<'a> {

@@ -110,7 +110,7 @@ impl Place<'_> {
 pub(super) fn lp(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(parts.iter().map(|p| p.len() + 4).sum());
     for part in parts {
-        // Every part is bounded far below 4 GiB: ids by their types, plaintext by PLAINTEXT_BYTES_MAX.
+        // Every part is bounded far below 4 GiB: ids by their types, plaintext by its bound.
         out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         out.extend_from_slice(part);
     }
@@ -129,7 +129,19 @@ pub fn seal(
     plaintext: &[u8],
     random: &[u8; 32],
 ) -> Result<Vec<u8>, Rejected> {
-    if plaintext.len() > PLAINTEXT_BYTES_MAX {
+    seal_within(PLAINTEXT_BYTES_MAX, key, key_id, aad, plaintext, random)
+}
+
+/// The same, for something of another size.
+pub(super) fn seal_within(
+    bytes_max: usize,
+    key: &[u8; 32],
+    key_id: u64,
+    aad: &[u8],
+    plaintext: &[u8],
+    random: &[u8; 32],
+) -> Result<Vec<u8>, Rejected> {
+    if plaintext.len() > bytes_max {
         return Err(Rejected);
     }
     let mut salt_key = Zeroizing::new([0_u8; 32]);
@@ -163,7 +175,18 @@ pub fn seal(
 /// # Errors
 /// [`Rejected`], whatever the reason.
 pub fn open(key: &[u8; 32], key_id: u64, aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rejected> {
-    if blob.len() < OVERHEAD_BYTES || blob.len() > PLAINTEXT_BYTES_MAX + OVERHEAD_BYTES {
+    open_within(PLAINTEXT_BYTES_MAX, key, key_id, aad, blob)
+}
+
+/// The same, for something of another size.
+pub(super) fn open_within(
+    bytes_max: usize,
+    key: &[u8; 32],
+    key_id: u64,
+    aad: &[u8],
+    blob: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Rejected> {
+    if blob.len() < OVERHEAD_BYTES || blob.len() > bytes_max.saturating_add(OVERHEAD_BYTES) {
         return Err(Rejected);
     }
     if blob[..2] != HEAD || blob[2..SALT_AT] != key_id.to_be_bytes() {

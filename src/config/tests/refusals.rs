@@ -309,14 +309,31 @@ fn what_cannot_hold_is_refused_where_it_stands() {
             "2:13 `merge.not_ready` is \"503\"; it can be \"pass\" or \"error\"",
         ),
         (
-            "[merge]\ncache = { company = \"10m\" }",
-            "2:9 `merge.cache` is a table with something in it, which is not available in this \
-          version; {} is",
+            "[merge]\ncache = [\"company\"]",
+            "2:9 `merge.cache` is a list; a table is needed; write { company = \"10m\" }",
         ),
         (
-            "[merge.cache]\ncompany = \"10m\"",
-            "1:1 `merge.cache` is a table with something in it, which is not available in this \
-          version; {} is",
+            "[merge]\ncache = { compani = \"10m\" }",
+            "2:9 `merge.cache` names \"compani\", whose answers are not kept; did you mean company?",
+        ),
+        (
+            "[merge.cache]\nintrospect = \"10m\"",
+            "1:1 `merge.cache` names \"introspect\", whose answers are not kept; write a product with data, such as \
+          company or directory",
+        ),
+        (
+            "[merge]\ncache = { company = 600 }",
+            "2:9 `merge.cache` of company is 600 without a unit; a duration is a whole number and one of ms, s, m, h, d; \
+          write \"600s\"",
+        ),
+        (
+            "[merge]\ncache = { company = \"25h\" }",
+            "2:9 `merge.cache` of company is longer than 24h, by when Finch has newer data",
+        ),
+        (
+            "[merge]\nwarm_up = true\ncache = { payment = \"10m\" }",
+            "2:11 `merge.warm_up` is true, and `merge.cache` keeps nothing of what it would fetch; add company, \
+          directory, individual or employment to merge.cache, or write false",
         ),
         // Between keys.
         (

@@ -9,6 +9,7 @@ use crate::types::{ConnectionId, RequestId};
 use crate::vault::{Action, Actor, VaultError};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -52,10 +53,18 @@ impl Engine {
     }
 
     pub(super) async fn run_errand(self: &Arc<Self>, errand: &Errand, id: &ConnectionId, by: By) -> Answer {
+        self.run_own(self.call_for(errand, id, by)).await
+    }
+
+    /// Carries out a call that came through no door, and leaves its line.
+    pub(in super::super) async fn run_own(self: &Arc<Self>, call: Call) -> Answer {
         let _running = self.drain.enter();
         let began = Instant::now();
         let (_here, client) = Client::present();
-        let Finished { answer, mut line } = Arc::clone(self).run(self.call_for(errand, id, by), client).await;
+        // On the heap: a call of perch's own may come out of a call.
+        let running: Pin<Box<dyn Future<Output = Finished> + Send>> =
+            Box::pin(Arc::clone(self).run(call, client));
+        let Finished { answer, mut line } = running.await;
         line.total = began.elapsed();
         if let AnswerBody::Whole(body) = &answer.body {
             line.bytes_out = body.len() as u64;

@@ -60,6 +60,9 @@ impl Engine {
         may_ask: bool,
     ) -> Result<(), VaultError> {
         let id = &event.event_id;
+        if topic_of(&event.event_type) != Topic::Test {
+            self.let_go(event).await?;
+        }
         match topic_of(&event.event_type) {
             Topic::Account => {
                 let whose = self.whose_event(event).await?;
@@ -83,19 +86,34 @@ impl Engine {
                 event.id = %id, connection.id = event.connection_id.as_ref().map(ConnectionId::as_str),
                 "Finch has finished a job ({}): its data is fresh, or the job failed", event.event_type
             ),
-            Topic::Data => self.data_changed(event),
+            Topic::Data => tracing::debug!(
+                event.id = %id, connection.id = event.connection_id.as_ref().map(ConnectionId::as_str),
+                "data changed at Finch ({})", event.event_type
+            ),
             Topic::Test | Topic::Other => {}
         }
         Ok(())
     }
 
-    /// Data of a connection changed at Finch. Nothing is served from memory, so nothing is let go; a cache of answers
-    /// forgets the connection's here.
-    fn data_changed(&self, event: &Arrived) {
-        tracing::debug!(
-            event.id = %event.event_id, connection.id = event.connection_id.as_ref().map(ConnectionId::as_str),
-            "data changed at Finch ({})", event.event_type
-        );
+    /// Something happened to a connection: what is kept of its answers may be out of date, and a new one may have data by
+    /// now. An event that names a company alone is about every connection of it.
+    async fn let_go(&self, event: &Arrived) -> Result<(), VaultError> {
+        let concerned = match (&event.connection_id, &event.company_id) {
+            (Some(connection), _) => vec![connection.clone()],
+            (None, Some(company)) => {
+                let all = in_time(self.vault.list()).await?;
+                let theirs = all.into_iter().filter(|facts| facts.company_id.as_ref() == Some(company));
+                theirs.map(|facts| facts.connection_id).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        for connection in &concerned {
+            self.forget_answers(connection).await;
+            if let Some(warming) = &self.answers.warming {
+                warming.heard(connection);
+            }
+        }
+        Ok(())
     }
 
     /// Whose event it is: by its connection, else by its company where that has one connection only.

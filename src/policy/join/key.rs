@@ -55,6 +55,19 @@ impl std::fmt::Debug for Key {
     }
 }
 
+impl Key {
+    /// The same call after so many changes of what it reads. 0 is the call itself.
+    #[must_use]
+    pub fn after(self, turn: u64) -> Key {
+        match turn {
+            0 => self,
+            turn => {
+                Key(Sha256::new().chain_update(self.0).chain_update(turn.to_le_bytes()).finalize().into())
+            }
+        }
+    }
+}
+
 impl Parts<'_> {
     /// All of it.
     pub fn key(&self) -> Key {

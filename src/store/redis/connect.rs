@@ -8,13 +8,14 @@ use crate::config::{RedisUrl, Seed};
 use crate::store::trust::TrustError;
 use redis::Cmd;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// The way to the shared quota. Holds no connection.
 pub struct Redis {
-    url: RedisUrl,
+    url: Arc<RedisUrl>,
     tls: Option<TlsConnector>,
     key: String,
     script: &'static str,
@@ -44,7 +45,13 @@ impl Redis {
     /// [`TrustError`]: there is no one to trust for `rediss://`.
     pub fn new(url: RedisUrl, namespace: &str, script: &'static str) -> Result<Self, TrustError> {
         let tls = tls_of(&url)?;
-        Ok(Self { url, tls, key: format!("perch:{{{namespace}}}"), script })
+        Ok(Self { url: Arc::new(url), tls, key: format!("perch:{{{namespace}}}"), script })
+    }
+
+    /// The way to the same place with another script, for what must not stand in the quota's way.
+    #[must_use]
+    pub fn with_script(&self, script: &'static str) -> Self {
+        Self { url: Arc::clone(&self.url), tls: self.tls.clone(), key: self.key.clone(), script }
     }
 
     /// Connects to the server that holds the quota now: of a cluster, the owner of the key's slot. The servers of the URL

@@ -7,9 +7,11 @@
 //!
 //! `connect` finds the server, `link` calls the script, `codec` puts the ledger into the script's words, `socket` opens
 //! connections, `reply` is what comes back, `info` what the server says of itself, `survey` and `advice` what
-//! `perch check --online` says of it.
+//! `perch check --online` says of it. `answers` is another script, on a connection of its own: what replicas pass to each
+//! other, which must not stand in the quota's way.
 
 pub mod advice;
+pub mod answers;
 pub mod codec;
 mod connect;
 pub mod info;

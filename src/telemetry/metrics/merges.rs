@@ -12,10 +12,12 @@ pub enum Merged {
     Coalesced,
     /// Its ids were asked for together with those of others.
     Batched,
+    /// It was answered before.
+    Cached,
 }
 
 impl Merged {
-    const ALL: [Merged; 3] = [Merged::Resend, Merged::Coalesced, Merged::Batched];
+    const ALL: [Merged; 4] = [Merged::Resend, Merged::Coalesced, Merged::Batched, Merged::Cached];
 
     /// The metric's label, and the word in the access line.
     pub const fn as_str(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Merged {
             Merged::Resend => "resend",
             Merged::Coalesced => "coalesced",
             Merged::Batched => "batched",
+            Merged::Cached => "cached",
         }
     }
 }

@@ -21,8 +21,17 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts this many; each knows every connection that the simulator has.
+    /// Starts this many; each knows every connection that the simulator has, in a vault of its own.
     pub async fn start(world: World, count: usize) -> Self {
+        Self::with_vaults(world, count, false).await
+    }
+
+    /// The same with one vault: each has a copy of it, with the same keys.
+    pub async fn of_one_vault(world: World, count: usize) -> Self {
+        Self::with_vaults(world, count, true).await
+    }
+
+    async fn with_vaults(world: World, count: usize, is_one: bool) -> Self {
         let redis = RedisServer::start().await;
         let told = world.straight().get("/_sim/connections").await.json();
         let names = ["customer_id", "connection_id", "access_token", "company_id", "provider_id"];
@@ -34,10 +43,18 @@ impl Fleet {
             told["connections"].as_array().into_iter().flatten().map(line).collect();
         std::fs::write(world.path("connections"), connections.join("\n")).expect("a writable folder");
         let mut fleet = Self { world, redis, members: Vec::new() };
-        for number in 0..count {
+        for number in 0..if is_one { 1 } else { count } {
             let words = ["connections", "import", "--no-verify", "connections"];
             let imported = fleet.world.run(fleet.command(number, count, &words)).await;
             assert_eq!(imported.code, Some(0), "{}", imported.err);
+        }
+        for number in 0..count {
+            if is_one && number > 0 {
+                copy_vault(
+                    &fleet.world.path("gateway-0.db"),
+                    &fleet.world.path(&format!("gateway-{number}.db")),
+                );
+            }
             let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
             let doors = Arc::new(Mutex::new((nowhere, nowhere)));
             fleet.members.push(Member { process: None, doors });
@@ -74,6 +91,12 @@ impl Fleet {
         move || doors.lock().expect("nobody panics in here").0
     }
 
+    /// What one tells at `/metrics`.
+    pub async fn metrics(&self, number: usize) -> super::metrics::Samples {
+        let admin = self.members[number].doors.lock().expect("nobody panics in here").1;
+        super::metrics::look(&App::at(admin)).await
+    }
+
     /// Looks until every gateway's limiter is in this mode.
     pub async fn mode_becomes(&self, mode: &str) {
         let sample = format!("perch_limiter_mode{{mode=\"{mode}\"}} 1");
@@ -94,5 +117,21 @@ impl Fleet {
         command.env("PERCH_LIMITS__STORE", self.redis.url()).env("PERCH_LIMITS__REPLICAS", count.to_string());
         command.env("PERCH_LIMITS__MEMBER", format!("gateway-{number}"));
         command
+    }
+}
+
+/// Copies a vault that nobody has open.
+pub fn copy_vault(from: &std::path::Path, to: &std::path::Path) {
+    for end in ["", "-wal"] {
+        let with = |path: &std::path::Path| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(end);
+            path
+        };
+        // The log of writes may be gone already.
+        match std::fs::copy(with(from), with(to)) {
+            Err(error) if end.is_empty() => panic!("{error}"),
+            Ok(_) | Err(_) => {}
+        }
     }
 }

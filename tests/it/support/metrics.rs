@@ -1,24 +1,29 @@
 //! What `/metrics` tells.
 
-use super::World;
+use super::{App, World};
 use std::collections::BTreeMap;
 
 /// Every sample of one look: name and labels as they are written, and the value.
 pub type Samples = BTreeMap<String, f64>;
 
+/// Looks once, at an operators' door.
+pub async fn look(operator: &App) -> Samples {
+    let answer = operator.get("/metrics").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let lines = answer.text();
+    let samples = lines.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        })
+        .collect()
+}
+
 impl World {
     /// Looks once.
     pub async fn metrics(&self) -> Samples {
-        let answer = self.operator().get("/metrics").await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let lines = answer.text();
-        let samples = lines.lines().filter(|line| !line.starts_with('#'));
-        samples
-            .map(|line| {
-                let (name, value) = line.rsplit_once(' ').expect("a value");
-                (name.to_owned(), value.parse().expect("a number"))
-            })
-            .collect()
+        look(&self.operator()).await
     }
 
     /// One sample; 0 when there is none yet.
