@@ -8,7 +8,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// A PostgreSQL server. Prints without user and password.
 #[derive(Clone)]
-pub struct PostgresUrl(Config);
+pub struct PostgresUrl(Box<Config>);
 
 impl PostgresUrl {
     /// How to connect to it.
@@ -113,7 +113,7 @@ pub(super) fn postgres_url(text: &str) -> Check<PostgresUrl> {
         // Of several servers the one that takes writes is meant.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    Ok(PostgresUrl(config))
+    Ok(PostgresUrl(Box::new(config)))
 }
 
 fn mode(word: &str) -> Check<SslMode> {

@@ -4,6 +4,7 @@ mod damage;
 mod doors;
 mod refusals;
 mod shared;
+mod variables;
 
 use super::*;
 use crate::types::Product;

@@ -1,33 +1,16 @@
 //! Every "no" that perch says by itself. A closed set: each has one status, one code, one class and
 //! one sentence, and one function turns any of them into an answer.
 
+mod named;
+
+pub use named::{Choice, Forbidden};
+
 use super::class::Class;
 use super::problem::Problem;
 use super::proof::Proof;
 use super::resend::Resend;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
-use serde::Serialize;
 use std::time::Duration;
-
-/// One of several connections that a call could mean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Choice {
-    /// What to put into `Perch-Connection`.
-    pub connection_id: String,
-    /// Or this, when it is the only one of that provider.
-    pub provider_id: Option<String>,
-}
-
-/// What an app's policy has not in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forbidden {
-    /// This product.
-    Product(Product),
-    /// Doing more than reading and connecting customers.
-    Effect,
-    /// Connecting or exchanging for whoever was named.
-    Customer,
-}
 
 /// Why a call was not sent to Finch, or why its answer was not had.
 #[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]

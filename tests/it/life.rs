@@ -112,6 +112,7 @@ async fn v14_a_gateway_killed_at_any_point_of_an_exchange_loses_no_token_silentl
         until("Finch has it", async || sent(&world, operation).await > before).await;
         perch.end_by(SIGKILL).await;
         assert!(call.await.expect("it ran").is_err(), "{fault}: nobody was left to answer");
+        world.database.silence_passes().await;
         let perch = world.serve().await;
         let first = spend(world.app(), &code).await;
         match is_kept {

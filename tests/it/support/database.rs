@@ -122,6 +122,11 @@ impl Database {
         }
     }
 
+    /// So much time that a gateway which is not heard of counts as gone. One that has a file to itself is gone at once.
+    pub async fn silence_passes(&self) {
+        self.sql("UPDATE vault_gateway SET seen_at = seen_at - 61000").await;
+    }
+
     /// Keeps every writer out until the answer is dropped.
     pub async fn lock(&self) -> Box<dyn std::any::Any> {
         match self {
