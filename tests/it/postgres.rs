@@ -290,7 +290,7 @@ async fn a_gateway_s_role_needs_no_right_to_change_tables_and_is_told_who_does()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_is_verified_and_a_password_comes_from_a_file() {
     let authority = Authority::new();
-    let (mut server, port) = loop {
+    let (server, port) = loop {
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
         let server = PostgresServer::folder();
         let identity = authority.certify("localhost", (2020, 2099));
@@ -298,9 +298,12 @@ async fn tls_is_verified_and_a_password_comes_from_a_file() {
         let (chain, key) = (server.put("chain.pem", &chain), server.put("key.pem", &key));
         server.admit("hostssl all gateway 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 reject");
         let files = [format!("ssl_cert_file={}", chain.display()), format!("ssl_key_file={}", key.display())];
-        break (server.on_port(port, &["ssl=on", &files[0], &files[1]]), port);
+        let mut server = server.on_port(port, &["ssl=on", &files[0], &files[1]]);
+        // Another may have taken the port meanwhile.
+        if server.try_open().await {
+            break (server, port);
+        }
     };
-    server.open().await;
     server.database("perch").await;
     server
         .sql(
