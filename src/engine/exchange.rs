@@ -18,7 +18,7 @@ use crate::types::{
     AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId,
 };
 use crate::upstream::{IntrospectError, Introspection, SendError, introspect};
-use crate::vault::{Actor, NewConnection, Status, VaultError};
+use crate::vault::{Actor, NewConnection, Status, VaultError, failpoint};
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -84,6 +84,7 @@ impl Engine {
         mut body: Vec<u8>,
         line: &mut AccessLine,
     ) -> Result<Answer, Refusal> {
+        failpoint::hit("exchange:answered");
         let text = RawObject::parse(&body).and_then(|object| object.text("access_token"));
         // The token is taken out of everything else first: the rest is stored, logged and answered.
         let secrets = Secrets::new(text.iter().map(String::as_bytes));
@@ -116,6 +117,7 @@ impl Engine {
                 .await?,
             );
         }
+        failpoint::hit("exchange:sealed");
         // What `/introspect` adds is worth a second write; the token itself is already safe.
         if let Some(told) = self.ask_whose(&probe, line).await {
             let fuller = facts.clone().with(&told);
@@ -137,6 +139,7 @@ impl Engine {
             }
             facts = fuller;
         }
+        failpoint::hit("exchange:completed");
         let (Some(connection), Some(kept)) = (connection, kept) else {
             return Err(Refusal::ExchangeNotStored {
                 connection: None,

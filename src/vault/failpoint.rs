@@ -2,7 +2,7 @@
 
 /// Ends the process here, as a kill would, when `PERCH_FAILPOINT` names this place.
 #[cfg(debug_assertions)]
-pub(super) fn hit(place: &str) {
+pub(crate) fn hit(place: &str) {
     if std::env::var_os("PERCH_FAILPOINT").is_some_and(|named| named == place) {
         std::process::abort();
     }
@@ -10,4 +10,4 @@ pub(super) fn hit(place: &str) {
 
 /// Nothing.
 #[cfg(not(debug_assertions))]
-pub(super) fn hit(_: &str) {}
+pub(crate) fn hit(_: &str) {}

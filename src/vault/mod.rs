@@ -24,7 +24,7 @@ mod cache;
 mod command;
 mod entry;
 mod error;
-mod failpoint;
+pub(crate) mod failpoint;
 mod follow;
 mod gcp;
 pub mod kek;

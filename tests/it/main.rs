@@ -30,6 +30,7 @@ mod import;
 mod join;
 mod keys;
 mod keys_remote;
+mod killed;
 mod ledger;
 mod life;
 mod limited;

@@ -11,7 +11,7 @@ use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::ConnectionId;
 use crate::types::json::RawObject;
-use crate::vault::{CodeHash, Journalled, Status};
+use crate::vault::{CodeHash, Journalled, Status, failpoint};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -122,6 +122,7 @@ impl Engine {
             Journalled::Unknown => return Err(Refusal::ExchangeOutcomeUnknown.into()),
             Journalled::OfAnotherApp => return self.carry_out(call, endpoint, caller, (client, line)).await,
         };
+        failpoint::hit("exchange:begun");
         let ended = self.carry_out(call, endpoint, caller, (client, &mut *line)).await;
         let ended = self.note_exchange(code, is_again, ended, line).await;
         self.vault.end_exchange(code).await;

@@ -14,7 +14,7 @@ use crate::policy::{Refusal, class};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::{ConnectionId, Moment};
-use crate::vault::{Actor, Status, VaultError};
+use crate::vault::{Actor, Status, VaultError, failpoint};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,7 @@ impl Engine {
             By::Perch => Actor::Perch,
         };
         let begun = in_time(self.vault.begin_disconnect(&id, actor, unix_now())).await;
+        failpoint::hit("disconnect:begun");
         let ready = match begun {
             Ok(()) => match self.resolve(call, endpoint, caller, line).await {
                 Ok(identity) => self.inject(call, endpoint, &identity).map(|attempt| (identity, attempt)),
@@ -100,6 +101,7 @@ impl Engine {
                 return Err(Refusal::DisconnectPending { connection: id, why }.into());
             }
         };
+        failpoint::hit("disconnect:answered");
         let error = FinchError::read(&heard.body);
         match parting(heard.status, class::of_answer(endpoint, heard.status, &error), &error) {
             Parting::Done => {
@@ -118,6 +120,7 @@ impl Engine {
             }
             Parting::Pending => self.life.wake.notify_one(),
         }
+        failpoint::hit("disconnect:noted");
         Ok(self.reply(call, endpoint, caller, &identity, heard, line).await?)
     }
 
