@@ -24,6 +24,19 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     shared_vault_has_shared_quota(r);
     waits(r);
     warms_what_is_kept(r);
+    kept_answers_are_ended_everywhere(r);
+}
+
+/// A write through one replica has to end what the others keep.
+fn kept_answers_are_ended_everywhere(r: &mut Reader<'_>) {
+    let keeps = r.again("merge.cache", kept).is_some_and(|kept| !kept.is_empty());
+    let is_alone = matches!(r.again("limits.store", written_store), Some(LimitStore::Memory));
+    if keeps && !is_alone && r.again("merge.across_replicas", flag) == Some(false) {
+        let complaint = Complaint::new(
+            "is false, and `merge.cache` keeps answers in each replica: a write through one would not end what another keeps",
+        );
+        r.complain("merge.across_replicas", complaint.hint("write true, or leave merge.cache empty"));
+    }
 }
 
 /// What is fetched ahead and not kept would be fetched for nobody.

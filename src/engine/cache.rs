@@ -5,6 +5,7 @@
 //! before what is kept of it. Whatever changes a connection's data moves it on: what was asked for before is not served
 //! afterwards, here at once, and by replicas that share a store as soon as that has heard of it.
 
+mod keep;
 mod passing;
 
 pub use passing::Passing;
@@ -150,7 +151,7 @@ impl Engine {
         let Some(sought) = self.sought(call, endpoint, caller, line).await else {
             return Box::pin(self.carry_whole(call, endpoint, caller, (client, line))).await;
         };
-        let reading = match self.look(&sought, endpoint, caller, (&mut *client, &mut *line)).await? {
+        let reading = match self.look(&sought, (call, endpoint), caller, (&mut *client, &mut *line)).await? {
             Found::Answer(answer) => return Ok(answer),
             Found::Nothing(reading) => reading,
         };
@@ -222,7 +223,7 @@ impl Engine {
     async fn look(
         &self,
         sought: &Sought,
-        endpoint: &'static Endpoint,
+        (call, endpoint): (&Call, &'static Endpoint),
         caller: &Caller,
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Found, Ended> {
@@ -250,6 +251,11 @@ impl Engine {
                 }
                 Some(Passed::Answer { record, is_kept, age, left }) => {
                     let passed = (record, is_kept);
+                    // Whoever has waited is looked at again, as whoever sends is.
+                    if waiting.is_some() && !self.is_still(call, endpoint, caller, sought, line).await {
+                        found = Found::Nothing(Some(reading));
+                        break;
+                    }
                     found = match self.take(sought, endpoint, &reading, passed, (age, left), line) {
                         Some(answer) => Found::Answer(answer),
                         None => Found::Nothing(Some(reading)),
@@ -296,6 +302,23 @@ impl Engine {
         Ok(found)
     }
 
+    /// Whether the call may still be answered with what it looked for.
+    async fn is_still(
+        &self,
+        call: &Call,
+        endpoint: &'static Endpoint,
+        caller: &Caller,
+        sought: &Sought,
+        line: &mut AccessLine,
+    ) -> bool {
+        let Ok(Identity::Connection(entry)) = self.resolve(call, endpoint, caller, line).await else {
+            return false;
+        };
+        let facts = &entry.facts;
+        facts.status == Status::Active
+            && (&facts.connection_id, facts.version) == (&sought.connection, sought.version)
+    }
+
     /// What is kept here, if it is good for this call.
     fn kept_here(&self, sought: &Sought) -> Option<Arc<Kept>> {
         if !sought.wishes.takes || sought.lifetime.is_none() {
@@ -323,7 +346,9 @@ impl Engine {
         line: &mut AccessLine,
     ) -> Option<Answer> {
         let by_clock = Duration::from_millis(unix_now().0.saturating_sub(record.at.0).unsigned_abs());
-        if record.version != sought.version || by_clock > age + SKEW_MAX {
+        // What is told to those who wait is seconds old; what is kept no older than it may be. Only the seal is believed.
+        let age_max = if is_kept { sought.lifetime? } else { Duration::ZERO };
+        if record.version != sought.version || by_clock > age.min(age_max) + SKEW_MAX {
             return None;
         }
         if sought.wishes.age_max.is_some_and(|most| age > most) {
@@ -336,8 +361,11 @@ impl Engine {
         let came = (age, self.quota.now());
         let kept = Arc::new(Kept { record, batch, cut, epoch: reading.epoch().map(str::to_owned), came });
         let merged = if is_kept { Merged::Cached } else { Merged::Coalesced };
-        if is_kept && let Some(lifetime) = sought.lifetime {
-            self.shelve(sought, Arc::clone(&kept), left.min(lifetime));
+        let fresh = Freshness::read(&kept.record.headers);
+        let facts =
+            Facts { status: kept.record.status, class: kept.record.class, is_whole: true, fresh: &fresh };
+        if is_kept && let Some(span) = sought.lifetime.and_then(|lifetime| cache::span(facts, lifetime)) {
+            self.shelve(sought, Arc::clone(&kept), left.min(span));
         }
         Some(self.serve_kept(&kept, (Looked::Shared, merged), line))
     }
@@ -364,67 +392,6 @@ impl Engine {
         // That others asked for it too says more than that it was not at hand.
         line.cache = line.cache.filter(|_| looked == Looked::Miss).or(Some(looked.as_str()));
         self.telemetry.metrics.cache.count(line.product, looked);
-    }
-
-    /// Keeps the answer of a call that was sent, and passes it on.
-    async fn keep(
-        &self,
-        sought: &Sought,
-        endpoint: &Endpoint,
-        reading: Option<Reading>,
-        ended: Result<Answer, Ended>,
-        line: &AccessLine,
-    ) -> Result<Answer, Ended> {
-        let end = async |reading: Option<Reading>| {
-            if let Some(reading) = reading {
-                reading.fail(line.attempts > 0).await;
-            }
-        };
-        let mut answer = match ended {
-            Ok(answer) => answer,
-            Err(why) => {
-                end(reading).await;
-                return Err(why);
-            }
-        };
-        let AnswerBody::Whole(body) = &answer.body else {
-            end(reading).await;
-            return Ok(answer);
-        };
-        let fresh = Freshness::read(&answer.headers);
-        let status = answer.status.as_u16();
-        let facts = Facts { status, class: line.class, is_whole: !line.uninspected, fresh: &fresh };
-        let span =
-            sought.lifetime.and_then(|lifetime| cache::span(facts, lifetime)).filter(|_| sought.wishes.keeps);
-        if span.is_none() && !(reading.is_some() && sought.wishes.keeps && cache::may_tell(facts)) {
-            end(reading).await;
-            return Ok(answer);
-        }
-        // A copy that is wiped when the last who reads it has read it.
-        let body = match span {
-            Some(_) => Bytes::from_owner(Zeroizing::new(body.to_vec())),
-            None => body.clone(),
-        };
-        let record = Record {
-            status,
-            class: line.class,
-            headers: without_own(&answer.headers),
-            finch_request_id: line.finch_request_id.clone(),
-            version: sought.version,
-            at: unix_now(),
-            body: body.clone(),
-        };
-        if let Some(reading) = &reading {
-            reading.pass(&record, span).await;
-        }
-        if let Some(span) = span {
-            let (batch, cut) = tallied(endpoint, &body);
-            let epoch = reading.as_ref().and_then(|reading| reading.epoch().map(str::to_owned));
-            let came = (Duration::ZERO, self.quota.now());
-            self.shelve(sought, Arc::new(Kept { record, batch, cut, epoch, came }), span);
-            answer.body = AnswerBody::Whole(body);
-        }
-        Ok(answer)
     }
 
     fn shelve(&self, sought: &Sought, kept: Arc<Kept>, span: Duration) {

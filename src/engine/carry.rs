@@ -139,6 +139,7 @@ impl Engine {
                 Gathered::Shared(outcome) => outcome,
                 Gathered::Again => continue,
                 Gathered::Alone(permit) => {
+                    line.cache = None;
                     tag = permit.tag();
                     caller.sent.admit();
                     match self.send_now((call, endpoint), caller, is_probe, permit, line).await? {

@@ -24,6 +24,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroize;
 
+/// How long after each failure a token that arrived is tried to be sealed again, where several gateways share the store.
+const SEAL_AGAIN: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
 /// How long an exchange waits for the admission of its `/introspect`; without it the token is kept
 /// with what the exchange itself told.
 const INTROSPECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -234,24 +243,34 @@ impl Engine {
                 (stored, Status::Held, Some(format!("its token is of the {other} environment")))
             }
         };
-        let new = NewConnection {
+        let new = |token: &AccessToken| NewConnection {
             connection_id: id.clone(),
-            customer_id: customer,
+            customer_id: customer.clone(),
             company_id: facts.company.clone(),
             provider_id: facts.provider.clone(),
             products: facts.products.clone(),
             entity_ids: facts.entities.clone(),
             client_type: facts.client_type.unwrap_or(self.settings.environment),
             account_status: facts.account_status.clone(),
-            token,
+            token: AccessToken::new(token.expose().to_owned()),
             status,
-            held_reason,
+            held_reason: held_reason.clone(),
         };
         // The code is done in the same transaction: whoever sends it again gets this connection.
         let (code, actor) = (code_of(call, endpoint), Actor::App(call.app_name().cloned()));
-        let sealed = self.vault.seal_exchanged(new, code, actor, unix_now()).await;
-        sealed.map_err(|error| self.not_stored(id, &error))?;
-        Ok(keeping)
+        // Nobody has it but this call. A store that others write to may be busy for a while, with an import for one.
+        let mut pauses = SEAL_AGAIN.iter().filter(|_| self.vault.is_shared());
+        loop {
+            let sealed = self.vault.seal_exchanged(new(&token), code, actor.clone(), unix_now()).await;
+            match (sealed, pauses.next()) {
+                (Ok(_), _) => return Ok(keeping),
+                (Err(VaultError::Store(why)), Some(pause)) => {
+                    tracing::warn!(error = %why, connection.id = %id, "the token of connection {id} is not stored yet; trying again");
+                    tokio::time::sleep(*pause).await;
+                }
+                (Err(error), _) => return Err(self.not_stored(id, &error)),
+            }
+        }
     }
 
     /// What was sealed before Finch told better must not be used as it stands.

@@ -18,7 +18,7 @@ use crate::policy::headers;
 use crate::policy::merge::{Asks, Common, Entered, Id, Key, Member, Near, Table};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
-use crate::types::{AppName, FinchRequestId, Moment, Product, RequestId};
+use crate::types::{AppName, FinchRequestId, Moment, Priority, Product, RequestId};
 use http::header::CONTENT_ENCODING;
 use parking_lot::Mutex;
 use std::time::Duration;
@@ -189,7 +189,8 @@ impl Engine {
     ) -> Result<Gathered, Ended> {
         // Who has no patience asks for what is free now, and nothing else.
         let trip = trip.filter(|_| !left.is_zero());
-        let found = trip.and_then(|trip| Some((self.may_share(call, endpoint, trip, line)?, trip)));
+        let found = trip
+            .and_then(|trip| Some((self.may_share((call, endpoint), caller.priority, trip, line)?, trip)));
         let Some(((key, asks), trip)) = found else {
             return self.admit(endpoint, caller, (tag, left), client, line).await.map(Gathered::Alone);
         };
@@ -240,6 +241,8 @@ impl Engine {
                             return Ok(Gathered::Alone(permit));
                         }
                         _ => {
+                            // It is asked for by this call now, whoever asked before.
+                            line.cache = None;
                             caller.sent.admit();
                             let me = crowd.iter_mut().find(|m| m.handle.request_id == line.request_id);
                             if let Some(me) = me {
@@ -269,8 +272,8 @@ impl Engine {
     /// What a call brings to the table, when it may share a request.
     fn may_share(
         &self,
-        call: &Call,
-        endpoint: &Endpoint,
+        (call, endpoint): (&Call, &Endpoint),
+        priority: Priority,
         trip: &mut Trip,
         line: &AccessLine,
     ) -> Option<(Key, Asks)> {
@@ -279,8 +282,11 @@ impl Engine {
             return None;
         }
         let asks = trip.asks.get_or_insert_with(|| Asks::read(endpoint, &call.body)).clone()?;
+        let key_id = call.app.as_ref().map(|app| app.key_id.to_string());
         let common = Common {
             app: call.app_name(),
+            app_key: key_id.as_deref(),
+            priority,
             customer: line.customer.as_ref(),
             connection: line.connection_id.as_ref()?,
             path: &call.path,

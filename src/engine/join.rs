@@ -338,7 +338,13 @@ impl Seat {
     ) -> Result<Answer, Ended> {
         let ended = match ended {
             // Whoever joined reads it too, so it is written here.
-            Err(Ended::Refused(refusal)) if self.sent.was_admitted() => Ok(engine.refuse(&refusal, line)),
+            // A read that ran out of its own patience later on says nothing to those who have more.
+            Err(Ended::Refused(refusal))
+                if self.sent.was_admitted()
+                    && (self.effect == Effect::Writes || refusal.is_after_sending()) =>
+            {
+                Ok(engine.refuse(&refusal, line))
+            }
             other => other,
         };
         self.fallback = None;

@@ -39,14 +39,26 @@ impl Engine {
         let Some(parts) = parts else {
             return self.carry_out(call, endpoint, caller, (client, line)).await;
         };
-        let mut whole: Option<Whole> = None;
+        let (mut whole, mut asked_for): (Option<Whole>, Option<_>) = (None, None);
         for part in parts {
             if client.has_left() {
                 return Err(Ended::Abandoned);
             }
+            if whole.is_some() {
+                // It may wait for quota again, and whoever waits for it must know.
+                caller.sent.waits();
+            }
             let part = call.asking(part);
             (line.batch, line.repaired) = (None, None);
             let answer = self.carry_out(&part, endpoint, caller, (&mut *client, &mut *line)).await?;
+            let whose = (line.customer.clone(), line.connection_id.clone());
+            if asked_for.get_or_insert_with(|| whose.clone()) != &whose {
+                // Each part alone would be right; together they would be nobody's data.
+                return Err(Refusal::BadAnswer(
+                    "the connection was replaced between the parts of an over-size call; send the call again",
+                )
+                .into());
+            }
             let is_data = matches!(line.class, Class::Ok | Class::Partial) && answer.status.is_success();
             let (true, AnswerBody::Whole(body)) = (is_data, &answer.body) else {
                 return match answer.body {
@@ -106,7 +118,7 @@ impl Whole {
     }
 
     fn and(mut self, headers: HeaderMap, body: Bytes, repaired: Option<u64>) -> Self {
-        freshness::keep_older(&mut self.headers, &headers);
+        freshness::keep_worse(&mut self.headers, &headers);
         for id in headers.get_all(FINCH_REQUEST_ID) {
             self.headers.append(FINCH_REQUEST_ID, id.clone());
         }

@@ -83,17 +83,39 @@ impl Freshness {
 
 /// Lets the headers of `first` speak for both answers: when the data of `second` is older, its dates stand there.
 pub fn keep_older(first: &mut HeaderMap, second: &HeaderMap) {
+    if is_older(second, first) {
+        take(
+            first,
+            second,
+            &[FINCH_DATA_RETRIEVED, FINCH_LAST_ATTEMPTED_UPDATE_DATE, FINCH_LAST_ATTEMPTED_UPDATE_RESULT],
+        );
+    }
+}
+
+/// The same for two parts of one answer: an update of either that failed is told as well.
+pub fn keep_worse(first: &mut HeaderMap, second: &HeaderMap) {
+    let fails = |headers: &HeaderMap| Freshness::read(headers).last_update.is_some_and(LastUpdate::is_stale);
+    let (first_fails, second_fails) = (fails(first), fails(second));
+    let is_older = is_older(second, first);
+    if is_older {
+        take(first, second, &[FINCH_DATA_RETRIEVED]);
+    }
+    if (second_fails && !first_fails) || (is_older && second_fails == first_fails) {
+        take(first, second, &[FINCH_LAST_ATTEMPTED_UPDATE_DATE, FINCH_LAST_ATTEMPTED_UPDATE_RESULT]);
+    }
+}
+
+/// Whether data is older than other data. Where one does not say, the other cannot speak for both.
+fn is_older(one: &HeaderMap, other: &HeaderMap) -> bool {
     let retrieved = |headers| Freshness::read(headers).retrieved;
-    // Where one does not say, the other cannot speak for both.
-    let Some((known, other)) = retrieved(first).zip(retrieved(second)) else { return };
-    if other < known {
-        for name in
-            [FINCH_DATA_RETRIEVED, FINCH_LAST_ATTEMPTED_UPDATE_DATE, FINCH_LAST_ATTEMPTED_UPDATE_RESULT]
-        {
-            first.remove(name);
-            if let Some(value) = second.get(name) {
-                first.insert(name, value.clone());
-            }
+    retrieved(one).zip(retrieved(other)).is_some_and(|(one, other)| one < other)
+}
+
+fn take(to: &mut HeaderMap, from: &HeaderMap, names: &[&'static str]) {
+    for name in names {
+        to.remove(*name);
+        if let Some(value) = from.get(*name) {
+            to.insert(*name, value.clone());
         }
     }
 }
@@ -188,6 +210,26 @@ mod tests {
             let mut headers = first.clone();
             keep_older(&mut headers, second);
             assert_eq!(headers, *kept);
+        }
+    }
+
+    #[test]
+    fn of_two_parts_the_older_date_and_a_failed_update_are_told() {
+        let good = headers("2026-11-20T12:00:00Z", "2026-11-20T12:00:00Z", "success");
+        let old = headers("2026-11-19T12:00:00Z", "2026-11-19T12:00:00Z", "success");
+        let failed = headers("2026-11-21T12:00:00Z", "2026-11-22T12:00:00Z", "error");
+        let told = |first: &HeaderMap, second: &HeaderMap| {
+            let mut first = first.clone();
+            keep_worse(&mut first, second);
+            [FINCH_DATA_RETRIEVED, FINCH_LAST_ATTEMPTED_UPDATE_RESULT].map(|name| first[name].clone())
+        };
+        for (one, other, at, result) in [
+            (&good, &old, "2026-11-19T12:00:00Z", "success"),
+            (&good, &failed, "2026-11-20T12:00:00Z", "error"),
+            (&old, &failed, "2026-11-19T12:00:00Z", "error"),
+        ] {
+            assert_eq!(told(one, other), [at, result]);
+            assert_eq!(told(other, one), [at, result]);
         }
     }
 }

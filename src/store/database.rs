@@ -76,14 +76,27 @@ impl Store {
         }
     }
 
-    /// Puts the rows of a copy in the place of a server's, all at once.
+    /// Puts the rows of a copy in the place of a server's, all at once, if that has had `expected` changes and no gateway
+    /// runs.
     ///
     /// # Errors
     /// [`StoreError`], with everything as it was.
-    pub async fn replace_with(&self, copy: &Path) -> Result<(), StoreError> {
-        let copy = copy.to_owned();
+    pub async fn replace_with(&self, copy: &Path, expected: i64, now: UnixMillis) -> Result<(), StoreError> {
+        let (copy, alive_since) = (copy.to_owned(), self.alive_since(now));
         self.write(
             move |tx| {
+                // What was found out before is still so: nobody has written since, nobody runs.
+                let there = tx.row("SELECT generation FROM vault_meta", &[], |row| row.get::<i64>(0))?.unwrap_or(0);
+                if there != expected || keys::has_gateway(tx, alive_since)? {
+                    return Err(StoreError::Refused(
+                        "the store was used while it was about to be replaced; nothing was changed: stop what uses it, then do \
+                         it again"
+                            .to_owned(),
+                    ));
+                }
+                if let Tx::Postgres(tx) = tx {
+                    tx.be_patient()?;
+                }
                 SqliteStore::copy_into(&copy, tx)?;
                 if let Tx::Postgres(_) = tx {
                     // Numbers that came with the rows are not given again.

@@ -84,10 +84,10 @@ impl Vault {
                 None => Ok(true),
             };
             Ok::<_, VaultError>(match exchange::find(tx, &shared.scope, &code)? {
+                // Somebody is about to give it back.
+                None if !is_ours()? => Journalled::Elsewhere,
                 None => {
                     exchange::start(tx, &shared.scope, &code, &asked_by, now)?;
-                    // One that is left over from a code that was withdrawn keeps nobody away.
-                    is_ours()?;
                     Journalled::First
                 }
                 Some(row) if row.asked_by != asked_by => Journalled::OfAnotherApp,

@@ -198,11 +198,18 @@ impl Vault {
         let is_changed = before != version;
         let looked = self.look_again(is_changed.then_some(before)).await;
         if looked.is_err() {
-            // What was not looked at is looked at again.
-            self.data_version.store(LOOK_AT_ALL, Ordering::SeqCst);
+            // What was not looked at is looked at again: of a server all that came since, of a file everything.
+            let again = if self.store.is_shared() { before } else { LOOK_AT_ALL };
+            self.data_version.store(again, Ordering::SeqCst);
         }
         looked?;
+        self.say_alive().await?;
         Ok(is_changed)
+    }
+
+    /// Whether several gateways may use its store.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
     }
 
     /// Ends when the store says that it has changed: the time for a [`Vault::refresh`]. Only a store that several
@@ -222,7 +229,7 @@ impl Vault {
         if changed.is_some() || !self.shared.ring().is_whole() {
             self.follow_keys().await?;
         }
-        self.say_alive().await
+        Ok(())
     }
 
     /// A file does not say what has changed. A server does, by the count of changes: what others wrote costs the reading
@@ -298,7 +305,14 @@ impl Shared {
     }
 
     /// Opens a row of this scope: its token, `None` when it is disconnected.
-    fn open_row(&self, ring: &Ring, row: &Row) -> Result<Option<crate::types::AccessToken>, VaultError> {
+    /// `newest` is the newest version of it that was known before the row was read: a row that is changed meanwhile is
+    /// not an old one put back.
+    fn open_row(
+        &self,
+        ring: &Ring,
+        row: &Row,
+        newest: u64,
+    ) -> Result<Option<crate::types::AccessToken>, VaultError> {
         let facts = &row.facts;
         let id = &facts.connection_id;
         let token = match &row.sealed {
@@ -312,7 +326,8 @@ impl Shared {
             None => None,
         };
         // Only now: a forged row with a huge version must not make the true one look old.
-        if !self.seen.admits(id, facts.version) {
+        let is_newest = self.seen.admits(id, facts.version);
+        if !is_newest && facts.version < newest {
             return Err(self.unreadable(id, "an older version of its row was put back"));
         }
         Ok(token)

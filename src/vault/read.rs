@@ -130,7 +130,8 @@ impl Vault {
     /// Reads and opens a connection. `None`, unless this is the last look: it is sealed with a key that is
     /// not at hand, and the store's keys have changed.
     async fn look(&self, id: ConnectionId, is_last: bool) -> Result<Option<Option<Found>>, VaultError> {
-        let (shared, ring) = (Arc::clone(&self.shared), self.shared.ring());
+        let (shared, ring, newest) =
+            (Arc::clone(&self.shared), self.shared.ring(), self.shared.seen.newest(&id));
         self.store
             .read(move |tx| match connections::find(tx, &shared.scope, &id) {
                 Ok(None) => Ok(Some(None)),
@@ -142,7 +143,7 @@ impl Vault {
                     if !is_last && key.is_some_and(|key| !ring.has(key)) && !ring.is_of(&Mark::read(tx)?) {
                         return Ok(None);
                     }
-                    let token = shared.open_row(&ring, &row)?;
+                    let token = shared.open_row(&ring, &row, newest)?;
                     let entry = Entry { facts: row.facts, token, is_unreadable: false };
                     Ok(Some(Some(Found::Here(Arc::new(entry)))))
                 }

@@ -232,7 +232,8 @@ impl Target {
                     store.copy_to(&name).await?;
                     kept = Some(name);
                 }
-                store.replace_with(candidate.path()).await?;
+                let expected = here.map_or(0, |here| here.generation);
+                store.replace_with(candidate.path(), expected, unix_now()).await?;
                 failpoint::hit("restore:replaced");
                 Ok(kept)
             }

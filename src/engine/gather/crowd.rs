@@ -91,10 +91,10 @@ impl Engine {
         crowd: &[Member],
         line: &mut AccessLine,
     ) -> Then {
-        let connection = line.connection_id.clone();
+        let whose = (line.customer.clone(), line.connection_id.clone());
         // The connection as it is now, as for a call that goes alone.
         let identity = match self.resolve(call, endpoint, caller, line).await {
-            Ok(identity) if line.connection_id == connection => identity,
+            Ok(identity) if (&line.customer, &line.connection_id) == (&whose.0, &whose.1) => identity,
             Ok(_) | Err(_) => {
                 permit.refund();
                 return Then::Again;

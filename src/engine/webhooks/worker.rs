@@ -88,7 +88,8 @@ struct Worker {
 impl Worker {
     /// What waits for an app that is not there any more is a dead letter.
     async fn begin(&self) {
-        if self.engine.webhooks.courier.is_some() {
+        // Where several gateways share a store, another one may well have an app to deliver to.
+        if self.engine.webhooks.courier.is_some() || self.engine.vault.is_shared() {
             return;
         }
         let given_up = self.engine.vault.give_up_webhooks(Webhooks::NOWHERE).await;

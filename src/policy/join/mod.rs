@@ -56,8 +56,11 @@ pub fn marks(headers: &HeaderMap) -> Result<Marks, Refusal> {
     // An SDK writes it, not a person: what is no number says nothing.
     let count = headers.get(STAINLESS_RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
     let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok());
-    let is_fresh =
-        directives.flat_map(|v| v.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
+    // Whoever limits what may be kept, or how old it may be, does not take what another one found.
+    let is_fresh = directives.flat_map(|v| v.split(',')).any(|word| {
+        let name = word.split('=').next().unwrap_or_default().trim();
+        ["no-cache", "no-store", "max-age"].iter().any(|one| name.eq_ignore_ascii_case(one))
+    });
     Ok(Marks { is_resend: count.is_some_and(|n| n > 0), name: name.map(str::to_owned), is_fresh })
 }
 

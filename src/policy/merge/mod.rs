@@ -15,7 +15,7 @@ use crate::finch::endpoints::Endpoint;
 use crate::finch::error::FinchError;
 use crate::policy::Class;
 use crate::policy::class::of_answer;
-use crate::types::{AppName, ConnectionId, CustomerId};
+use crate::types::{AppName, ConnectionId, CustomerId, Priority};
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,9 @@ pub const CALL_IDS_MAX: usize = 100;
 
 /// The most calls in one request.
 pub const MEMBERS_MAX: usize = 1_000;
+
+/// The most items that several of them get copies of, beyond what Finch answers at most.
+pub const COPIES_MAX: usize = 1_000;
 
 /// The most bytes of entries in one request.
 pub const BYTES_MAX: usize = 1 << 20;
@@ -41,6 +44,10 @@ const SAYS_NOTHING: &str = "x-stainless-retry-count";
 /// What calls must have in common to share a request: whose they are and all that is sent but the ids.
 #[derive(Debug, Clone, Copy)]
 pub struct Common<'a> {
+    /// The key the app has now: one that took its place is another app.
+    pub app_key: Option<&'a str>,
+    /// How urgent it is: a person does not wait for a job's larger answer.
+    pub priority: Priority,
     /// The app, when apps are told apart.
     pub app: Option<&'a AppName>,
     /// Whom they are for.
@@ -75,6 +82,8 @@ impl Common<'_> {
             None => digest.update([0]),
         };
         part(self.app.map(|app| app.as_str().as_bytes()));
+        part(self.app_key.map(str::as_bytes));
+        part(Some(self.priority.as_str().as_bytes()));
         part(self.customer.map(|customer| customer.as_str().as_bytes()));
         part(Some(self.connection.as_str().as_bytes()));
         part(Some(self.path.as_bytes()));

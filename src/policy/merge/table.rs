@@ -4,7 +4,7 @@
 //! So nobody waits longer than alone: a call follows only one that is at least as urgent and whose patience ends no later,
 //! and when that one goes, the next takes its place in line. It waits for nothing and knows no clock.
 
-use super::{Asks, BYTES_MAX, Key, MEMBERS_MAX, WAITING_MAX};
+use super::{Asks, BYTES_MAX, COPIES_MAX, Key, MEMBERS_MAX, WAITING_MAX};
 use crate::types::{Moment, Priority};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
@@ -79,6 +79,8 @@ struct Gathering<H> {
     members: BTreeMap<u64, Member<H>>,
     /// The bytes asked with each id, and by how many.
     entries: HashMap<Arc<str>, (Box<RawValue>, usize)>,
+    /// How many ids are asked for, each as often as it is.
+    asked: usize,
     bytes: usize,
 }
 
@@ -183,7 +185,7 @@ impl<H> Table<H> {
 
 impl<H> Gathering<H> {
     fn new(key: Option<Key>) -> Self {
-        Self { key, members: BTreeMap::new(), entries: HashMap::new(), bytes: 0 }
+        Self { key, members: BTreeMap::new(), entries: HashMap::new(), asked: 0, bytes: 0 }
     }
 
     /// Whether a call may come in: there is room, and an id that stands here already is asked for in the same words, or its
@@ -197,7 +199,12 @@ impl<H> Gathering<H> {
                 None => (ids, bytes) = (ids + 1, bytes + raw.get().len()),
             }
         }
-        self.members.len() < MEMBERS_MAX && ids <= asks.ids_max && bytes <= BYTES_MAX
+        // Whoever asks for what others ask for too gets a copy of it.
+        let asked = self.asked.saturating_add(asks.entries.len());
+        self.members.len() < MEMBERS_MAX
+            && ids <= asks.ids_max
+            && asked <= asks.ids_max.saturating_add(COPIES_MAX)
+            && bytes <= BYTES_MAX
     }
 
     /// Whether somebody in line is at least so near.
@@ -206,6 +213,7 @@ impl<H> Gathering<H> {
     }
 
     fn add(&mut self, id: u64, member: Member<H>) {
+        self.asked += member.asks.entries.len();
         for (name, raw) in member.asks.entries.iter() {
             match self.entries.get_mut(name.as_str()) {
                 Some((_, count)) => *count += 1,
@@ -220,6 +228,7 @@ impl<H> Gathering<H> {
 
     fn remove(&mut self, id: u64) -> Option<Member<H>> {
         let member = self.members.remove(&id)?;
+        self.asked = self.asked.saturating_sub(member.asks.entries.len());
         for (name, raw) in member.asks.entries.iter() {
             let Some((_, count)) = self.entries.get_mut(name.as_str()) else { continue };
             *count -= 1;

@@ -250,6 +250,8 @@ fn common<'a>(asks: &'a Asks, query: &'a str) -> Common<'a> {
         NONE.get_or_init(|| (HeaderMap::new(), ConnectionId::new("c").expect("an id")));
     Common {
         app: None,
+        app_key: None,
+        priority: Priority::Interactive,
         customer: None,
         connection,
         path: "/p",
@@ -277,6 +279,8 @@ fn what_differs_beside_the_ids_keeps_calls_apart() {
         Common { connection: &connection, ..base },
         Common { customer: Some(&customer), ..base },
         Common { app: Some(&app), ..base },
+        Common { app_key: Some("k"), ..base },
+        Common { priority: Priority::Batch, ..base },
         Common { path: "/q", ..base },
         Common { query: None, ..base },
         Common { frame: b"{}", ..base },

@@ -197,7 +197,9 @@ fn config_of(options: &Postgres) -> Config {
     let mut config = options.url.config().clone();
     config.application_name("perch");
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_MAX);
+        // Of several hosts each gets its part, so that a silent one does not hide the others.
+        let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+        config.connect_timeout(CONNECT_MAX / hosts);
     }
     config.keepalives(true).keepalives_idle(KEEPALIVE_AFTER);
     config

@@ -15,6 +15,9 @@ use tokio_postgres::{Client, Row};
 /// writers' lock after five: then it is the line that is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 
+/// The same, where a whole store is replaced.
+const WHOLE_STORE_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// What a transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -35,7 +38,7 @@ impl Access {
             Access::Writes => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                  SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL statement_timeout = '5s'; \
-                 SELECT pg_advisory_xact_lock(hashtextextended('perch ' || current_schema(), 0)); \
+                 SELECT pg_advisory_xact_lock('vault_meta'::regclass::oid::bigint); \
                  SET LOCAL statement_timeout = '2s'"
             }
         }
@@ -48,6 +51,8 @@ pub struct PgTransaction<'a> {
     handle: &'a Handle,
     /// Whether nobody knows any more what the server does.
     is_in_doubt: Cell<bool>,
+    /// How long an answer may stay away.
+    silence_max: Cell<Duration>,
 }
 
 impl PgTransaction<'_> {
@@ -67,6 +72,12 @@ impl PgTransaction<'_> {
         self.wait(self.client.query_typed(sql, &typed(values)))
     }
 
+    /// Lets statements take as long as they need: everything is replaced, and nobody else is there.
+    pub(in crate::store) fn be_patient(&self) -> Result<(), StoreError> {
+        self.silence_max.set(WHOLE_STORE_MAX);
+        self.say("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+    }
+
     fn say(&self, words: &str) -> Result<(), StoreError> {
         self.wait(self.client.batch_execute(words))
     }
@@ -78,11 +89,11 @@ impl PgTransaction<'_> {
         if self.is_in_doubt.get() {
             return Err(StoreError::Unavailable("the connection was given up".to_owned()));
         }
-        match self.handle.block_on(async { tokio::time::timeout(SILENCE_MAX, answer).await }) {
+        match self.handle.block_on(async { tokio::time::timeout(self.silence_max.get(), answer).await }) {
             Ok(answered) => Ok(answered?),
             Err(_) => {
                 self.is_in_doubt.set(true);
-                Err(StoreError::Unavailable(format!("no answer within {SILENCE_MAX:?}")))
+                Err(StoreError::Unavailable(format!("no answer within {:?}", self.silence_max.get())))
             }
         }
     }
@@ -108,7 +119,12 @@ pub(super) fn transact<T, E: From<StoreError>>(
 ) -> Result<T, E> {
     let mut lent = Lent(Some(connection));
     let Some(connection) = &lent.0 else { unreachable!("it was put there") };
-    let tx = PgTransaction { client: connection, handle, is_in_doubt: Cell::new(false) };
+    let tx = PgTransaction {
+        client: connection,
+        handle,
+        is_in_doubt: Cell::new(false),
+        silence_max: Cell::new(SILENCE_MAX),
+    };
     tx.say(access.begin())?;
     let (outcome, is_ended) = match work(&Tx::Postgres(&tx)) {
         Ok(done) => match tx.say("COMMIT") {

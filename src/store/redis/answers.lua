@@ -11,6 +11,8 @@ local P, OP, call = KEYS[1] .. ':x:', ARGV[1], redis.call
 local ENDS, SIZES, SUM = P .. 'z', P .. 's', P .. 'n'
 -- What is told to those who wait stays for this long, in milliseconds.
 local TOLD = 3000
+-- How long a change is remembered, in milliseconds: longer than anything is kept.
+local CHANGE_KEPT = 90000000
 local ROOM_STEPS = 1000
 
 local t = call('TIME')
@@ -19,6 +21,12 @@ local ops = {}
 
 local function text(n) return string.format('%.0f', n) end
 
+local function changed(conn)
+  local n = text(call('INCR', P .. 'i'))
+  call('SET', P .. 'e:' .. conn, n, 'PX', CHANGE_KEPT)
+  return n
+end
+
 -- Nothing that was asked before a change, or in another life of this store, has the epoch of what is asked after it.
 local function epoch(conn)
   local life = call('GET', P .. 'g')
@@ -26,7 +34,10 @@ local function epoch(conn)
     life = text(now) .. '-' .. t[2]
     call('SET', P .. 'g', life)
   end
-  return life .. '.' .. (call('GET', P .. 'e:' .. conn) or '')
+  -- A change that is forgotten counts as a change: what was answered before it must not come back.
+  local change = call('GET', P .. 'e:' .. conn)
+  if not change then change = changed(conn) end
+  return life .. '.' .. change
 end
 
 local function drop(name)
@@ -137,7 +148,7 @@ end
 
 -- A connection's data has changed, or may have.
 function ops.move(conn, span)
-  call('SET', P .. 'e:' .. conn, call('INCR', P .. 'i'), 'PX', span)
+  changed(conn)
   return { 1 }
 end
 

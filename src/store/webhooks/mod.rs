@@ -143,7 +143,7 @@ pub fn acted(tx: &Tx<'_>, seq: i64, deliver_at: Option<UnixMillis>) -> Result<()
 pub fn done(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE webhook SET state = 'done', due_at = NULL, failure = NULL, body = ?2, \
-         attempts = attempts + CASE state WHEN 'waiting' THEN 1 ELSE 0 END WHERE seq = ?1",
+         attempts = attempts + CASE state WHEN 'waiting' THEN 1 ELSE 0 END WHERE seq = ?1 AND state IN ('new', 'waiting')",
         values![seq, b""],
     )?;
     Ok(())
@@ -156,7 +156,7 @@ pub fn done(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
 pub fn failed(tx: &Tx<'_>, seq: i64, again_at: Option<UnixMillis>, failure: &str) -> Result<(), StoreError> {
     let state = if again_at.is_some() { State::Waiting } else { State::Dead };
     tx.execute(
-        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1",
+        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1 AND state = 'waiting'",
         values![seq, state.as_str(), again_at.map(|at| at.0), failure],
     )?;
     Ok(())

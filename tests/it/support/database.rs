@@ -141,7 +141,7 @@ impl Database {
             }
             Database::Server(servers) => {
                 let client = servers.0.client(NAME).await;
-                let lock = "SELECT pg_advisory_lock(hashtextextended('perch public', 0))";
+                let lock = "SELECT pg_advisory_lock('vault_meta'::regclass::oid::bigint)";
                 client.batch_execute(lock).await.expect("the store's lock");
                 Box::new(client)
             }
