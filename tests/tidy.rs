@@ -21,7 +21,7 @@ const EXPOSURES: [(&str, usize); 21] = [
     ("src/cli/connections/import.rs", 2),
     ("src/doors/admin.rs", 1),
     ("src/engine/attempt.rs", 5),
-    ("src/engine/exchange.rs", 1),
+    ("src/engine/exchange.rs", 2),
     ("src/finch/webhook.rs", 1),
     ("src/policy/join/key.rs", 1),
     ("src/sim/world.rs", 1),
