@@ -156,7 +156,8 @@ pub fn done(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
 pub fn failed(tx: &Tx<'_>, seq: i64, again_at: Option<UnixMillis>, failure: &str) -> Result<(), StoreError> {
     let state = if again_at.is_some() { State::Waiting } else { State::Dead };
     tx.execute(
-        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 WHERE seq = ?1 AND state = 'waiting'",
+        "UPDATE webhook SET state = ?2, due_at = ?3, failure = ?4, attempts = attempts + 1 \
+         WHERE seq = ?1 AND state IN ('new', 'waiting')",
         values![seq, state.as_str(), again_at.map(|at| at.0), failure],
     )?;
     Ok(())
