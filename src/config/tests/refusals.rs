@@ -337,6 +337,11 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         // Between keys.
         (
+            "[limits]\nstore = \"redis://cache\"\n[merge]\nacross_replicas = false\ncache = { company = \"10m\" }",
+            "4:19 `merge.across_replicas` is false, and `merge.cache` keeps answers in each replica: a write through one \
+          would not end what another keeps; write true, or leave merge.cache empty",
+        ),
+        (
             "[limits]\nreplicas = 3",
             "2:12 `limits.replicas` is 3, and quota is kept in each one's memory: every replica would spend the \
           whole of it and Finch would see 3 times; set limits.store to redis://… for all of them, or write 1",

@@ -180,6 +180,23 @@ mod tests {
     }
 
     #[test]
+    fn who_limits_what_may_be_kept_or_how_old_it_may_be_takes_nobody_elses_answer() {
+        for (directives, is_fresh) in [
+            ("no-cache", true),
+            ("private, No-Store", true),
+            ("max-age=60", true),
+            ("private", false),
+            ("max-stale=60, no-transform", false),
+        ] {
+            assert_eq!(
+                read(&[("cache-control", directives)]).expect("read").is_fresh,
+                is_fresh,
+                "{directives}"
+            );
+        }
+    }
+
+    #[test]
     fn only_a_mark_joins_a_write_and_only_a_plain_read_is_shared() {
         let plain = Marks::default();
         let fresh = read(&[("cache-control", "max-age=0, No-Cache")]).expect("read");

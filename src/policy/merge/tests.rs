@@ -318,6 +318,22 @@ fn a_gathering_takes_no_more_than_one_request_holds() {
 }
 
 #[test]
+fn a_gathering_hands_out_no_more_copies_than_an_answer_and_a_little() {
+    let ids: Vec<String> = (0..100).map(|id| id.to_string()).collect();
+    let wanted = asks(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let near = Near { priority: Priority::Batch, deadline: Moment::ZERO };
+    let key = common(&wanted, "").key();
+    let mut table: Table<usize> = Table::default();
+    let mut enter = || table.enter(key, near, wanted.clone(), 0).expect("there is room").id.gathering_of();
+    let first = enter();
+    let fits = (wanted.ids_max + COPIES_MAX) / ids.len();
+    for _ in 1..fits {
+        assert_eq!(enter(), first);
+    }
+    assert_ne!(enter(), first, "the same hundred people {fits} times are enough");
+}
+
+#[test]
 fn an_error_is_everyones_unless_somebody_may_have_caused_it() {
     let error = |code: &str| {
         FinchError::read(

@@ -96,6 +96,9 @@ fn a_dead_letter_keeps_its_body_and_can_be_revived() {
         done(tx, again[0].seq).unwrap();
         assert_eq!(revive(tx, scope, None, UnixMillis(8)).unwrap(), 1, "m2 alone is dead");
         assert_eq!(give_up_waiting(tx, scope, "nowhere").unwrap(), 1);
+        // What another gateway has delivered meanwhile is not offered again, and has no body to offer.
+        failed(tx, again[0].seq, Some(UnixMillis(9)), "too late").unwrap();
+        assert_eq!(state_of(tx, scope, &m1).unwrap(), Some(State::Done));
         assert_eq!(state_of(tx, scope, &EventId::new("m9").unwrap()).unwrap(), None);
     });
 }
