@@ -5,12 +5,13 @@ use super::call::{Call, Caller, Client, Ended, Identity};
 use super::quota::{AskFacts, Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::limit::{Reason, Tag};
+use crate::limit::{Reason, Standing, Tag};
 use crate::policy::redact::Secrets;
 use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
-use crate::types::FinchRequestId;
+use crate::telemetry::timeline::{Awaited, Did, Limiter};
 use crate::types::json::RawObject;
+use crate::types::{FinchRequestId, Product};
 use crate::upstream::{Answer, Attempt, SendError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +39,7 @@ impl Engine {
             () = client.gone() => Err(Ended::Abandoned),
         };
         line.wait += began.elapsed();
+        self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
         admitted
     }
 
@@ -57,6 +59,13 @@ impl Engine {
                 Reason::QueueFull | Reason::CustomerQueueFull => Refusal::QueueFull { product },
             },
         }
+    }
+
+    /// What a call would have been told had it waited for quota itself.
+    pub(super) fn out_of_patience(&self, endpoint: &Endpoint) -> Refusal {
+        let standing = self.quota.standing(endpoint.product);
+        let wait = standing.map_or(Duration::from_secs(1), |standing| standing.next_free_in);
+        Refusal::Limited { product: endpoint.product, scope: "product", wait }
     }
 
     /// The request as Finch gets it.
@@ -135,18 +144,21 @@ impl Engine {
         mut permit: Permit,
         line: &mut AccessLine,
     ) -> Result<Answer, SendError> {
-        let began = Instant::now();
+        let (began, product) = (Instant::now(), permit.product());
         let connected = match self.finch.connect().await {
             Ok(connected) if permit.is_good().await => connected,
             // The permit's time ran out while the connection was made.
             Ok(_) => {
                 permit.refund();
+                let error = SendError::Unreachable("connecting took too long");
                 line.finch += began.elapsed();
-                return Err(SendError::Unreachable("connecting took too long"));
+                note_attempt(began, product, Err(&error), line);
+                return Err(error);
             }
             Err(error) => {
                 permit.refund();
                 line.finch += began.elapsed();
+                note_attempt(began, product, Err(&error), line);
                 return Err(error);
             }
         };
@@ -162,7 +174,25 @@ impl Engine {
             }
             note_id(answer, line);
         }
+        note_attempt(began, product, sent.as_ref(), line);
         sent
+    }
+
+    /// Notes a wait that began then and ends now.
+    pub(super) fn waited(
+        &self,
+        began: Instant,
+        what: Awaited,
+        product: Product,
+        is_over: bool,
+        line: &mut AccessLine,
+    ) {
+        let limiter = || {
+            let Standing { used, limit, .. } = self.quota.standing(product)?;
+            Some(Limiter { limiter: self.quota.mode().as_str(), used, limit })
+        };
+        let limiter = (what == Awaited::Quota).then(limiter).flatten();
+        line.timeline.note(began, Did::Wait { what, is_over, limiter });
     }
 }
 
@@ -184,13 +214,30 @@ fn secret_value(text: String) -> Result<HeaderValue, Refusal> {
     Ok(value)
 }
 
+/// Notes an attempt that began then, with what came of it so far.
+pub(super) fn note_attempt(
+    began: Instant,
+    product: Product,
+    sent: Result<&Answer, &SendError>,
+    line: &mut AccessLine,
+) {
+    let (status, failed, finch_request_id) = match sent {
+        Ok(answer) => (Some(answer.status), None, id_in(answer)),
+        Err(error) => (None, Some(error.why()), None),
+    };
+    line.timeline.note(began, Did::Attempt { product, status, failed, finch_request_id });
+}
+
 /// Keeps Finch's id of an attempt: what its support asks for first.
 pub(super) fn note_id(answer: &Answer, line: &mut AccessLine) {
-    if let Some(id) = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok())
-        && let Ok(id) = FinchRequestId::new(id)
-    {
+    if let Some(id) = id_in(answer) {
         line.saw(id);
     }
+}
+
+fn id_in(answer: &Answer) -> Option<FinchRequestId> {
+    let id = answer.headers.get(FINCH_REQUEST_ID)?.to_str().ok()?;
+    FinchRequestId::new(id).ok()
 }
 
 /// What the app reads when no answer was had.

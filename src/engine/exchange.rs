@@ -13,6 +13,7 @@ use crate::policy::redact::Secrets;
 use crate::policy::{Class, Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
+use crate::telemetry::timeline::{Awaited, Did};
 use crate::types::json::RawObject;
 use crate::types::{
     AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, Priority, Product, ProviderId,
@@ -311,10 +312,21 @@ impl Engine {
         let began = Instant::now();
         let admitted = self.quota.admit(ask).await;
         line.wait += began.elapsed();
+        self.waited(began, Awaited::Quota, Product::Introspect, admitted.is_ok(), line);
         let permit = admitted.ok()?;
-        let began = Instant::now();
+        let (began, ids) = (Instant::now(), line.finch_request_id.len());
         let told = self.introspect(token, permit, line).await;
         line.finch += began.elapsed();
+        let (status, failed) = match &told {
+            Ok(_) => (Some(200), None),
+            Err(IntrospectError::Refused(status)) => (Some(*status), None),
+            Err(IntrospectError::Unwell(_)) => (Some(401), None),
+            Err(IntrospectError::Unanswered(error)) => (None, Some(error.why())),
+            Err(IntrospectError::Unreadable) => (None, Some("the answer cannot be read")),
+        };
+        let finch_request_id = line.finch_request_id.get(ids).cloned();
+        let product = Product::Introspect;
+        line.timeline.note(began, Did::Attempt { product, status, failed, finch_request_id });
         Some(told)
     }
 

@@ -18,6 +18,7 @@ use crate::policy::headers;
 use crate::policy::merge::{Asks, Common, Entered, Id, Key, Member, Near, Table};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
+use crate::telemetry::timeline::{Awaited, Did};
 use crate::types::{AppName, FinchRequestId, Moment, Priority, Product, RequestId};
 use http::header::CONTENT_ENCODING;
 use parking_lot::Mutex;
@@ -227,6 +228,8 @@ impl Engine {
                 }
             };
             line.wait += began.elapsed();
+            let is_over = matches!(turn, Turn::Changed | Turn::Asked(Ok(_)));
+            self.waited(began, Awaited::Quota, endpoint.product, is_over, line);
             let refusal = match turn {
                 Turn::Changed => continue,
                 Turn::Asked(Ok(permit)) => {
@@ -334,6 +337,7 @@ impl Engine {
             _ = place.stage.changed() => return None,
         };
         line.finch += began.elapsed();
+        line.timeline.note(began, Did::Share);
         // Whoever carries tells; one that failed in perch before it could has settled nothing.
         let Ok(Told { news, outcome }) = told else { return Some(Gathered::Again) };
         let is_carried = news.iter().any(|news| news.was_sent);

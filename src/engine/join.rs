@@ -11,6 +11,7 @@ use crate::policy::Refusal;
 use crate::policy::join::{self, Asks, End, Entered, Id, Kept, Parts, Table, Whose, Wish, Worth};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
+use crate::telemetry::timeline::{Awaited, Did};
 use crate::types::Moment;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -253,6 +254,7 @@ impl Engine {
                 () = sleep(patience) => Err(self.out_of_patience(endpoint).into()),
             };
             line.wait += began.elapsed();
+            self.waited(began, Awaited::Twin, endpoint.product, waited.is_ok(), line);
             if let Some(told) = waited? {
                 return Ok(told);
             }
@@ -265,17 +267,11 @@ impl Engine {
                 () = running.sent.waiting() => Ok(None),
             };
             line.finch += began.elapsed();
+            line.timeline.note(began, Did::Share);
             if let Some(told) = told? {
                 return Ok(told);
             }
         }
-    }
-
-    /// What a call would have been told had it waited for quota itself.
-    pub(super) fn out_of_patience(&self, endpoint: &Endpoint) -> Refusal {
-        let standing = self.quota.standing(endpoint.product);
-        let wait = standing.map_or(Duration::from_secs(1), |standing| standing.next_free_in);
-        Refusal::Limited { product: endpoint.product, scope: "product", wait }
     }
 
     /// The answer of an exchange, for a call that was not sent.

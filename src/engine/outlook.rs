@@ -12,6 +12,7 @@ use crate::policy::shield::Shield;
 use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
+use crate::telemetry::timeline::{Awaited, Did};
 use crate::types::UnixMillis;
 use crate::types::json::RawObject;
 use parking_lot::Mutex;
@@ -117,10 +118,23 @@ impl Engine {
         left: Duration,
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Probes<'_>, Ended> {
-        let mut probes = Probes { outlook: &self.outlook, subjects: Vec::new() };
         if self.outlook.holds.lock().is_empty() {
-            return Ok(probes);
+            return Ok(Probes { outlook: &self.outlook, subjects: Vec::new() });
         }
+        let began = Instant::now();
+        let passed = self.wait_for_holds(subjects, left, client).await;
+        line.wait += began.elapsed();
+        line.timeline.note(began, Did::Wait { what: Awaited::Hold, is_over: passed.is_ok(), limiter: None });
+        passed
+    }
+
+    async fn wait_for_holds(
+        &self,
+        subjects: &[Subject],
+        left: Duration,
+        client: &mut Client,
+    ) -> Result<Probes<'_>, Ended> {
+        let mut probes = Probes { outlook: &self.outlook, subjects: Vec::new() };
         let began = Instant::now();
         for subject in subjects {
             loop {
@@ -140,25 +154,19 @@ impl Engine {
                     Gate::Tried(wait) => (wait, wait.min(left)),
                 };
                 if pause > left || left.is_zero() {
-                    line.wait += began.elapsed();
                     return Err(refusal(subject, wait).into());
                 }
                 let abandoned = tokio::select! {
                     () = sleep(pause) => false,
                     () = tried => false,
                     () = client.gone() => true,
-                    () = self.drain.closing() => {
-                        line.wait += began.elapsed();
-                        return Err(Refusal::Draining.into());
-                    }
+                    () = self.drain.closing() => return Err(Refusal::Draining.into()),
                 };
                 if abandoned {
-                    line.wait += began.elapsed();
                     return Err(Ended::Abandoned);
                 }
             }
         }
-        line.wait += began.elapsed();
         Ok(probes)
     }
 

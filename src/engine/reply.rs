@@ -51,6 +51,7 @@ impl Engine {
         let began = Instant::now();
         let read = answer.rest.read(bytes_max).await;
         line.finch += began.elapsed();
+        line.timeline.extend_attempt();
         let (mut body, rest) = match read {
             Ok(Body::Whole(body)) => (body, None),
             Ok(Body::Larger(body, rest)) => (body, Some(rest)),

@@ -7,14 +7,16 @@ use crate::finch::endpoints::{Auth, Endpoint, Operation};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
 use crate::policy::resolve::{self, Candidate};
-use crate::policy::{Refusal, caller, paging};
+use crate::policy::{App, Refusal, Selector, caller, paging};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::VaultFault;
+use crate::telemetry::timeline::Did;
 use crate::types::{AccessToken, ConnectionId, ProviderId};
 use crate::vault::{Entry, Status, VaultError};
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 impl Candidate for Arc<Entry> {
     fn connection_id(&self) -> &ConnectionId {
@@ -91,25 +93,11 @@ impl Engine {
                 (true, true) => {}
             }
         }
-        let entry = match (&selector.connection, &selector.customer, &selector.pick) {
-            (Some(connection), customer, pick) => {
-                let entry = self.connection(connection, app).await?;
-                let is_other = customer.as_ref().is_some_and(|c| entry.facts.customer_id.as_ref() != Some(c));
-                if is_other || pick.as_ref().is_some_and(|p| !resolve::is(&entry, p)) {
-                    return Err(Refusal::CustomersDisagree);
-                }
-                entry
-            }
-            (None, Some(customer), pick) => {
-                let entries = self.connections(customer, app).await?;
-                resolve::pick(customer, &entries, pick.as_deref())?
-            }
-            (None, None, Some(pick)) => match ConnectionId::new(pick) {
-                Ok(id) => self.connection(&id, app).await?,
-                Err(_) => return Err(Refusal::UnknownConnection(pick.clone())),
-            },
-            (None, None, None) => return Err(Refusal::NoCustomer),
-        };
+        let began = Instant::now();
+        let found = self.look_up(selector, app).await;
+        let is_answered = !matches!(found, Err(Refusal::VaultUnavailable));
+        line.timeline.note(began, Did::LookUp { is_answered });
+        let entry = found?;
         let facts = &entry.facts;
         line.customer = facts.customer_id.clone();
         line.connection_id = Some(facts.connection_id.clone());
@@ -139,6 +127,29 @@ impl Engine {
             Status::Disconnecting | Status::Disconnected => {
                 Err(Refusal::Disconnected(facts.connection_id.clone()))
             }
+        }
+    }
+
+    /// The connection that is named.
+    async fn look_up(&self, selector: &Selector, app: Option<&Arc<App>>) -> Result<Arc<Entry>, Refusal> {
+        match (&selector.connection, &selector.customer, &selector.pick) {
+            (Some(connection), customer, pick) => {
+                let entry = self.connection(connection, app).await?;
+                let is_other = customer.as_ref().is_some_and(|c| entry.facts.customer_id.as_ref() != Some(c));
+                if is_other || pick.as_ref().is_some_and(|p| !resolve::is(&entry, p)) {
+                    return Err(Refusal::CustomersDisagree);
+                }
+                Ok(entry)
+            }
+            (None, Some(customer), pick) => {
+                let entries = self.connections(customer, app).await?;
+                resolve::pick(customer, &entries, pick.as_deref())
+            }
+            (None, None, Some(pick)) => match ConnectionId::new(pick) {
+                Ok(id) => self.connection(&id, app).await,
+                Err(_) => Err(Refusal::UnknownConnection(pick.clone())),
+            },
+            (None, None, None) => Err(Refusal::NoCustomer),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The access line: one JSON object per call on stdout. Never a token, a body, a name, an address or
 //! a query value. The type has no field that could hold one.
 
+use super::Timeline;
 use crate::policy::Class;
 use crate::policy::batch::BatchReport;
 use crate::policy::paging::Cut;
@@ -102,6 +103,9 @@ pub struct AccessLine {
     /// Whether the body was too large to be looked into.
     #[serde(skip_serializing_if = "is_false")]
     pub uninspected: bool,
+    /// What happened, step by step.
+    #[serde(skip)]
+    pub timeline: Timeline,
     /// Whether the client had left before its answer.
     #[serde(skip_serializing_if = "is_false")]
     pub client_gone: bool,
@@ -144,6 +148,7 @@ impl AccessLine {
             carried: 0,
             cache: None,
             uninspected: false,
+            timeline: Timeline::begin(),
             client_gone: false,
         }
     }

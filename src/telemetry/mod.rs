@@ -6,10 +6,12 @@ pub mod drift;
 pub mod log;
 pub mod metrics;
 mod strange;
+pub mod timeline;
 
 pub use access::{AccessLine, AccessLog};
 pub use drift::Drift;
 pub use metrics::Metrics;
+pub use timeline::Timeline;
 
 use crate::finch::catalogue::Known;
 use crate::finch::error::FinchError;

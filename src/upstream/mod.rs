@@ -82,6 +82,16 @@ pub enum SendError {
     BadAnswer(&'static str),
 }
 
+impl SendError {
+    /// What went wrong, in words.
+    pub const fn why(&self) -> &'static str {
+        match self {
+            SendError::Unreachable(why) | SendError::Broken { why, .. } | SendError::BadAnswer(why) => why,
+            SendError::TimedOut => "no answer in time",
+        }
+    }
+}
+
 /// How long a looked-up address is used before it is looked up again.
 const ADDRESS_KEPT: Duration = Duration::from_secs(30);
 /// How many addresses of one name are tried.

@@ -425,6 +425,11 @@ impl Permit {
         self.waited
     }
 
+    /// What it counts against.
+    pub fn product(&self) -> Product {
+        self.product
+    }
+
     /// The place it had in line, where that is known: a further attempt of the same call shows it.
     pub fn tag(&self) -> Option<Tag> {
         self.tag
