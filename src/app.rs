@@ -37,6 +37,9 @@ use tokio::task::JoinHandle;
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
+/// The most connections of the orchestrator: a kubelet and a few scrapers.
+const PROBES_MAX: usize = 64;
+
 /// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 
@@ -121,6 +124,7 @@ pub struct Gateway {
     proxy: Address,
     admin: Address,
     webhooks: Option<Address>,
+    probes: Option<Address>,
     grace: Duration,
     shutdown: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
@@ -154,6 +158,7 @@ impl Gateway {
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
+        let probes = config.listen.probes.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
         let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
         let finch = Finch::new(finch_settings(&config))?;
@@ -228,7 +233,7 @@ impl Gateway {
         let proxy_app =
             Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
         let admin_app = Guarded::new(
-            AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
+            AdminDoor::new(Arc::clone(&engine), config.admin.token, names.clone()),
             listen.connections_max,
             patience,
         );
@@ -240,6 +245,12 @@ impl Gateway {
             let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
             let app = Guarded::new(app, places, patience);
             doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+        }
+        let probes_address = probes.as_ref().map(|door| door.address().clone());
+        if let Some(door) = probes {
+            let app = AdminDoor::for_probes(Arc::clone(&engine), names);
+            let app = Guarded::new(app, listen.connections_max.min(PROBES_MAX), patience);
+            doors.push(tokio::spawn(door.serve("probes", app, stopping.clone())));
         }
         if let Some(tls) = tls {
             doors.push(tokio::spawn(tls.follow(stopping.clone())));
@@ -260,13 +271,14 @@ impl Gateway {
         }
         tracing::info!(
             proxy = %addresses.0, admin = %addresses.1, webhooks = hooks_address.as_ref().map(tracing::field::display),
-            "perch listens"
+            probes = probes_address.as_ref().map(tracing::field::display), "perch listens"
         );
         Ok(Self {
             engine,
             proxy: addresses.0,
             admin: addresses.1,
             webhooks: hooks_address,
+            probes: probes_address,
             grace: config.drain.grace,
             shutdown,
             doors,
@@ -286,6 +298,11 @@ impl Gateway {
     /// Where Finch tells, when it has a door.
     pub fn webhooks(&self) -> Option<&Address> {
         self.webhooks.as_ref()
+    }
+
+    /// Where the orchestrator looks, when it has a door.
+    pub fn probes(&self) -> Option<&Address> {
+        self.probes.as_ref()
     }
 
     /// How many calls are not answered yet.

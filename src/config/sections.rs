@@ -149,7 +149,8 @@ pub(super) fn pem_file(s: &Setting) -> Check<PathBuf> {
 fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let proxy = r.get("listen.proxy", address);
     let admin = r.get("listen.admin", address);
-    let webhooks = r.get("listen.webhooks", webhook_door);
+    let webhooks = r.get("listen.webhooks", optional_door);
+    let probes = r.get("listen.probes", optional_door);
     let cert_file = r.get_unless_empty("listen.cert_file", pem_file);
     let key_file = r.get_unless_empty("listen.key_file", pem_file);
     let client_ca_file = r.get_unless_empty("apps.client_ca_file", pem_file);
@@ -165,6 +166,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         proxy: proxy?,
         admin: admin?,
         webhooks: webhooks?,
+        probes: probes?,
         tls: tls_files(cert_file?, key_file?, client_ca_file?),
         names: names?,
         connections_max: usize::try_from(connections_max?).ok()?,
@@ -213,8 +215,8 @@ fn names(s: &Setting) -> Check<Vec<String>> {
     list.iter().map(name).collect()
 }
 
-/// Reads the address of Finch's door, or `off`.
-pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
+/// Reads the address of a door that need not be there, or `off`.
+pub(super) fn optional_door(s: &Setting) -> Check<Option<Address>> {
     match s.text()? {
         "off" => Ok(None),
         text => address(s).map(Some).map_err(|complaint| match complaint.suggestion {

@@ -82,6 +82,8 @@ pub struct Listen {
     pub admin: Address,
     /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
+    /// The orchestrator's door, for probes and metrics alone; none.
+    pub probes: Option<Address>,
     /// What the apps' door shows in TLS, and, exactly with mTLS, who vouches for apps; nothing: it speaks in the clear.
     /// The files fitted together at load.
     pub tls: Option<TlsFiles>,

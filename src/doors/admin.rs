@@ -43,12 +43,22 @@ pub struct AdminDoor {
     pub(super) engine: Arc<Engine>,
     pub(super) token: Option<AdminToken>,
     names: Names,
+    /// What is served to whom: nothing but these, when there are any.
+    only: &'static [&'static str],
 }
+
+/// What a door for an orchestrator serves.
+const PROBES: &[&str] = &["/livez", "/readyz", "/metrics"];
 
 impl AdminDoor {
     /// A door to this engine; with a token, whoever wants more than a probe must show it.
     pub fn new(engine: Arc<Engine>, token: Option<AdminToken>, names: Names) -> Self {
-        Self { engine, token, names }
+        Self { engine, token, names, only: &[] }
+    }
+
+    /// A door that serves probes and metrics to whoever reaches it, and nothing else to anybody.
+    pub fn for_probes(engine: Arc<Engine>, names: Names) -> Self {
+        Self { engine, token: None, names, only: PROBES }
     }
 
     async fn answer(&self, asked: &Asked, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
@@ -60,6 +70,12 @@ impl AdminDoor {
             return text(
                 421,
                 "this door answers to its address, to localhost and to the names in listen.names",
+            );
+        }
+        if !self.only.is_empty() && !self.only.contains(&path) {
+            return text(
+                404,
+                "this door serves /livez, /readyz and /metrics; listen.admin is the operators'",
             );
         }
         if let Some((status, body)) = self.webhooks(method, (path, query.as_deref()), headers).await {
@@ -75,11 +91,14 @@ impl AdminDoor {
         }
         match path {
             "/livez" => text(200, "ok"),
-            "/readyz" => match self.engine.is_ready().await {
-                true => text(200, &format!("ok\nlimiter: {}", self.engine.quota.mode().as_str())),
-                false if self.engine.drain.is_closing() => text(503, "stopping"),
-                false => text(503, "the vault does not answer"),
-            },
+            "/readyz" => {
+                let standing = self.engine.readiness().await;
+                let said = match is_verbose(query.as_deref()) {
+                    true => standing.at_length(),
+                    false => standing.in_short(),
+                };
+                text(if standing.is_ready() { 200 } else { 503 }, &said)
+            }
             _ if !self.is_known(headers) => text(401, "show the admin token: Authorization: Bearer <token>"),
             "/metrics" => match self.metrics().await {
                 Ok(body) => (200, "text/plain; version=0.0.4; charset=utf-8", body),
@@ -148,6 +167,13 @@ impl AdminDoor {
         }
         metrics.render()
     }
+}
+
+/// Whether a probe wants every line, in the orchestrators' way: `?verbose`.
+fn is_verbose(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        query.split('&').any(|part| matches!(part, "verbose" | "verbose=1" | "verbose=true"))
+    })
 }
 
 /// The methods of a path, as `Allow` tells them.

@@ -16,6 +16,7 @@ pub mod life;
 mod link;
 mod outlook;
 pub mod quota;
+mod readiness;
 mod relay;
 mod repair;
 mod reply;
@@ -33,6 +34,7 @@ pub use gather::{Batching, Gathers};
 pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
+pub use readiness::Readiness;
 pub use relay::Relay;
 
 use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
@@ -223,9 +225,14 @@ impl Engine {
         Finished { answer, line }
     }
 
-    /// Whether Finch is worth calling: the vault answers and perch is not stopping.
-    pub async fn is_ready(&self) -> bool {
-        !self.drain.is_closing() && resolve::in_time(self.vault.ping()).await.is_ok()
+    /// Whether calls are worth sending here. Neither Finch nor Redis has a say: without them perch answers, and says
+    /// what is wrong.
+    pub async fn readiness(&self) -> Readiness {
+        Readiness {
+            is_stopping: self.drain.is_closing(),
+            vault_answers: resolve::in_time(self.vault.ping()).await.is_ok(),
+            limiter: self.quota.mode(),
+        }
     }
 
     /// Stops: whoever waits is told so at once.
