@@ -19,10 +19,12 @@ use super::StoreError;
 use super::sql::{Tx, values};
 use super::trust::{self, TrustError};
 use crate::config::Postgres;
+use crate::telemetry::metrics::StoreTimes;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use feed::Feed;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -46,6 +48,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 pub struct PostgresStore {
     pool: Pool,
     feed: Option<Feed>,
+    /// Where its times are told, when somebody wants them.
+    pub(super) times: OnceLock<StoreTimes>,
 }
 
 impl PostgresStore {
@@ -75,7 +79,7 @@ impl PostgresStore {
         schema::prepare(&client, &[]).await.map_err(named)?;
         schema::warn_of_power(&client).await;
         drop(client);
-        Ok(Self { pool, feed: is_gateway.then(|| Feed::listen(config, tls)) })
+        Ok(Self { pool, feed: is_gateway.then(|| Feed::listen(config, tls)), times: OnceLock::new() })
     }
 
     /// Makes or renews the tables and lets these roles use them, and nothing else. Answers the version of the tables.
