@@ -153,14 +153,17 @@ impl Gateway {
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new()?;
-        let handshakes = metrics.handshakes.clone();
         let tls =
-            config.listen.tls.clone().map(|files| DoorTls::new(files, handshakes)).transpose()?.map(Arc::new);
+            config.listen.tls.clone().map(|files| {
+                DoorTls::new(files, metrics.handshakes.clone(), metrics.ages.clone()).map(Arc::new)
+            });
+        let tls = tls.transpose()?;
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let probes = config.listen.probes.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
+        vault.measure(&metrics.stores);
         let (requests, ledger) = open_ledger(&config, &metrics).await?;
         let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger)?;
         let finch = Finch::new(finch_settings(&config))?;
@@ -173,7 +176,7 @@ impl Gateway {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
                 set_journal_aside(&config.vault.store).await?;
-                let redis = Redis::new(url, &namespace, SCRIPT)?;
+                let redis = Redis::new(url, &namespace, SCRIPT)?.measured(&telemetry.metrics.stores, "quota");
                 let incarnation = incarnation()?;
                 passing = merge::passing(&config.merge, &redis, incarnation, stopping.clone());
                 let member = Member { name: member, incarnation, on_outage: outage(on_outage) };

@@ -6,7 +6,7 @@ pub use super::ledger::Ledger;
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
-pub use super::tls::{TlsError, TlsFiles, TlsStamps};
+pub use super::tls::{TlsEnds, TlsError, TlsFiles, TlsStamps};
 use crate::types::{
     AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
     WebhookSecret,

@@ -7,6 +7,7 @@ use super::guard::Pace;
 use super::visitor::Names;
 use crate::engine::Engine;
 use crate::engine::quota::Mode;
+use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::QuotaGauges;
 use crate::types::{AdminToken, ProviderId};
 use crate::vault::Status;
@@ -157,13 +158,19 @@ impl AdminDoor {
                 .map(|(product, priority, n)| (*product, *priority, *n as u64))
                 .collect(),
             holds: holds.into_iter().collect(),
+            fairness: quota.fairness.iter().map(|(p, s)| (*p, s.index, s.competing)).collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        metrics.process.look();
+        metrics.stale.look(unix_now());
         self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {
             metrics.set_connections(&bounded(&stats.connections));
+            if let Some(made) = stats.sealing_key_made {
+                metrics.ages.sealing_key_made(made);
+            }
         }
         metrics.render()
     }

@@ -11,7 +11,7 @@ use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::timeline::{Awaited, Did, Limiter};
 use crate::types::json::RawObject;
-use crate::types::{FinchRequestId, Product};
+use crate::types::{FinchRequestId, Priority, Product};
 use crate::upstream::{Answer, Attempt, SendError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,12 +35,30 @@ impl Engine {
         let ask = ask_of(endpoint, caller, (tag, patience), line);
         let admitted = tokio::select! {
             biased;
-            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
+            admitted = self.quota.admit(ask) => {
+                self.note_wait(endpoint.product, caller.priority, &admitted);
+                admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal)))
+            }
             () = client.gone() => Err(Ended::Abandoned),
         };
         line.wait += began.elapsed();
         self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
         admitted
+    }
+
+    /// Tells how long an attempt has waited for quota, whatever came of it.
+    pub(super) fn note_wait(
+        &self,
+        product: Product,
+        priority: Priority,
+        admitted: &Result<Permit, QuotaRefusal>,
+    ) {
+        let waited = match admitted {
+            Ok(permit) => permit.waited(),
+            Err(QuotaRefusal::Limited { waited, .. }) => *waited,
+            Err(QuotaRefusal::Draining) => return,
+        };
+        self.telemetry.metrics.waited(product, priority, waited);
     }
 
     /// What a refusal of the ledger is to the app.

@@ -66,6 +66,7 @@ pub use wrap::{Wrapper, Wrappers};
 use crate::config;
 use crate::store::connections::{self, Scope};
 use crate::store::{Row, Store, Tx};
+use crate::telemetry::metrics::Stores;
 use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Moment, UnixMillis};
 use cache::Cache;
 use ring::{Owner, Ring};
@@ -342,6 +343,13 @@ impl Shared {
             tracing::error!(connection_id = %id, "the token of connection {id} is refused: {why}");
         }
         VaultError::Unreadable { connection: id.clone() }
+    }
+}
+
+impl Vault {
+    /// Has the times of its store told.
+    pub fn measure(&self, stores: &Stores) {
+        self.store.measure(stores);
     }
 }
 
