@@ -2,6 +2,7 @@
 
 mod merge;
 mod tasks;
+mod traces;
 
 use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
@@ -143,7 +144,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start_accepting(
-        config: Config,
+        mut config: Config,
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
@@ -155,7 +156,8 @@ impl Gateway {
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
-        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
+        let traces = traces::start(&mut config, metrics.traces.clone())?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -315,6 +317,9 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
+        if let Some(traces) = &self.engine.telemetry.traces {
+            traces.close().await;
+        }
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");

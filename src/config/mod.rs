@@ -18,6 +18,7 @@ mod rules;
 mod sections;
 mod sound;
 mod tls;
+mod traces;
 mod value;
 mod webhooks;
 

@@ -7,6 +7,7 @@ mod failures;
 mod fields;
 mod handshakes;
 mod merges;
+mod traces;
 mod webhooks;
 
 pub use answers::Answers;
@@ -15,6 +16,7 @@ pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
 pub use merges::{Merged, Merges};
+pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub cache: Cached,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
+    /// What became of spans.
+    pub traces: Traced,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -155,6 +159,7 @@ impl Metrics {
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
             webhooks: Webhooks::register(r)?,
+            traces: Traced::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",

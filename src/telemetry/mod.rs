@@ -7,11 +7,13 @@ pub mod log;
 pub mod metrics;
 mod strange;
 pub mod timeline;
+pub mod traces;
 
 pub use access::{AccessLine, AccessLog};
 pub use drift::Drift;
 pub use metrics::Metrics;
 pub use timeline::Timeline;
+pub use traces::Traces;
 
 use crate::finch::catalogue::Known;
 use crate::finch::error::FinchError;
@@ -25,23 +27,28 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// How good answers compare with their known shape.
     pub drift: Drift,
+    /// Who is told of them as traces, when somebody is.
+    pub traces: Option<Traces>,
     access: AccessLog,
     strange: Strange,
 }
 
 impl Telemetry {
-    /// Joins the two, and starts to watch for drift.
+    /// Joins them, and starts to watch for drift.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(metrics: Metrics, access: AccessLog) -> std::io::Result<Arc<Self>> {
+    pub fn new(metrics: Metrics, access: AccessLog, traces: Option<Traces>) -> std::io::Result<Arc<Self>> {
         let drift = Drift::start(metrics.fields.clone())?;
-        Ok(Arc::new(Self { metrics, drift, access, strange: Strange::default() }))
+        Ok(Arc::new(Self { metrics, drift, traces, access, strange: Strange::default() }))
     }
 
-    /// Tells a finished call once, to both.
+    /// Tells a finished call once, to all.
     pub fn record(&self, line: &AccessLine) {
         self.metrics.call(line);
+        if let Some(traces) = &self.traces {
+            traces.record(line);
+        }
         if !self.access.write(line) {
             self.metrics.access_lines_dropped.inc();
         }
