@@ -2,6 +2,7 @@
 
 mod merge;
 mod tasks;
+mod traces;
 
 use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
@@ -148,7 +149,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start_accepting(
-        config: Config,
+        mut config: Config,
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
@@ -165,7 +166,8 @@ impl Gateway {
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
         vault.measure(&metrics.stores);
         let (requests, ledger) = open_ledger(&config, &metrics).await?;
-        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger)?;
+        let traces = traces::start(&mut config, metrics.traces.clone())?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -343,6 +345,9 @@ impl Gateway {
             tracing::warn!(
                 "the last calls are not in the request ledger: its store did not take them in time"
             );
+        }
+        if let Some(traces) = &self.engine.telemetry.traces {
+            traces.close().await;
         }
         self.engine.telemetry.flush();
         if cut > 0 {

@@ -19,6 +19,7 @@ mod rules;
 mod sections;
 mod sound;
 mod tls;
+mod traces;
 mod value;
 mod webhooks;
 

@@ -9,6 +9,7 @@ use super::reference::is_reference;
 use super::sections::{app_auth, kept, optional_door, pem_file, store, tls_files};
 use super::sound::{AppAuth, LimitStore, Store, WARMED};
 use super::tls::{CERT, CLIENTS, KEY};
+use super::traces::{endpoint, traces_have_a_collector};
 use super::value::{duration_or_zero, flag, whole};
 use super::webhooks::target;
 
@@ -20,6 +21,7 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     door_files(r);
     nobody_is_perch(r);
     webhooks_are_signed(r);
+    traces_have_a_collector(r);
     no_shared_quota_in_memory(r);
     shared_vault_has_shared_quota(r);
     waits(r);
@@ -205,7 +207,9 @@ fn door_files(r: &mut Reader<'_>) {
 fn nobody_is_perch(r: &mut Reader<'_>) {
     let finch = r.again("finch.base_url", base_url).map(|url| (url, "Finch or of the simulator"));
     let app = r.again("webhooks.deliver_to", target).map(|target| (target.base, "the app"));
-    for (called, to) in [("finch.base_url", finch), ("webhooks.deliver_to", app)] {
+    let collector = r.again("traces.endpoint", endpoint).map(|target| (target.base, "the collector"));
+    let all = [("finch.base_url", finch), ("webhooks.deliver_to", app), ("traces.endpoint", collector)];
+    for (called, to) in all {
         let Some((url, who)) = to else { continue };
         for key in ["listen.proxy", "listen.admin", "listen.webhooks", "listen.probes"] {
             if r.again(key, optional_door).flatten().is_some_and(|door| url.is_door(&door)) {

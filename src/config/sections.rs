@@ -10,6 +10,7 @@ use super::problem::{Check, Complaint, nearest, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
+use super::traces::traces;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
 use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, Product};
@@ -54,6 +55,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let disconnect_retry = r.get("connections.disconnect_retry", duration);
     let webhooks = webhooks(r);
     let ledger = ledger(r);
+    let traces = traces(r);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -71,6 +73,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
         webhooks: webhooks?,
         ledger: ledger?,
+        traces: traces?,
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })

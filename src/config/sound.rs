@@ -7,6 +7,7 @@ pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
 pub use super::tls::{TlsEnds, TlsError, TlsFiles, TlsStamps};
+pub use super::traces::{CollectorAt, Traces};
 use crate::types::{
     AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
     WebhookSecret,
@@ -45,6 +46,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// The request ledger.
     pub ledger: Ledger,
+    /// Which calls are traced, and who is told.
+    pub traces: Traces,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.

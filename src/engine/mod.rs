@@ -143,6 +143,7 @@ impl Engine {
             By::Perch => Some("perch"),
         };
         line.bytes_in = call.body.len() as u64;
+        line.trace = self.telemetry.traces.as_ref().and_then(|traces| traces.begin(&call.headers));
         let answer = match self.serve(&call, &mut client, &mut line).await {
             Ok(answer) => answer,
             Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),

@@ -71,7 +71,7 @@ impl SqliteStore {
 
     /// A file that was opened otherwise.
     pub(super) fn over(db: Connection, path: &Path) -> Self {
-        Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None }
+        Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), times: OnceLock::new(), _guard: None }
     }
 
     /// Reads in one consistent view.

@@ -12,6 +12,7 @@ mod merges;
 mod process;
 mod stale;
 mod stores;
+mod traces;
 mod webhooks;
 
 pub use ages::{Ages, Certificate};
@@ -25,6 +26,7 @@ pub use merges::{Merged, Merges};
 pub use process::Process;
 pub use stale::Stale;
 pub use stores::{ScriptTimes, StoreTimes, Stores};
+pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
@@ -85,6 +87,8 @@ pub struct Metrics {
     pub ages: Ages,
     /// Connections whose data is old.
     pub stale: Stale,
+    /// What became of spans.
+    pub traces: Traced,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -211,6 +215,7 @@ impl Metrics {
             stores: Stores::register(r)?,
             ages: Ages::register(r)?,
             stale: Stale::register(r)?,
+            traces: Traced::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",

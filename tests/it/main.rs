@@ -56,6 +56,7 @@ mod startup;
 mod strangers;
 mod support;
 mod tls;
+mod traces;
 mod twin;
 mod upstream;
 mod vault;
