@@ -7,6 +7,7 @@ mod failures;
 mod fields;
 mod handshakes;
 mod merges;
+mod sums;
 mod webhooks;
 
 pub use answers::Answers;
@@ -15,6 +16,7 @@ pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
 pub use merges::{Merged, Merges};
+pub use sums::Alarms;
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
