@@ -1,8 +1,9 @@
-//! FLOOR 2: evidence. One line per call, one registry of metrics, one log for operators.
+//! FLOOR 2: evidence. One line per call, one row of the ledger, one registry of metrics, one log for operators.
 
 pub mod access;
 pub mod clock;
 pub mod drift;
+pub mod ledger;
 pub mod log;
 pub mod metrics;
 mod strange;
@@ -10,6 +11,7 @@ pub mod timeline;
 
 pub use access::{AccessLine, AccessLog};
 pub use drift::Drift;
+pub use ledger::{Ledger, LedgerRules};
 pub use metrics::Metrics;
 pub use timeline::Timeline;
 
@@ -25,26 +27,29 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// How good answers compare with their known shape.
     pub drift: Drift,
+    /// The way to the request ledger.
+    pub ledger: Ledger,
     access: AccessLog,
     strange: Strange,
 }
 
 impl Telemetry {
-    /// Joins the two, and starts to watch for drift.
+    /// Joins them, and starts to watch for drift.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(metrics: Metrics, access: AccessLog) -> std::io::Result<Arc<Self>> {
+    pub fn new(metrics: Metrics, access: AccessLog, ledger: Ledger) -> std::io::Result<Arc<Self>> {
         let drift = Drift::start(metrics.fields.clone())?;
-        Ok(Arc::new(Self { metrics, drift, access, strange: Strange::default() }))
+        Ok(Arc::new(Self { metrics, drift, ledger, access, strange: Strange::default() }))
     }
 
-    /// Tells a finished call once, to both.
-    pub fn record(&self, line: &AccessLine) {
-        self.metrics.call(line);
-        if !self.access.write(line) {
+    /// Tells a finished call once, to all of them.
+    pub fn record(&self, line: AccessLine) {
+        self.metrics.call(&line);
+        if !self.access.write(&line) {
             self.metrics.access_lines_dropped.inc();
         }
+        self.ledger.take(line);
     }
 
     /// Tells an error of Finch's once, and the first time that Finch says something it is not known to say.
