@@ -12,6 +12,7 @@ mod merges;
 mod process;
 mod stale;
 mod stores;
+mod sums;
 mod traces;
 mod webhooks;
 
@@ -26,6 +27,7 @@ pub use merges::{Merged, Merges};
 pub use process::Process;
 pub use stale::Stale;
 pub use stores::{ScriptTimes, StoreTimes, Stores};
+pub use sums::Alarms;
 pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
 
