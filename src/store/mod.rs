@@ -9,7 +9,7 @@
 //! The quota's journal is a file of its own beside the store's: it is written at every call, and neither
 //! waits for the other.
 //!
-//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps` and `webhooks` speak SQL, `record` names
+//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record` names
 //! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in
 //! front: there is one implementation.
 //!
@@ -25,6 +25,7 @@ pub mod exchange;
 pub mod journal;
 pub mod keys;
 pub mod lease;
+pub mod pauses;
 mod postgres;
 pub mod record;
 pub mod redis;
