@@ -1,6 +1,6 @@
 //! Brakes: customers, products and providers whose calls are not sent until somebody releases them.
 
-use crate::finch::endpoints::{Auth, ENDPOINTS, Endpoint, Operation};
+use crate::finch::endpoints::can_be_kept_back;
 use crate::types::{CustomerId, Product, ProviderId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -45,10 +45,10 @@ impl PauseScope {
         match self {
             PauseScope::Customer => CustomerId::new(name).map(drop).map_err(|why| why.to_string()),
             PauseScope::Provider => ProviderId::new(name).map(drop).map_err(|why| why.to_string()),
-            PauseScope::Product if Product::parse(name).is_some_and(can_pause) => Ok(()),
+            PauseScope::Product if Product::parse(name).is_some_and(can_be_kept_back) => Ok(()),
             PauseScope::Product => {
                 let all: Vec<&str> =
-                    Product::ALL.into_iter().filter(|p| can_pause(*p)).map(Product::as_str).collect();
+                    Product::ALL.into_iter().filter(|p| can_be_kept_back(*p)).map(Product::as_str).collect();
                 Err(format!("is no product that can be paused; those are {}", all.join(", ")))
             }
         }
@@ -59,23 +59,6 @@ impl fmt::Display for PauseScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// Whether calls of the endpoint can be paused at all, and need their customer to be rolled out: those that go out with
-/// a connection's token. Making and ending a connection can not: an exchange must not lose its token, and a disconnect
-/// makes things safer.
-pub fn obeys(endpoint: &Endpoint) -> bool {
-    match endpoint.auth {
-        Auth::Bearer => {
-            !matches!(endpoint.operation, Operation::Disconnect | Operation::DisconnectEntity)
-        }
-        Auth::Basic | Auth::InBody | Auth::NoAuth => false,
-    }
-}
-
-/// Whether any call of the product can be paused.
-pub fn can_pause(product: Product) -> bool {
-    ENDPOINTS.iter().any(|endpoint| endpoint.product == product && obeys(endpoint))
 }
 
 /// A set of brakes.
@@ -179,7 +162,7 @@ mod tests {
     #[test]
     fn making_and_ending_a_connection_cannot_be_paused() {
         for product in [Product::Auth, Product::Connect, Product::Disconnect, Product::Providers] {
-            assert!(!can_pause(product) && PauseScope::Product.check(product.as_str()).is_err(), "{product}");
+            assert!(!can_be_kept_back(product) && PauseScope::Product.check(product.as_str()).is_err(), "{product}");
         }
         for product in [Product::Directory, Product::Benefits, Product::Introspect, Product::Jobs] {
             assert_eq!(PauseScope::Product.check(product.as_str()), Ok(()), "{product}");

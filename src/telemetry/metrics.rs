@@ -7,6 +7,7 @@ mod failures;
 mod fields;
 mod handshakes;
 mod merges;
+mod steering;
 mod webhooks;
 
 pub use answers::Answers;
@@ -15,6 +16,7 @@ pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
 pub use merges::{Merged, Merges};
+pub use steering::{Reloaded, Steering};
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
@@ -58,6 +60,8 @@ pub struct Metrics {
     pub merges: Merges,
     /// Answers that are kept.
     pub cache: Cached,
+    /// What an operator steers while perch runs.
+    pub steering: Steering,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
@@ -154,6 +158,7 @@ impl Metrics {
             handshakes: Handshakes::register(r)?,
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
+            steering: Steering::register(r)?,
             webhooks: Webhooks::register(r)?,
             no_ledger: counter(
                 r,

@@ -24,6 +24,8 @@ pub(super) struct Pauses {
     known: RwLock<Arc<Known>>,
     /// Whether the store may say something else by now.
     is_stale: AtomicBool,
+    /// One reading at a time: an older one must not overtake a newer one.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,13 @@ impl std::error::Error for PauseError {}
 impl<E: Into<VaultError>> From<E> for PauseError {
     fn from(error: E) -> Self {
         PauseError::Vault(error.into())
+    }
+}
+
+impl Paused {
+    /// One that the configuration has.
+    pub fn configured(scope: PauseScope, name: &str) -> Self {
+        Self { scope, name: name.to_owned(), since: None, by: "configuration".to_owned(), reason: None }
     }
 }
 
@@ -205,6 +214,7 @@ impl Vault {
     /// Reads the pauses anew where they may have changed. What is known stays when that fails, and is read the next
     /// time.
     pub(super) async fn renew_pauses(&self) -> Result<(), VaultError> {
+        let _one = self.shared.pauses.reading.lock().await;
         if !self.shared.pauses.is_stale.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
