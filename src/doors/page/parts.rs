@@ -31,7 +31,7 @@ impl View {
 
 /// The whole page around a view. `told` is what the deed before it has left to say.
 pub(super) fn frame(ask: &Ask<'_>, view: &View, told: Option<&Told>) -> Markup {
-    let environment = ask.engine.settings.environment.as_str();
+    let environment = ask.engine.settings.now().environment.as_str();
     let is_current = |path: &str| match path {
         "/" => ask.path == "/",
         path => ask.path == path || ask.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')),
