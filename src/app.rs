@@ -5,7 +5,7 @@ mod reload;
 mod settings;
 mod tasks;
 
-use crate::config::{self, Address, Config, LimitStore, Limits, LimitMode, Loaded, OnOutage, Store};
+use crate::config::{self, Address, Config, LimitMode, LimitStore, Limits, Loaded, OnOutage, Store};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::tls::DoorTls;
@@ -198,12 +198,8 @@ impl Gateway {
                 Quota::shared(redis, rules, member, stopping.clone())
             }
         };
-        let webhooks = webhooks_of(
-            config.webhooks,
-            webhook_secrets(&mut config.finch),
-            hooks.is_some(),
-            ca_file,
-        )?;
+        let webhooks =
+            webhooks_of(config.webhooks, webhook_secrets(&mut config.finch), hooks.is_some(), ca_file)?;
         let news = quota.news();
         let answers = merge::answers(&config.merge, passing);
         quota.observe(mode == LimitMode::Observe);

@@ -37,7 +37,9 @@ impl Gateway {
             Reloaded::Changed => {
                 tracing::info!(changed = %reading.changed.join(", "), "the configuration was read anew and is in force");
             }
-            Reloaded::Unchanged => tracing::info!("the configuration was read anew and says what is in force"),
+            Reloaded::Unchanged => {
+                tracing::info!("the configuration was read anew and says what is in force")
+            }
             Reloaded::Refused => tracing::error!(
                 why = %reading.why.join("; "),
                 "the configuration was read anew and is refused as a whole; the one before stays in force"

@@ -105,7 +105,9 @@ pub fn load(path: Option<&Path>, env: &Environ) -> Result<Loaded, Problems> {
     let config = sections::config(&mut reader);
     rules::hold(&mut reader);
     match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, origins: origins(&mut reader), marks }),
+        Some(config) if reader.problems.is_empty() => {
+            Ok(Loaded { config, origins: origins(&mut reader), marks })
+        }
         _ => Err(reader.problems),
     }
 }

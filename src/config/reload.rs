@@ -60,7 +60,8 @@ const ALONE: [&str; 4] = ["limits.products.", "limits.ip.requests", "limits.paci
 
 /// Whether a key can be changed while perch runs. `counts_alone`: quota is counted in this process.
 pub fn is_live(key: &str, counts_alone: bool) -> bool {
-    let is_in = |list: &[&str]| list.iter().any(|name| key == *name || name.ends_with('.') && key.starts_with(name));
+    let is_in =
+        |list: &[&str]| list.iter().any(|name| key == *name || name.ends_with('.') && key.starts_with(name));
     match is_in(&ALONE) {
         true => counts_alone,
         false => is_in(&LIVE),
@@ -86,7 +87,8 @@ impl Marks {
             let Ok(text) = setting.text() else { continue };
             let digest: [u8; 32] = match is_reference(text) {
                 // The sealing key is the vault's to read.
-                true if key != "vault.key" => match reference(setting).and_then(|found| resolve(&found, env)) {
+                true if key != "vault.key" => match reference(setting).and_then(|found| resolve(&found, env))
+                {
                     Ok(found) => Sha256::digest(found.as_bytes()).into(),
                     Err(_) => continue,
                 },

@@ -89,7 +89,11 @@ pub(super) fn reload(r: &mut Reader<'_>) -> Option<Reload> {
 }
 
 /// Reads `"all"`, a list, or `"10%"` where there may be a share.
-fn circle<T>(s: &Setting, read: impl Fn(String) -> Result<T, InvalidId>, may_share: bool) -> Check<Circle<T>> {
+fn circle<T>(
+    s: &Setting,
+    read: impl Fn(String) -> Result<T, InvalidId>,
+    may_share: bool,
+) -> Check<Circle<T>> {
     let example = if may_share { "\"all\", [\"acme\"] or \"10%\"" } else { "\"all\" or [\"gusto\"]" };
     let text = match &s.value {
         Value::Array(_) => return names(s, read).map(Circle::Listed),
@@ -103,9 +107,8 @@ fn circle<T>(s: &Setting, read: impl Fn(String) -> Result<T, InvalidId>, may_sha
     }
     let other = || Complaint::new(format!("is \"{}\"; it can be {example}", shown(text)));
     match text.strip_suffix('%') {
-        Some(_) if !may_share => {
-            Err(Complaint::new("is a share; only customers are rolled out by shares").hint("write a list of providers"))
-        }
+        Some(_) if !may_share => Err(Complaint::new("is a share; only customers are rolled out by shares")
+            .hint("write a list of providers")),
         Some(digits) => match digits.parse::<u8>() {
             Ok(percent) if percent <= 100 && digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Circle::Share(percent))

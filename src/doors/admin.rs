@@ -77,7 +77,10 @@ impl AdminDoor {
         match path {
             "/livez" => text(200, "ok"),
             "/readyz" => match self.engine.is_ready().await {
-                true => text(200, &format!("ok\nlimiter: {}{}", self.engine.quota.mode().as_str(), observing(&self.engine))),
+                true => text(
+                    200,
+                    &format!("ok\nlimiter: {}{}", self.engine.quota.mode().as_str(), observing(&self.engine)),
+                ),
                 false if self.engine.drain.is_closing() => text(503, "stopping"),
                 false => text(503, "the vault does not answer"),
             },
@@ -178,7 +181,11 @@ fn allowed(path: &str) -> &'static str {
     if path == pauses::PATH {
         return "GET, HEAD, POST";
     }
-    if path == REPLAY || path == pauses::RESUME || connections::is_errand(path) { "POST" } else { "GET, HEAD" }
+    if path == REPLAY || path == pauses::RESUME || connections::is_errand(path) {
+        "POST"
+    } else {
+        "GET, HEAD"
+    }
 }
 
 /// Providers are Finch's words, and Finch adds new ones: the labels stay bounded all the same.

@@ -14,12 +14,7 @@ use std::collections::BTreeMap;
 
 impl Engine {
     /// Whether a call may be sent for whom it is, as the line tells. An operator's own errands always may.
-    pub(super) fn let_through(
-        &self,
-        by: By,
-        endpoint: &Endpoint,
-        line: &AccessLine,
-    ) -> Result<(), Refusal> {
+    pub(super) fn let_through(&self, by: By, endpoint: &Endpoint, line: &AccessLine) -> Result<(), Refusal> {
         if by == By::Operator || !endpoint.can_be_kept_back() {
             return Ok(());
         }
@@ -58,7 +53,8 @@ impl Engine {
             // Listening begins before the question, or what is set between is missed.
             let mut changed = std::pin::pin!(self.braked.notified());
             changed.as_mut().enable();
-            if let Some(refusal) = self.brake(endpoint.product, line).filter(|_| endpoint.can_be_kept_back()) {
+            if let Some(refusal) = self.brake(endpoint.product, line).filter(|_| endpoint.can_be_kept_back())
+            {
                 return refusal;
             }
             changed.await;
@@ -91,7 +87,9 @@ impl Engine {
         let what = format!("{scope} {name}");
         let is_configured = self.settings.now().brakes.has(scope, &name);
         match self.vault.resume(scope, name.clone(), actor.clone(), unix_now()).await {
-            Err(PauseError::NotPaused(..)) if is_configured => return Err(PauseError::Configured(scope, name)),
+            Err(PauseError::NotPaused(..)) if is_configured => {
+                return Err(PauseError::Configured(scope, name));
+            }
             done => done?,
         }
         tracing::warn!(by = %actor, "{what} is resumed");

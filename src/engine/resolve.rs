@@ -57,10 +57,11 @@ impl Engine {
             sdk_read_timeout: hint(STAINLESS_READ_TIMEOUT),
             sdk_timeout: hint(STAINLESS_TIMEOUT),
         };
-        let patience = patience(&hints, priority, &self.settings.now().wait).map_err(|_| Refusal::BadHeader {
-            header: "Perch-Max-Wait",
-            why: "is not a number of seconds such as 15 or 2.5".to_owned(),
-        })?;
+        let patience =
+            patience(&hints, priority, &self.settings.now().wait).map_err(|_| Refusal::BadHeader {
+                header: "Perch-Max-Wait",
+                why: "is not a number of seconds such as 15 or 2.5".to_owned(),
+            })?;
         let repair = caller::repair(&call.headers, self.settings.now().repair)?;
         let names_page = paging::names_page(call.query.as_deref());
         let app = call.app.clone();

@@ -109,7 +109,8 @@ impl Brakes {
             (PauseScope::Provider, bound.provider.map(ProviderId::as_str)),
             (PauseScope::Customer, bound.customer.map(CustomerId::as_str)),
         ];
-        let set = |&(scope, name): &(PauseScope, Option<&str>)| name.is_some_and(|name| self.has(scope, name));
+        let set =
+            |&(scope, name): &(PauseScope, Option<&str>)| name.is_some_and(|name| self.has(scope, name));
         let (scope, name) = named.into_iter().find(set)?;
         Some((scope, name?.to_owned()))
     }
@@ -142,7 +143,11 @@ mod tests {
         assert_eq!(stops(&[(PauseScope::Provider, "gusto")]), Some(PauseScope::Provider));
         assert_eq!(stops(&[(PauseScope::Product, "directory")]), Some(PauseScope::Product));
         assert_eq!(
-            stops(&[(PauseScope::Customer, "gusto"), (PauseScope::Provider, "acme"), (PauseScope::Product, "company")]),
+            stops(&[
+                (PauseScope::Customer, "gusto"),
+                (PauseScope::Provider, "acme"),
+                (PauseScope::Product, "company")
+            ]),
             None
         );
         assert_eq!(
@@ -162,7 +167,10 @@ mod tests {
     #[test]
     fn making_and_ending_a_connection_cannot_be_paused() {
         for product in [Product::Auth, Product::Connect, Product::Disconnect, Product::Providers] {
-            assert!(!can_be_kept_back(product) && PauseScope::Product.check(product.as_str()).is_err(), "{product}");
+            assert!(
+                !can_be_kept_back(product) && PauseScope::Product.check(product.as_str()).is_err(),
+                "{product}"
+            );
         }
         for product in [Product::Directory, Product::Benefits, Product::Introspect, Product::Jobs] {
             assert_eq!(PauseScope::Product.check(product.as_str()), Ok(()), "{product}");

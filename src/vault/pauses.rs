@@ -87,9 +87,14 @@ pub enum PauseError {
 impl fmt::Display for PauseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PauseError::Name { scope, why } => write!(f, "the name of the {scope} {why}; nothing was changed"),
+            PauseError::Name { scope, why } => {
+                write!(f, "the name of the {scope} {why}; nothing was changed")
+            }
             PauseError::Reason => {
-                write!(f, "the reason is longer than {REASON_BYTES_MAX} bytes or cannot be printed; nothing was changed")
+                write!(
+                    f,
+                    "the reason is longer than {REASON_BYTES_MAX} bytes or cannot be printed; nothing was changed"
+                )
             }
             PauseError::NotPaused(scope, name) => {
                 write!(f, "{scope} {name} is not paused; \"perch pauses\" shows what is")
@@ -127,7 +132,9 @@ impl Pause {
     pub fn check(&self) -> Result<(), PauseError> {
         self.scope.check(&self.name).map_err(|why| PauseError::Name { scope: self.scope, why })?;
         let is_plain = |reason: &String| {
-            reason.len() <= REASON_BYTES_MAX && !reason.trim().is_empty() && !reason.chars().any(char::is_control)
+            reason.len() <= REASON_BYTES_MAX
+                && !reason.trim().is_empty()
+                && !reason.chars().any(char::is_control)
         };
         match self.reason.as_ref().is_none_or(is_plain) {
             true => Ok(()),

@@ -15,8 +15,8 @@ use crate::limit::{Admission, Ask, Claims, OnOutage, Reason, Replica, Rules, Sco
 use crate::store::journal::{History, Journal};
 use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
-use own::Own;
 use observe::Observed;
+use own::Own;
 use parking_lot::{Mutex, RwLock};
 use shared::Shared;
 use std::sync::Arc;

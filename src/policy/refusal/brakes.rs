@@ -24,5 +24,7 @@ pub(super) fn paused(scope: PauseScope, name: &str) -> Problem {
     let message = format!(
         "{scope} {name} is paused; nothing was sent; an operator ends it with `perch resume {scope} {name}` (see `perch pauses`)"
     );
-    Problem::new(503, "perch_paused", Class::PerchUnavailable, message).resend(Resend::Later).scoped(scope.as_str())
+    Problem::new(503, "perch_paused", Class::PerchUnavailable, message)
+        .resend(Resend::Later)
+        .scoped(scope.as_str())
 }

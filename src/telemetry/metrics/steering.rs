@@ -58,7 +58,12 @@ impl Steering {
                     "When the configuration was last read and found good",
                 )?,
             )?,
-            paused: gauges(r, "perch_paused", "Customers, products and providers that are paused", &["scope"])?,
+            paused: gauges(
+                r,
+                "perch_paused",
+                "Customers, products and providers that are paused",
+                &["scope"],
+            )?,
             observes: register(
                 r,
                 IntGauge::new("perch_limiter_observes", "1 while limits count and hold nobody back")?,
