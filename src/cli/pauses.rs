@@ -102,7 +102,10 @@ pub fn pause(
     serve::runtime()?.block_on(async {
         let vault = app::open_vault(&config, false).await?;
         vault.pause(pause, Actor::Operator, unix_now()).await?;
-        let done = format!("{scope} {} is paused; a running gateway refuses its calls within two seconds", args.name);
+        let done = format!(
+            "{scope} {} is paused; a running gateway refuses its calls within two seconds",
+            args.name
+        );
         said(args.output, "paused", (scope, &args.name), &done, out)
     })
 }
@@ -128,7 +131,10 @@ pub fn resume(
             }
             done => {
                 done?;
-                let done = format!("{scope} {} goes on; a running gateway sends its calls within two seconds", args.name);
+                let done = format!(
+                    "{scope} {} goes on; a running gateway sends its calls within two seconds",
+                    args.name
+                );
                 said(args.output, "resumed", (scope, &args.name), &done, out)
             }
         }
@@ -156,9 +162,9 @@ pub fn list(
                 let rows = all.iter().map(|p| {
                     let since = p.since.map_or_else(|| "-".to_owned(), |at| at.to_string());
                     let reason = p.reason.clone().unwrap_or_else(|| "-".to_owned());
-                    vec![p.scope.to_string(), p.name.clone(), since, p.by.clone(), reason]
+                    [p.scope.to_string(), p.name.clone(), since, p.by.clone(), reason]
                 });
-                table::write(out, &["SCOPE", "NAME", "SINCE", "BY", "REASON"], rows)?;
+                table::print(["SCOPE", "NAME", "SINCE", "BY", "REASON"], rows, out)?;
             }
         }
         Ok(())
@@ -184,7 +190,9 @@ fn said(
 ) -> Result<(), Failure> {
     match format {
         Format::Text => writeln!(out, "{text}")?,
-        Format::Json => writeln!(out, "{}", serde_json::json!({ "scope": scope, "name": name, "done": did }))?,
+        Format::Json => {
+            writeln!(out, "{}", serde_json::json!({ "scope": scope, "name": name, "done": did }))?
+        }
     }
     Ok(())
 }
