@@ -12,6 +12,7 @@ pub mod keys;
 mod online;
 pub mod output;
 pub mod plan;
+pub mod requests;
 pub mod serve;
 mod signals;
 pub mod sim;
@@ -67,6 +68,8 @@ pub enum Command {
     Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
+    /// What became of calls, from the request ledger
+    Requests(requests::RequestsArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(named, &env, &args, &mut out),
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
+        Command::Requests(args) => done(requests::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

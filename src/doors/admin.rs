@@ -1,6 +1,7 @@
 //! The admin door: is it alive, is it ready, what has it counted.
 
 mod connections;
+mod requests;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -95,6 +96,11 @@ impl AdminDoor {
                 let said = connections::answer(&self.engine, method, (path, query.as_deref()), body).await;
                 (said.0, "application/json", said.1)
             }
+            // What became of calls.
+            _ if requests::is_here(path) => {
+                let said = requests::answer(&self.engine, (path, query.as_deref())).await;
+                (said.0, "application/json", said.1)
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -107,7 +113,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift and /api/webhooks",
+                "there is /livez, /readyz, /metrics, /api/connections, /api/requests, /api/holds, /api/drift and /api/webhooks",
             ),
         }
     }

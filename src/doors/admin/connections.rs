@@ -140,7 +140,7 @@ fn connection_id(part: &str) -> Option<ConnectionId> {
 }
 
 /// The text behind percent signs; `None` when they are not followed by what they need.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
@@ -177,7 +177,8 @@ pub(super) fn problem(status: u16, message: &str) -> Said {
     json(status, &serde_json::json!({ "code": status, "message": message }))
 }
 
-fn json(status: u16, value: &impl Serialize) -> Said {
+/// An answer of this door's own.
+pub(super) fn json(status: u16, value: &impl Serialize) -> Said {
     match serde_json::to_vec(value) {
         Ok(body) => (status, body),
         Err(_) => (500, b"{\"code\":500,\"message\":\"the answer cannot be written\"}".to_vec()),
