@@ -44,6 +44,7 @@ mod postgres;
 mod process;
 mod redis;
 mod redis_members;
+mod requests;
 mod resend;
 mod restart;
 mod retry;
