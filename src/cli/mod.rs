@@ -13,6 +13,7 @@ mod online;
 pub mod output;
 pub mod pauses;
 pub mod plan;
+pub mod requests;
 pub mod serve;
 mod signals;
 pub mod sim;
@@ -75,6 +76,8 @@ pub enum Command {
     Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
+    /// What became of calls, from the request ledger
+    Requests(requests::RequestsArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Pauses(args) => done(pauses::list(named, &env, &args, &mut out)),
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
+        Command::Requests(args) => done(requests::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

@@ -2,6 +2,7 @@
 
 pub(in crate::doors) mod connections;
 mod pauses;
+mod requests;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -133,6 +134,11 @@ impl AdminDoor {
                     Err(_) => text(500, "the configuration cannot be written"),
                 }
             }
+            // What became of calls.
+            _ if requests::is_here(path) => {
+                let said = requests::answer(&self.engine, (path, query.as_deref())).await;
+                (said.0, "application/json", said.1)
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -145,7 +151,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/holds, /api/pauses, /api/drift and /api/webhooks",
+                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/holds, /api/pauses, /api/drift and /api/webhooks",
             ),
         }
     }

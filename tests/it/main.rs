@@ -47,6 +47,7 @@ mod process;
 mod redis;
 mod redis_members;
 mod reload;
+mod requests;
 mod resend;
 mod restart;
 mod retry;

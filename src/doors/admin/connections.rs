@@ -200,6 +200,7 @@ pub(super) fn problem(status: u16, message: &str) -> Said {
     json(status, &serde_json::json!({ "code": status, "message": message }))
 }
 
+/// An answer of this door's own.
 pub(super) fn json(status: u16, value: &impl Serialize) -> Said {
     match serde_json::to_vec(value) {
         Ok(body) => (status, body),
