@@ -25,8 +25,10 @@ pub mod resolve;
 pub mod retry;
 pub mod route;
 pub mod shield;
+pub mod support;
 pub mod sync;
 pub mod trace;
+pub mod usage;
 pub mod wire;
 
 pub use apps::{App, Policy};
