@@ -20,9 +20,10 @@ use crate::policy::Proof;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
+use crate::store::requests::{Bounds, Requests};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
-use crate::telemetry::{AccessLog, Metrics, Telemetry};
+use crate::telemetry::{AccessLog, Ledger, LedgerRules, Metrics, Telemetry};
 use crate::types::WebhookSecret;
 use crate::upstream::{self, Finch, RootsError};
 use crate::vault::{self, KeyError, OpenError, Vault, VaultOptions};
@@ -156,8 +157,9 @@ impl Gateway {
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
+        let (requests, ledger) = open_ledger(&config, &metrics).await?;
         let traces = traces::start(&mut config, metrics.traces.clone())?;
-        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, traces)?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -212,6 +214,7 @@ impl Gateway {
             vault,
             finch,
             telemetry,
+            requests,
             joins: Joins::new(config.merge.resend_memory),
             gathers: Gathers::default(),
             answers,
@@ -298,6 +301,7 @@ impl Gateway {
     /// Waits until every call so far is answered and its line written.
     pub async fn settle(&self) {
         self.engine.drain.idle().await;
+        self.engine.telemetry.ledger.settle().await;
         self.engine.telemetry.flush();
     }
 
@@ -317,6 +321,11 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
+        if !self.engine.telemetry.ledger.settle().await {
+            tracing::warn!(
+                "the last calls are not in the request ledger: its store did not take them in time"
+            );
+        }
         if let Some(traces) = &self.engine.telemetry.traces {
             traces.close().await;
         }
@@ -347,6 +356,20 @@ fn webhooks_of(
     };
     let secrets = secrets.into_iter().flatten().collect();
     Ok(Webhooks::new(WebhookRules { secrets, has_door, queue, keep, attempts }, courier))
+}
+
+/// The ledger that a configuration describes, and the way to it.
+async fn open_ledger(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Option<Arc<Requests>>, Ledger), StartError> {
+    let config::Ledger { keep, flush, queue, rows } = config.ledger;
+    let Some(keep) = keep else { return Ok((None, Ledger::off())) };
+    let requests = Arc::new(Requests::open(&config.vault.store).await.map_err(OpenError::from)?);
+    let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+    let rules = LedgerRules { bounds: Bounds { keep, rows }, flush, queue };
+    let ledger = Ledger::start(Arc::clone(&requests), rules, metrics.ledger.clone());
+    Ok((Some(requests), ledger))
 }
 
 /// A number that is larger at every start, and no other replica's: milliseconds, then chance.

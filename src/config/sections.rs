@@ -2,6 +2,7 @@
 //! its default and refused otherwise, so that nobody believes a protection or a store to be there that is not.
 
 use super::address::{address, base_url};
+use super::ledger::ledger;
 use super::limits::limits;
 use super::merging;
 use super::postgres_url::{is_postgres, postgres_url};
@@ -54,6 +55,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let disconnect_retry = r.get("connections.disconnect_retry", duration);
     let webhooks = webhooks(r);
     let traces = traces(r);
+    let ledger = ledger(r);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -71,6 +73,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
         webhooks: webhooks?,
         traces: traces?,
+        ledger: ledger?,
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })
@@ -264,7 +267,7 @@ fn file_to_write(s: &Setting) -> Check<PathBuf> {
 }
 
 /// The store with what it takes to sign in.
-fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
+pub(super) fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
     const PASSWORD: &str = "vault.password";
     let env = r.env;
     let store = r.get("vault.store", |s| {

@@ -2,6 +2,7 @@
 //! The defaults named here are those of `config/perch.toml`.
 
 pub use super::address::{Address, BaseUrl};
+pub use super::ledger::Ledger;
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
@@ -45,6 +46,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Which calls are traced, and who is told.
     pub traces: Traces,
+    /// The request ledger.
+    pub ledger: Ledger,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.

@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod carry;
 mod drain;
+mod evidence;
 mod exchange;
 mod gather;
 mod good;
@@ -41,6 +42,7 @@ use crate::limit::patience::WaitRules;
 use crate::policy::batch::Repair;
 use crate::policy::route::route;
 use crate::policy::{Class, Proof, Refusal, resend};
+use crate::store::requests::Requests;
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
@@ -106,6 +108,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What was kept of calls; none when that is off.
+    pub requests: Option<Arc<Requests>>,
     /// Who waits together.
     pub gathers: Gathers,
     /// What is kept of answers.

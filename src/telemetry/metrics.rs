@@ -6,6 +6,7 @@ mod cache;
 mod failures;
 mod fields;
 mod handshakes;
+mod ledger;
 mod merges;
 mod traces;
 mod webhooks;
@@ -15,6 +16,7 @@ pub use cache::{Cached, Looked};
 pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
+pub use ledger::Recording;
 pub use merges::{Merged, Merges};
 pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub fields: Fields,
     /// Handshakes that failed.
     pub handshakes: Handshakes,
+    /// The request ledger.
+    pub ledger: Recording,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
     /// Answers that are kept.
@@ -156,6 +160,7 @@ impl Metrics {
             failures: Failures::register(r)?,
             fields: Fields::register(r)?,
             handshakes: Handshakes::register(r)?,
+            ledger: Recording::register(r)?,
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
             webhooks: Webhooks::register(r)?,

@@ -1,8 +1,9 @@
-//! FLOOR 2: evidence. One line per call, one registry of metrics, one log for operators.
+//! FLOOR 2: evidence. One line per call, one row of the ledger, one registry of metrics, one log for operators.
 
 pub mod access;
 pub mod clock;
 pub mod drift;
+pub mod ledger;
 pub mod log;
 pub mod metrics;
 mod strange;
@@ -11,6 +12,7 @@ pub mod traces;
 
 pub use access::{AccessLine, AccessLog};
 pub use drift::Drift;
+pub use ledger::{Ledger, LedgerRules};
 pub use metrics::Metrics;
 pub use timeline::Timeline;
 pub use traces::Traces;
@@ -29,6 +31,8 @@ pub struct Telemetry {
     pub drift: Drift,
     /// Who is told of them as traces, when somebody is.
     pub traces: Option<Traces>,
+    /// The way to the request ledger.
+    pub ledger: Ledger,
     access: AccessLog,
     strange: Strange,
 }
@@ -38,20 +42,26 @@ impl Telemetry {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(metrics: Metrics, access: AccessLog, traces: Option<Traces>) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        metrics: Metrics,
+        access: AccessLog,
+        ledger: Ledger,
+        traces: Option<Traces>,
+    ) -> std::io::Result<Arc<Self>> {
         let drift = Drift::start(metrics.fields.clone())?;
-        Ok(Arc::new(Self { metrics, drift, traces, access, strange: Strange::default() }))
+        Ok(Arc::new(Self { metrics, drift, traces, ledger, access, strange: Strange::default() }))
     }
 
-    /// Tells a finished call once, to all.
-    pub fn record(&self, line: &AccessLine) {
-        self.metrics.call(line);
+    /// Tells a finished call once, to all of them.
+    pub fn record(&self, line: AccessLine) {
+        self.metrics.call(&line);
         if let Some(traces) = &self.traces {
-            traces.record(line);
+            traces.record(&line);
         }
-        if !self.access.write(line) {
+        if !self.access.write(&line) {
             self.metrics.access_lines_dropped.inc();
         }
+        self.ledger.take(line);
     }
 
     /// Tells an error of Finch's once, and the first time that Finch says something it is not known to say.
