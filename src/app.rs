@@ -1,8 +1,11 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod essentials;
 mod merge;
 mod tasks;
 mod traces;
+
+pub use essentials::essentials;
 
 use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
@@ -149,6 +152,7 @@ impl Gateway {
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
+        let essentials = essentials(&config);
         let metrics = Metrics::new()?;
         let handshakes = metrics.handshakes.clone();
         let tls =
@@ -216,6 +220,7 @@ impl Gateway {
             telemetry,
             requests,
             joins: Joins::new(config.merge.resend_memory),
+            essentials,
             gathers: Gathers::default(),
             answers,
             life: Life::default(),

@@ -16,7 +16,9 @@ pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+pub mod support;
 mod table;
+pub mod usage;
 pub mod vault;
 pub mod webhooks;
 
@@ -67,6 +69,10 @@ pub enum Command {
     Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
+    /// What is known of a request, a connection or a customer, ready to paste into a ticket
+    Support(support::SupportArgs),
+    /// Active connections and calls of a month, to hold against Finch's bill
+    Usage(usage::UsageArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -95,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(named, &env, &args, &mut out),
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
+        Command::Support(args) => done(support::run(named, &env, &args, &mut out, &mut err)),
+        Command::Usage(args) => done(usage::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

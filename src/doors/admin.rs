@@ -1,6 +1,7 @@
 //! The admin door: is it alive, is it ready, what has it counted.
 
 mod connections;
+mod support;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -95,6 +96,9 @@ impl AdminDoor {
                 let said = connections::answer(&self.engine, method, (path, query.as_deref()), body).await;
                 (said.0, "application/json", said.1)
             }
+            _ if support::is_here(path) => {
+                support::answer(&self.engine, (path, query.as_deref()), headers).await
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -107,7 +111,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift and /api/webhooks",
+                "there is /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift, /api/support/{id}, /api/usage and /api/webhooks",
             ),
         }
     }

@@ -23,6 +23,8 @@ mod reply;
 mod resolve;
 mod shield;
 mod split;
+mod support;
+mod usage;
 mod warm;
 mod watch;
 pub mod webhooks;
@@ -35,6 +37,8 @@ pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use relay::Relay;
+pub use support::{Sources, support};
+pub use usage::usage;
 
 use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
@@ -110,6 +114,8 @@ pub struct Engine {
     pub joins: Joins,
     /// What was kept of calls; none when that is off.
     pub requests: Option<Arc<Requests>>,
+    /// What perch is told to do, for a support bundle.
+    pub essentials: Vec<(String, String)>,
     /// Who waits together.
     pub gathers: Gathers,
     /// What is kept of answers.

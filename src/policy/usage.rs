@@ -150,6 +150,8 @@ pub struct Usage {
     pub month: Month,
     /// Whether it is over: until then more may come.
     pub is_over: bool,
+    /// Whether calls are known: there is a request ledger.
+    pub has_calls: bool,
     /// All connections together.
     pub total: Totals,
     /// Per company.
@@ -173,22 +175,23 @@ pub struct Totals {
     pub flags: BTreeMap<&'static str, u64>,
 }
 
-/// Reckons a month up. Without a bill nothing is said about bills.
+/// Reckons a month up. Without a bill nothing is said about bills, and without a ledger of calls nothing about use.
 pub fn reckon(
     month: Month,
     held: &[Held],
-    used: &[Used],
+    used: Option<&[Used]>,
     bill: Option<&BTreeSet<String>>,
     now: UnixMillis,
 ) -> Usage {
+    let has_calls = used.is_some();
     let mut used: BTreeMap<&str, &Used> =
-        used.iter().map(|used| (used.connection_id.as_str(), used)).collect();
+        used.unwrap_or_default().iter().map(|used| (used.connection_id.as_str(), used)).collect();
     let is_billed = |id: &str| bill.map(|bill| bill.contains(id));
     let mut lines: Vec<Line> = held
         .iter()
         .filter_map(|held| {
             let id = held.connection_id.as_str();
-            line_of(month, held, used.remove(id), is_billed(id))
+            line_of(month, held, (has_calls, used.remove(id)), is_billed(id))
         })
         .collect();
     let known: BTreeSet<&str> = held.iter().map(|held| held.connection_id.as_str()).collect();
@@ -202,6 +205,7 @@ pub fn reckon(
     Usage {
         month,
         is_over: now >= month.end(),
+        has_calls,
         total: total(&lines, bill.is_some()),
         companies: companies(&lines, bill.is_some()),
         connections: lines,
@@ -209,7 +213,12 @@ pub fn reckon(
 }
 
 /// What is known of a connection of the vault's; none when the month has nothing to do with it.
-fn line_of(month: Month, held: &Held, used: Option<&Used>, is_billed: Option<bool>) -> Option<Line> {
+fn line_of(
+    month: Month,
+    held: &Held,
+    (has_calls, used): (bool, Option<&Used>),
+    is_billed: Option<bool>,
+) -> Option<Line> {
     let is_gone = held.disconnected_at.is_some_and(|at| at < month.begin());
     let is_later = held.connected_at >= month.end();
     let is_active = !is_gone && !is_later;
@@ -218,7 +227,7 @@ fn line_of(month: Month, held: &Held, used: Option<&Used>, is_billed: Option<boo
     }
     let calls = used.map_or(0, |used| used.calls);
     let flags = [
-        (is_active && calls == 0, Flag::Unused),
+        (is_active && has_calls && calls == 0, Flag::Unused),
         (is_active && is_billed == Some(false), Flag::NotBilled),
         (is_gone && is_billed == Some(true), Flag::DisconnectedButBilled),
         (is_later && is_billed == Some(true), Flag::ConnectedLaterButBilled),

@@ -140,7 +140,7 @@ fn connection_id(part: &str) -> Option<ConnectionId> {
 }
 
 /// The text behind percent signs; `None` when they are not followed by what they need.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
@@ -158,7 +158,7 @@ fn unknown() -> Said {
     of_vault(&VaultError::UnknownConnection)
 }
 
-fn of_vault(error: &VaultError) -> Said {
+pub(super) fn of_vault(error: &VaultError) -> Said {
     let status = match error {
         VaultError::UnknownConnection => 404,
         VaultError::Store(_) | VaultError::Damaged(_) => 503,
@@ -177,7 +177,7 @@ pub(super) fn problem(status: u16, message: &str) -> Said {
     json(status, &serde_json::json!({ "code": status, "message": message }))
 }
 
-fn json(status: u16, value: &impl Serialize) -> Said {
+pub(super) fn json(status: u16, value: &impl Serialize) -> Said {
     match serde_json::to_vec(value) {
         Ok(body) => (status, body),
         Err(_) => (500, b"{\"code\":500,\"message\":\"the answer cannot be written\"}".to_vec()),

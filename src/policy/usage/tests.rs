@@ -37,7 +37,7 @@ fn bill(ids: &[&str]) -> BTreeSet<String> {
 }
 
 fn november(held: &[Held], used: &[Used], bill: Option<&BTreeSet<String>>) -> Usage {
-    reckon(Month::parse(NOVEMBER).expect("a month"), held, used, bill, at("2026-11-23T00:00:00Z"))
+    reckon(Month::parse(NOVEMBER).expect("a month"), held, Some(used), bill, at("2026-11-23T00:00:00Z"))
 }
 
 #[test]
@@ -142,4 +142,13 @@ fn it_can_be_opened_in_a_spreadsheet() {
 fn every_flag_has_a_word_of_its_own() {
     let words: BTreeSet<&str> = Flag::ALL.iter().map(|flag| flag.as_str()).collect();
     assert_eq!(words.len(), Flag::ALL.len());
+}
+
+#[test]
+fn without_a_ledger_nobody_is_said_to_be_unused() {
+    let held = [held("c1", "2026-01-01T00:00:00Z", None)];
+    let month = Month::parse(NOVEMBER).expect("a month");
+    let usage = reckon(month, &held, None, None, at("2026-12-01T00:00:00Z"));
+    assert_eq!((usage.has_calls, usage.is_over, usage.total.active), (false, true, 1));
+    assert!(usage.connections[0].flags.is_empty());
 }
