@@ -36,6 +36,8 @@ mod life;
 mod limited;
 mod notices;
 mod operate;
+mod page;
+mod page_browser;
 mod parting;
 mod path;
 mod permits;
