@@ -38,6 +38,8 @@ mod limited;
 mod notices;
 mod observe;
 mod operate;
+mod page;
+mod page_browser;
 mod parting;
 mod path;
 mod pauses;

@@ -12,6 +12,7 @@ mod form;
 mod overview;
 mod parts;
 mod quota;
+mod requests;
 mod session;
 mod sign_in;
 mod webhooks;
@@ -254,19 +255,13 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/quota" => quota::view(ask),
         "/quota/now" => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
-        path => match connection::id_of(path) {
-            Some(id) => match connection::view(ask, &id).await {
-                Some(view) => view,
-                None => {
-                    return refuse(
-                        ask,
-                        404,
-                        "There is no such connection",
-                        "It was never stored here, or belongs to another environment. The list of connections has those there are.",
-                    );
-                }
-            },
-            None => return refuse(ask, 404, "There is no such page", "The navigation has all there are."),
+        "/requests" => requests::view(ask).await,
+        path => match one_of(ask, path).await {
+            Some(view) => view,
+            None => {
+                let advice = "It was never here, or is gone by now. The navigation leads to all there is.";
+                return refuse(ask, 404, "There is no such page", advice);
+            }
         },
     };
     let told = match &ask.who {
@@ -274,6 +269,14 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         _ => None,
     };
     Served::html(200, frame(ask, &view, told.as_ref()))
+}
+
+/// The view of one thing; `None` when it is not there.
+async fn one_of(ask: &Ask<'_>, path: &str) -> Option<View> {
+    if let Some(id) = requests::id_of(path) {
+        return requests::one(ask, &id).await;
+    }
+    connection::view(ask, &connection::id_of(path)?).await
 }
 
 /// A page that says no, and what to do.
