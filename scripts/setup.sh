@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus) ;;
 smoke) wanted=(cc cmake redis) ;;
 *) echo "usage: scripts/setup.sh build|test|smoke" >&2; exit 2 ;;
 esac
@@ -30,6 +30,7 @@ have() {
     node) is_at_least "$(node --version 2>/dev/null | tr -d v)" "$node_min" ;;
     npm) npm --version >/dev/null 2>&1 ;;
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
+    prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -44,6 +45,7 @@ packages_of() {
     npm) echo npm ;;
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
+    prometheus) echo prometheus ;;
     esac
 }
 
@@ -55,6 +57,7 @@ describe() {
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
+    prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }

@@ -14,6 +14,7 @@ pub mod keyservice;
 pub mod metrics;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod redis;
 pub mod script;
