@@ -2,6 +2,7 @@
 
 mod merge;
 mod tasks;
+mod traces;
 
 use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
 use crate::doors::admin::AdminDoor;
@@ -19,9 +20,10 @@ use crate::policy::Proof;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
+use crate::store::requests::{Bounds, Requests};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
-use crate::telemetry::{AccessLog, Metrics, Telemetry};
+use crate::telemetry::{AccessLog, Ledger, LedgerRules, Metrics, Telemetry};
 use crate::types::WebhookSecret;
 use crate::upstream::{self, Finch, RootsError};
 use crate::vault::{self, KeyError, OpenError, Vault, VaultOptions};
@@ -36,6 +38,9 @@ use tokio::task::JoinHandle;
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// The most connections of the orchestrator: a kubelet and a few scrapers.
+const PROBES_MAX: usize = 64;
 
 /// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
@@ -121,6 +126,7 @@ pub struct Gateway {
     proxy: Address,
     admin: Address,
     webhooks: Option<Address>,
+    probes: Option<Address>,
     grace: Duration,
     shutdown: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
@@ -143,7 +149,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start_accepting(
-        config: Config,
+        mut config: Config,
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
@@ -156,9 +162,12 @@ impl Gateway {
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
+        let probes = config.listen.probes.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
         vault.measure(&metrics.stores);
-        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
+        let (requests, ledger) = open_ledger(&config, &metrics).await?;
+        let traces = traces::start(&mut config, metrics.traces.clone())?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -213,6 +222,7 @@ impl Gateway {
             vault,
             finch,
             telemetry,
+            requests,
             joins: Joins::new(config.merge.resend_memory),
             gathers: Gathers::default(),
             answers,
@@ -231,7 +241,7 @@ impl Gateway {
         let proxy_app =
             Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
         let admin_app = Guarded::new(
-            AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
+            AdminDoor::new(Arc::clone(&engine), config.admin.token, names.clone()),
             listen.connections_max,
             patience,
         );
@@ -243,6 +253,12 @@ impl Gateway {
             let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
             let app = Guarded::new(app, places, patience);
             doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+        }
+        let probes_address = probes.as_ref().map(|door| door.address().clone());
+        if let Some(door) = probes {
+            let app = AdminDoor::for_probes(Arc::clone(&engine), names);
+            let app = Guarded::new(app, listen.connections_max.min(PROBES_MAX), patience);
+            doors.push(tokio::spawn(door.serve("probes", app, stopping.clone())));
         }
         if let Some(tls) = tls {
             doors.push(tokio::spawn(tls.follow(stopping.clone())));
@@ -263,13 +279,14 @@ impl Gateway {
         }
         tracing::info!(
             proxy = %addresses.0, admin = %addresses.1, webhooks = hooks_address.as_ref().map(tracing::field::display),
-            "perch listens"
+            probes = probes_address.as_ref().map(tracing::field::display), "perch listens"
         );
         Ok(Self {
             engine,
             proxy: addresses.0,
             admin: addresses.1,
             webhooks: hooks_address,
+            probes: probes_address,
             grace: config.drain.grace,
             shutdown,
             doors,
@@ -291,6 +308,11 @@ impl Gateway {
         self.webhooks.as_ref()
     }
 
+    /// Where the orchestrator looks, when it has a door.
+    pub fn probes(&self) -> Option<&Address> {
+        self.probes.as_ref()
+    }
+
     /// How many calls are not answered yet.
     pub fn running(&self) -> usize {
         self.engine.drain.running()
@@ -299,6 +321,7 @@ impl Gateway {
     /// Waits until every call so far is answered and its line written.
     pub async fn settle(&self) {
         self.engine.drain.idle().await;
+        self.engine.telemetry.ledger.settle().await;
         self.engine.telemetry.flush();
     }
 
@@ -318,6 +341,14 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
+        if !self.engine.telemetry.ledger.settle().await {
+            tracing::warn!(
+                "the last calls are not in the request ledger: its store did not take them in time"
+            );
+        }
+        if let Some(traces) = &self.engine.telemetry.traces {
+            traces.close().await;
+        }
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");
@@ -345,6 +376,20 @@ fn webhooks_of(
     };
     let secrets = secrets.into_iter().flatten().collect();
     Ok(Webhooks::new(WebhookRules { secrets, has_door, queue, keep, attempts }, courier))
+}
+
+/// The ledger that a configuration describes, and the way to it.
+async fn open_ledger(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Option<Arc<Requests>>, Ledger), StartError> {
+    let config::Ledger { keep, flush, queue, rows } = config.ledger;
+    let Some(keep) = keep else { return Ok((None, Ledger::off())) };
+    let requests = Arc::new(Requests::open(&config.vault.store).await.map_err(OpenError::from)?);
+    let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+    let rules = LedgerRules { bounds: Bounds { keep, rows }, flush, queue };
+    let ledger = Ledger::start(Arc::clone(&requests), rules, metrics.ledger.clone());
+    Ok((Some(requests), ledger))
 }
 
 /// A number that is larger at every start, and no other replica's: milliseconds, then chance.

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -180,7 +181,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut sent = connected.send(attempt).await;
+        let mut sent = connected.send(&self.traced(attempt, line)).await;
         permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
         line.finch += began.elapsed();
         line.attempts += 1;
@@ -194,6 +195,18 @@ impl Engine {
         }
         note_attempt(began, product, sent.as_ref(), line);
         sent
+    }
+
+    /// The attempt with the trace that it is a part of, where Finch is told.
+    fn traced<'a>(&self, attempt: &'a Attempt, line: &AccessLine) -> Cow<'a, Attempt> {
+        match self.telemetry.traces.as_ref().and_then(|traces| traces.propagated(line)) {
+            None => Cow::Borrowed(attempt),
+            Some(headers) => {
+                let mut attempt = attempt.clone();
+                attempt.headers.extend(headers);
+                Cow::Owned(attempt)
+            }
+        }
     }
 
     /// Notes a wait that began then and ends now.

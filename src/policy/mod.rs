@@ -26,6 +26,7 @@ pub mod retry;
 pub mod route;
 pub mod shield;
 pub mod sync;
+pub mod trace;
 pub mod wire;
 
 pub use apps::{App, Policy};

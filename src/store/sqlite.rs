@@ -69,6 +69,11 @@ impl SqliteStore {
         Ok(Self { _guard: Some(guard), ..Self::open(path)? })
     }
 
+    /// A file that was opened otherwise.
+    pub(super) fn over(db: Connection, path: &Path) -> Self {
+        Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), times: OnceLock::new(), _guard: None }
+    }
+
     /// Reads in one consistent view.
     ///
     /// # Errors
@@ -365,6 +370,20 @@ fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
         Err(TryLockError::WouldBlock) => Err(Taken::ByAnother),
         Err(TryLockError::Error(cause)) => Err(unknown(cause)),
     }
+}
+
+/// Keeps a file that cannot be understood under another name.
+pub(super) fn set_apart(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) = (beside(path, suffix), beside(path, &format!(".damaged{suffix}")));
+        match fs::rename(&from, &to) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The file beside `path` whose name is longer by `suffix`.

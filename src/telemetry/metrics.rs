@@ -7,10 +7,13 @@ mod cache;
 mod failures;
 mod fields;
 mod handshakes;
+mod ledger;
 mod merges;
 mod process;
 mod stale;
 mod stores;
+mod sums;
+mod traces;
 mod webhooks;
 
 pub use ages::{Ages, Certificate};
@@ -19,10 +22,13 @@ pub use cache::{Cached, Looked};
 pub use failures::Failures;
 pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
+pub use ledger::Recording;
 pub use merges::{Merged, Merges};
 pub use process::Process;
 pub use stale::Stale;
 pub use stores::{ScriptTimes, StoreTimes, Stores};
+pub use sums::Alarms;
+pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
@@ -67,6 +73,8 @@ pub struct Metrics {
     pub fields: Fields,
     /// Handshakes that failed.
     pub handshakes: Handshakes,
+    /// The request ledger.
+    pub ledger: Recording,
     /// Calls that needed no exchange of their own.
     pub merges: Merges,
     /// Answers that are kept.
@@ -81,6 +89,8 @@ pub struct Metrics {
     pub ages: Ages,
     /// Connections whose data is old.
     pub stale: Stale,
+    /// What became of spans.
+    pub traces: Traced,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -199,6 +209,7 @@ impl Metrics {
             failures: Failures::register(r)?,
             fields: Fields::register(r)?,
             handshakes: Handshakes::register(r)?,
+            ledger: Recording::register(r)?,
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
             webhooks: Webhooks::register(r)?,
@@ -206,6 +217,7 @@ impl Metrics {
             stores: Stores::register(r)?,
             ages: Ages::register(r)?,
             stale: Stale::register(r)?,
+            traces: Traced::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",

@@ -57,6 +57,8 @@ pub enum Action {
     Introspect,
     /// A link to renew its login is made.
     ReauthLink,
+    /// Webhooks that could not be delivered are offered again.
+    Replay,
 }
 
 impl Action {
@@ -71,8 +73,14 @@ impl Action {
             Action::Disconnected => "disconnected",
             Action::Introspect => "introspect",
             Action::ReauthLink => "reauth_link",
+            Action::Replay => "replay",
         }
     }
+}
+
+/// What stands in place of a connection where something is done that is about none, or about many.
+pub(super) fn no_connection() -> ConnectionId {
+    ConnectionId::new("-").expect("a dash is an id")
 }
 
 /// A chain that holds.

@@ -56,6 +56,7 @@ pub use entry::{
 pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
 pub use life::{Journalled, Learnt, Misfit};
+pub use read::Page;
 pub use restore::{RestoreOptions, Restored, restore};
 pub use ring::OpenError;
 pub use rotate::{KeyFacts, KeysError, RESEAL_ROWS, Resealed};

@@ -58,6 +58,7 @@ mod startup;
 mod strangers;
 mod support;
 mod tls;
+mod traces;
 mod twin;
 mod upstream;
 mod vault;

@@ -7,6 +7,7 @@
 pub mod apps;
 pub mod canary;
 pub mod client;
+pub mod collector;
 pub mod database;
 pub mod fleet;
 pub mod hooks;
