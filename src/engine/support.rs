@@ -237,13 +237,14 @@ impl Engine {
     /// # Errors
     /// As [`support`].
     pub async fn support(&self, id: &str, now: UnixMillis) -> Result<Option<Bundle>, VaultError> {
+        let settings = self.settings.now();
         let sources = Sources {
             vault: &self.vault,
             requests: self.requests.as_deref(),
             limiter: Some(self.limiter()),
-            application: &self.settings.client_id,
-            environment: self.settings.environment,
-            essentials: &self.essentials,
+            application: &settings.client_id,
+            environment: settings.environment,
+            essentials: &settings.essentials,
         };
         support(sources, id, now).await
     }

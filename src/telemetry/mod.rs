@@ -29,10 +29,10 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// How good answers compare with their known shape.
     pub drift: Drift,
-    /// Who is told of them as traces, when somebody is.
-    pub traces: Option<Traces>,
     /// The way to the request ledger.
     pub ledger: Ledger,
+    /// Who is told of them as traces, when somebody is.
+    pub traces: Option<Traces>,
     access: AccessLog,
     strange: Strange,
 }
@@ -49,7 +49,7 @@ impl Telemetry {
         traces: Option<Traces>,
     ) -> std::io::Result<Arc<Self>> {
         let drift = Drift::start(metrics.fields.clone())?;
-        Ok(Arc::new(Self { metrics, drift, traces, ledger, access, strange: Strange::default() }))
+        Ok(Arc::new(Self { metrics, drift, ledger, traces, access, strange: Strange::default() }))
     }
 
     /// Tells a finished call once, to all of them.

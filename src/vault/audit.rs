@@ -57,6 +57,12 @@ pub enum Action {
     Introspect,
     /// A link to renew its login is made.
     ReauthLink,
+    /// Webhooks that could not be delivered are offered again.
+    Replay,
+    /// The calls of a customer, product or provider are stopped.
+    Pause,
+    /// They go on.
+    Resume,
 }
 
 impl Action {
@@ -71,8 +77,16 @@ impl Action {
             Action::Disconnected => "disconnected",
             Action::Introspect => "introspect",
             Action::ReauthLink => "reauth_link",
+            Action::Replay => "replay",
+            Action::Pause => "pause",
+            Action::Resume => "resume",
         }
     }
+}
+
+/// What stands in place of a connection where something is done that is about none, or about many.
+pub(super) fn no_connection() -> ConnectionId {
+    ConnectionId::new("-").expect("a dash is an id")
 }
 
 /// A chain that holds.
@@ -175,6 +189,18 @@ impl Shared {
         (id, version): (&ConnectionId, u64),
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        self.record_of(ring, tx, (actor, action), (id.as_str(), version), now)
+    }
+
+    /// The same about whatever has this name.
+    pub(super) fn record_of(
+        &self,
+        ring: &Ring,
+        tx: &Tx<'_>,
+        (actor, action): (&Actor, Action),
+        (name, version): (&str, u64),
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let (newest, prev_mac) = audit::newest(tx)?;
         let deed = Deed {
             seq: newest + 1,
@@ -183,7 +209,7 @@ impl Shared {
             action: action.as_str().to_owned(),
             app: self.scope.application.to_string(),
             env: self.scope.environment.to_string(),
-            connection_id: id.to_string(),
+            connection_id: name.to_owned(),
             version: i64::try_from(version).unwrap_or(i64::MAX),
         };
         let mac = mac_of(&ring.audit_key(), &prev_mac, &deed);
