@@ -68,7 +68,7 @@ async fn each_scope_stops_its_own_calls_and_no_others_until_it_is_resumed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_is_told_at_once_and_its_quota_stays_free() {
-    let world = world("limits.products.directory = 1\nlimits.window = \"60s\"").await;
+    let world = world("limits.products.directory = 1\nlimits.window = \"10s\"").await;
     assert_eq!(world.for_customer("globex").get(DIRECTORY).await.status, 200);
     let app = world.for_customer("acme").with("perch-priority", "batch");
     let waiting = tokio::spawn(async move { app.get(DIRECTORY).await });
