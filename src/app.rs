@@ -1,9 +1,14 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod essentials;
+mod ledger;
 mod merge;
 mod reload;
 mod settings;
 mod tasks;
+mod traces;
+
+pub use essentials::essentials;
 
 use crate::config::{self, Address, Config, LimitMode, LimitStore, Limits, Loaded, OnOutage, Store};
 use crate::doors::admin::AdminDoor;
@@ -38,6 +43,9 @@ use tokio::task::JoinHandle;
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// The most connections of the orchestrator: a kubelet and a few scrapers.
+const PROBES_MAX: usize = 64;
 
 /// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
@@ -144,6 +152,7 @@ pub struct Gateway {
     proxy: Address,
     admin: Address,
     webhooks: Option<Address>,
+    probes: Option<Address>,
     /// One reading of the configuration at a time.
     reloading: Mutex<()>,
     shutdown: watch::Sender<bool>,
@@ -173,14 +182,20 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let Given { mut config, written } = given.into();
         let metrics = Metrics::new()?;
-        let handshakes = metrics.handshakes.clone();
         let tls =
-            config.listen.tls.clone().map(|files| DoorTls::new(files, handshakes)).transpose()?.map(Arc::new);
+            config.listen.tls.clone().map(|files| {
+                DoorTls::new(files, metrics.handshakes.clone(), metrics.ages.clone()).map(Arc::new)
+            });
+        let tls = tls.transpose()?;
         let proxy = Bound::to(&config.listen.proxy)?;
         let admin = Bound::to(&config.listen.admin)?;
         let hooks = config.listen.webhooks.as_ref().map(Bound::to).transpose()?;
+        let probes = config.listen.probes.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
-        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?)?;
+        vault.measure(&metrics.stores);
+        let (requests, ledger) = ledger::open(&config, &metrics).await?;
+        let traces = traces::start(&mut config, metrics.traces.clone())?;
+        let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
@@ -191,7 +206,7 @@ impl Gateway {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
             LimitStore::Redis(url) => {
                 set_journal_aside(&config.vault.store).await?;
-                let redis = Redis::new(url, &namespace, SCRIPT)?;
+                let redis = Redis::new(url, &namespace, SCRIPT)?.measured(&telemetry.metrics.stores, "quota");
                 let incarnation = incarnation()?;
                 passing = merge::passing(&config.merge, &redis, incarnation, stopping.clone());
                 let member = Member { name: member, incarnation, on_outage: outage(on_outage) };
@@ -216,6 +231,7 @@ impl Gateway {
             vault,
             finch,
             telemetry,
+            requests,
             joins: Joins::new(config.merge.resend_memory),
             gathers: Gathers::default(),
             answers,
@@ -234,7 +250,7 @@ impl Gateway {
         let proxy_app =
             Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
         let admin_app = Guarded::new(
-            AdminDoor::new(Arc::clone(&engine), config.admin.token, names),
+            AdminDoor::new(Arc::clone(&engine), config.admin.token, names.clone()),
             listen.connections_max,
             patience,
         );
@@ -246,6 +262,12 @@ impl Gateway {
             let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
             let app = Guarded::new(app, places, patience);
             doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+        }
+        let probes_address = probes.as_ref().map(|door| door.address().clone());
+        if let Some(door) = probes {
+            let app = AdminDoor::for_probes(Arc::clone(&engine), names);
+            let app = Guarded::new(app, listen.connections_max.min(PROBES_MAX), patience);
+            doors.push(tokio::spawn(door.serve("probes", app, stopping.clone())));
         }
         if let Some(tls) = tls {
             doors.push(tokio::spawn(tls.follow(stopping.clone())));
@@ -264,13 +286,14 @@ impl Gateway {
         doors.push(tokio::spawn(Arc::clone(&engine).ask_round(stopping)));
         tracing::info!(
             proxy = %addresses.0, admin = %addresses.1, webhooks = hooks_address.as_ref().map(tracing::field::display),
-            "perch listens"
+            probes = probes_address.as_ref().map(tracing::field::display), "perch listens"
         );
         Ok(Self {
             engine,
             proxy: addresses.0,
             admin: addresses.1,
             webhooks: hooks_address,
+            probes: probes_address,
             reloading: Mutex::default(),
             shutdown,
             doors,
@@ -292,6 +315,11 @@ impl Gateway {
         self.webhooks.as_ref()
     }
 
+    /// Where the orchestrator looks, when it has a door.
+    pub fn probes(&self) -> Option<&Address> {
+        self.probes.as_ref()
+    }
+
     /// How many calls are not answered yet.
     pub fn running(&self) -> usize {
         self.engine.drain.running()
@@ -300,6 +328,7 @@ impl Gateway {
     /// Waits until every call so far is answered and its line written.
     pub async fn settle(&self) {
         self.engine.drain.idle().await;
+        self.engine.telemetry.ledger.settle().await;
         self.engine.telemetry.flush();
     }
 
@@ -319,6 +348,14 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
+        if !self.engine.telemetry.ledger.settle().await {
+            tracing::warn!(
+                "the last calls are not in the request ledger: its store did not take them in time"
+            );
+        }
+        if let Some(traces) = &self.engine.telemetry.traces {
+            traces.close().await;
+        }
         self.engine.telemetry.flush();
         if cut > 0 {
             tracing::warn!(cut, "calls were cut off when the grace ended; raise drain.grace");

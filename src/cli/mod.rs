@@ -13,12 +13,15 @@ mod online;
 pub mod output;
 pub mod pauses;
 pub mod plan;
+pub mod requests;
 pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
 mod source;
+pub mod support;
 mod table;
+pub mod usage;
 pub mod vault;
 pub mod webhooks;
 
@@ -75,6 +78,12 @@ pub enum Command {
     Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
+    /// What became of calls, from the request ledger
+    Requests(requests::RequestsArgs),
+    /// What is known of a request, a connection or a customer, ready to paste into a ticket
+    Support(support::SupportArgs),
+    /// Active connections and calls of a month, to hold against Finch's bill
+    Usage(usage::UsageArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -106,6 +115,9 @@ pub fn main() -> ExitCode {
         Command::Pauses(args) => done(pauses::list(named, &env, &args, &mut out)),
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
+        Command::Requests(args) => done(requests::run(named, &env, &args, &mut out)),
+        Command::Support(args) => done(support::run(named, &env, &args, &mut out, &mut err)),
+        Command::Usage(args) => done(usage::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

@@ -10,8 +10,8 @@ use crate::store::StoreError;
 use crate::store::webhooks::Listed;
 use crate::telemetry::clock::unix_now;
 use crate::types::{EventId, InvalidId, UnixMillis};
-use crate::vault::Vault;
 use crate::vault::webhooks::Revived;
+use crate::vault::{Actor, Vault};
 use std::io::Write;
 use std::path::Path;
 
@@ -114,7 +114,7 @@ async fn replay(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let name = id.clone();
-    let count = match (vault.revive_webhooks(id, now).await?, name) {
+    let count = match (vault.revive_webhooks(id, Actor::Operator, now).await?, name) {
         (Revived::These(count), _) => count,
         (Revived::Unknown, Some(id)) => {
             return Err(Failure::failed(format_args!(

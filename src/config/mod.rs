@@ -7,6 +7,7 @@
 mod address;
 mod document;
 mod environ;
+mod ledger;
 mod limits;
 mod merging;
 mod postgres_url;
@@ -21,6 +22,7 @@ mod shown;
 mod sound;
 mod steering;
 mod tls;
+mod traces;
 mod value;
 mod webhooks;
 
@@ -128,6 +130,20 @@ pub fn load_limits(path: Option<&Path>, env: &Environ) -> Result<Limits, Problem
     let application = ApplicationId::new("nobody").ok();
     match limits::limits(&mut reader, application.as_ref()) {
         Some(limits) if reader.problems.is_empty() => Ok(limits),
+        _ => Err(reader.problems),
+    }
+}
+
+/// Reads the store alone, for commands that look at what is not sealed: without a sealing key, and without Finch's
+/// credentials.
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong with it, at once.
+pub fn load_store(path: Option<&Path>, env: &Environ) -> Result<Store, Problems> {
+    let mut reader = Reader::of_manual(MANUAL, env);
+    lay(&mut reader, path);
+    match sections::vault_store(&mut reader) {
+        Some(store) if reader.problems.is_empty() => Ok(store),
         _ => Err(reader.problems),
     }
 }

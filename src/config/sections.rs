@@ -2,6 +2,7 @@
 //! its default and refused otherwise, so that nobody believes a protection or a store to be there that is not.
 
 use super::address::{address, base_url};
+use super::ledger::ledger;
 use super::limits::limits;
 use super::merging;
 use super::postgres_url::{is_postgres, postgres_url};
@@ -10,6 +11,7 @@ use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
 use super::steering::{pause, reload, rollout};
+use super::traces::traces;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
 use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, Product};
@@ -56,6 +58,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     });
     let disconnect_retry = r.get("connections.disconnect_retry", duration);
     let webhooks = webhooks(r);
+    let ledger = ledger(r);
+    let traces = traces(r);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -74,6 +78,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         shield: Shield { probe: probe? },
         connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
         webhooks: webhooks?,
+        ledger: ledger?,
+        traces: traces?,
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })
@@ -155,7 +161,8 @@ pub(super) fn pem_file(s: &Setting) -> Check<PathBuf> {
 fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let proxy = r.get("listen.proxy", address);
     let admin = r.get("listen.admin", address);
-    let webhooks = r.get("listen.webhooks", webhook_door);
+    let webhooks = r.get("listen.webhooks", optional_door);
+    let probes = r.get("listen.probes", optional_door);
     let cert_file = r.get_unless_empty("listen.cert_file", pem_file);
     let key_file = r.get_unless_empty("listen.key_file", pem_file);
     let client_ca_file = r.get_unless_empty("apps.client_ca_file", pem_file);
@@ -171,6 +178,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         proxy: proxy?,
         admin: admin?,
         webhooks: webhooks?,
+        probes: probes?,
         tls: tls_files(cert_file?, key_file?, client_ca_file?),
         names: names?,
         connections_max: usize::try_from(connections_max?).ok()?,
@@ -219,8 +227,8 @@ fn names(s: &Setting) -> Check<Vec<String>> {
     list.iter().map(name).collect()
 }
 
-/// Reads the address of Finch's door, or `off`.
-pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
+/// Reads the address of a door that need not be there, or `off`.
+pub(super) fn optional_door(s: &Setting) -> Check<Option<Address>> {
     match s.text()? {
         "off" => Ok(None),
         text => address(s).map(Some).map_err(|complaint| match complaint.suggestion {
@@ -267,7 +275,7 @@ fn file_to_write(s: &Setting) -> Check<PathBuf> {
 }
 
 /// The store with what it takes to sign in.
-fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
+pub(super) fn vault_store(r: &mut Reader<'_>) -> Option<Store> {
     const PASSWORD: &str = "vault.password";
     let env = r.env;
     let store = r.get("vault.store", |s| {

@@ -2,11 +2,13 @@
 //! The defaults named here are those of `config/perch.toml`.
 
 pub use super::address::{Address, BaseUrl};
+pub use super::ledger::Ledger;
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
 pub use super::steering::{Circle, LimitMode, Paused, Reload, Rollout};
-pub use super::tls::{TlsError, TlsFiles, TlsStamps};
+pub use super::tls::{TlsEnds, TlsError, TlsFiles, TlsStamps};
+pub use super::traces::{CollectorAt, Traces};
 use crate::types::{
     AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
     WebhookSecret,
@@ -48,6 +50,10 @@ pub struct Config {
     pub connections: Connections,
     /// What becomes of Finch's webhooks.
     pub webhooks: Webhooks,
+    /// The request ledger.
+    pub ledger: Ledger,
+    /// Which calls are traced, and who is told.
+    pub traces: Traces,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -88,6 +94,8 @@ pub struct Listen {
     pub admin: Address,
     /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
+    /// The orchestrator's door, for probes and metrics alone; none.
+    pub probes: Option<Address>,
     /// What the apps' door shows in TLS, and, exactly with mTLS, who vouches for apps; nothing: it speaks in the clear.
     /// The files fitted together at load.
     pub tls: Option<TlsFiles>,

@@ -1,13 +1,17 @@
-//! The admin door: is it alive, is it ready, what has it counted.
+//! The admin door: is it alive, is it ready, what has it counted. The page is a room of its own beside it.
 
-mod connections;
+pub(in crate::doors) mod connections;
 mod pauses;
+mod requests;
+mod support;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
+use super::page::{self, Page};
 use super::visitor::Names;
 use crate::engine::Engine;
 use crate::engine::quota::Mode;
+use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::QuotaGauges;
 use crate::types::{AdminToken, ProviderId};
 use crate::vault::Status;
@@ -43,13 +47,24 @@ struct Asked {
 pub struct AdminDoor {
     pub(super) engine: Arc<Engine>,
     pub(super) token: Option<AdminToken>,
+    pub(super) page: Page,
     names: Names,
+    /// What is served to whom: nothing but these, when there are any.
+    only: &'static [&'static str],
 }
+
+/// What a door for an orchestrator serves.
+const PROBES: &[&str] = &["/livez", "/readyz", "/metrics"];
 
 impl AdminDoor {
     /// A door to this engine; with a token, whoever wants more than a probe must show it.
     pub fn new(engine: Arc<Engine>, token: Option<AdminToken>, names: Names) -> Self {
-        Self { engine, token, names }
+        Self { engine, token, page: Page::new(unix_now()), names, only: &[] }
+    }
+
+    /// A door that serves probes and metrics to whoever reaches it, and nothing else to anybody.
+    pub fn for_probes(engine: Arc<Engine>, names: Names) -> Self {
+        Self { only: PROBES, ..Self::new(engine, None, names) }
     }
 
     async fn answer(&self, asked: &Asked, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
@@ -57,10 +72,16 @@ impl AdminDoor {
         let path = path.as_str();
         const TEXT: &str = "text/plain; charset=utf-8";
         let text = |status, text: &str| (status, TEXT, format!("{text}\n").into_bytes());
-        if !headers.get(HOST).is_some_and(|host| self.names.has(host.as_bytes())) {
+        if !self.is_called_by_its_name(headers) {
             return text(
                 421,
                 "this door answers to its address, to localhost and to the names in listen.names",
+            );
+        }
+        if !self.only.is_empty() && !self.only.contains(&path) {
+            return text(
+                404,
+                "this door serves /livez, /readyz and /metrics; listen.admin is the operators'",
             );
         }
         if let Some((status, body)) = self.webhooks(method, (path, query.as_deref()), headers).await {
@@ -76,14 +97,14 @@ impl AdminDoor {
         }
         match path {
             "/livez" => text(200, "ok"),
-            "/readyz" => match self.engine.is_ready().await {
-                true => text(
-                    200,
-                    &format!("ok\nlimiter: {}{}", self.engine.quota.mode().as_str(), observing(&self.engine)),
-                ),
-                false if self.engine.drain.is_closing() => text(503, "stopping"),
-                false => text(503, "the vault does not answer"),
-            },
+            "/readyz" => {
+                let standing = self.engine.readiness().await;
+                let said = match is_verbose(query.as_deref()) {
+                    true => standing.at_length(),
+                    false => standing.in_short(),
+                };
+                text(if standing.is_ready() { 200 } else { 503 }, &said)
+            }
             _ if !self.is_known(headers) => text(401, "show the admin token: Authorization: Bearer <token>"),
             "/metrics" => match self.metrics().await {
                 Ok(body) => (200, "text/plain; version=0.0.4; charset=utf-8", body),
@@ -114,6 +135,14 @@ impl AdminDoor {
                     Err(_) => text(500, "the configuration cannot be written"),
                 }
             }
+            // What became of calls.
+            _ if requests::is_here(path) => {
+                let said = requests::answer(&self.engine, (path, query.as_deref())).await;
+                (said.0, "application/json", said.1)
+            }
+            _ if support::is_here(path) => {
+                support::answer(&self.engine, (path, query.as_deref()), headers).await
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -126,18 +155,23 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is /livez, /readyz, /metrics, /api/config, /api/connections, /api/holds, /api/pauses, /api/drift and /api/webhooks",
+                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/support/{id}, /api/usage, /api/holds, /api/pauses, /api/drift and /api/webhooks",
             ),
         }
     }
 
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        let shown = headers
-            .get(AUTHORIZATION)
-            .and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
-            .unwrap_or_default();
-        shown.ct_eq(token.expose().as_bytes()).into()
+        let shown = headers.get(AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
+        self.token.is_none() || self.is_token(shown.unwrap_or_default())
+    }
+
+    /// Whether this is the admin token; nothing is, where there is none.
+    pub(super) fn is_token(&self, shown: &[u8]) -> bool {
+        self.token.as_ref().is_some_and(|token| shown.ct_eq(token.expose().as_bytes()).into())
+    }
+
+    fn is_called_by_its_name(&self, headers: &HeaderMap) -> bool {
+        headers.get(HOST).is_some_and(|host| self.names.has(host.as_bytes()))
     }
 
     async fn metrics(&self) -> Result<Vec<u8>, crate::telemetry::metrics::MetricsError> {
@@ -157,8 +191,11 @@ impl AdminDoor {
                 .map(|(product, priority, n)| (*product, *priority, *n as u64))
                 .collect(),
             holds: holds.into_iter().collect(),
+            fairness: quota.fairness.iter().map(|(p, s)| (*p, s.index, s.competing)).collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        metrics.process.look();
+        metrics.stale.look(unix_now());
         metrics.steering.set_paused(self.engine.paused_by_scope());
         metrics.steering.set_observed(self.engine.quota.is_observing(), &self.engine.quota.observed_so_far());
         self.engine.count_webhooks().await;
@@ -166,14 +203,19 @@ impl AdminDoor {
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {
             metrics.set_connections(&bounded(&stats.connections));
+            if let Some(made) = stats.sealing_key_made {
+                metrics.ages.sealing_key_made(made);
+            }
         }
         metrics.render()
     }
 }
 
-/// What a probe reads of limits that hold nobody back.
-fn observing(engine: &Engine) -> &'static str {
-    if engine.quota.is_observing() { "\nlimits: observe; calls are not held back" } else { "" }
+/// Whether a probe wants every line, in the orchestrators' way: `?verbose`.
+fn is_verbose(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        query.split('&').any(|part| matches!(part, "verbose" | "verbose=1" | "verbose=true"))
+    })
 }
 
 /// The methods of a path, as `Allow` tells them.
@@ -229,7 +271,22 @@ impl ServeHttp for AdminDoor {
         };
         let is_head = method == Method::HEAD;
         let asked = Asked { method, path, query, body };
-        let (status, content_type, body) = self.answer(&asked, &headers).await;
+        if self.only.is_empty() && page::is_here(&asked.path) && self.is_called_by_its_name(&headers) {
+            let Asked { method, path, query, body } = &asked;
+            let served = page::answer(self, method, (path, query.as_deref()), body, &headers).await;
+            let answer = served.into_answer(is_head);
+            Pace::answer_is_written();
+            return answer;
+        }
+        let (mut status, mut content_type, mut body) = self.answer(&asked, &headers).await;
+        let mut wait = None;
+        if status == 401 && headers.contains_key(AUTHORIZATION) {
+            wait = self.page.wrong_token(self.engine.quota.now());
+        }
+        if wait.is_some() {
+            (status, content_type) = (429, "text/plain; charset=utf-8");
+            body = b"too many wrong admin tokens; wait a little (the right one works at any time)\n".to_vec();
+        }
         let challenge = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),
             405 => Some(("Allow", allowed(&asked.path))),
@@ -238,6 +295,9 @@ impl ServeHttp for AdminDoor {
         let mut answer = Response::builder().status(status);
         if let Some((name, value)) = challenge {
             answer = answer.header(name, value);
+        }
+        if let Some(wait) = wait {
+            answer = answer.header("Retry-After", wait.as_secs());
         }
         let answer = answer
             .header("Content-Type", content_type)

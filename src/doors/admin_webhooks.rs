@@ -5,6 +5,7 @@ use super::admin::AdminDoor;
 use crate::engine::webhooks::{LIST_MAX, Webhooks};
 use crate::telemetry::clock::unix_now;
 use crate::types::EventId;
+use crate::vault::Actor;
 use crate::vault::webhooks::Revived;
 use http::header::ORIGIN;
 use http::{HeaderMap, Method};
@@ -67,7 +68,7 @@ impl AdminDoor {
         if !self.engine.delivers_webhooks() {
             return (409, json!({ "error": Webhooks::NOWHERE }));
         }
-        match self.engine.revive_webhooks(one, unix_now()).await {
+        match self.engine.revive_webhooks(one, Actor::Operator, unix_now()).await {
             Ok(Revived::These(count)) => (200, json!({ "replayed": count })),
             Ok(Revived::Unknown) => (404, json!({ "error": "no webhook of this id is kept" })),
             Ok(Revived::NotDead(state)) => (

@@ -4,6 +4,7 @@ pub mod admin;
 mod admin_webhooks;
 mod guard;
 mod listen;
+mod page;
 mod peer;
 pub mod proxy;
 mod receive;

@@ -67,7 +67,7 @@ impl ProxyDoor {
                     };
                     finished.line.client_gone = true;
                     finished.line.total = began.elapsed();
-                    engine.telemetry.record(&finished.line);
+                    engine.telemetry.record(finished.line);
                     drop(running);
                 });
                 None
@@ -87,7 +87,7 @@ impl ProxyDoor {
         // Only the client's side can fail in writing; Finch's side fails in reading.
         line.client_gone = written.as_ref().is_err_and(|e| *e.etype() != ErrorType::ReadError);
         line.total = began.elapsed();
-        self.engine.telemetry.record(&line);
+        self.engine.telemetry.record(line);
         // An error here makes pingora drop the connection: a body that broke off must look broken.
         written.map(|()| true)
     }

@@ -11,13 +11,14 @@ use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::timeline::{Awaited, Did, Limiter};
 use crate::types::json::RawObject;
-use crate::types::{FinchRequestId, Product};
+use crate::types::{FinchRequestId, Priority, Product};
 use crate::upstream::{Answer, Attempt, SendError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,13 +36,31 @@ impl Engine {
         let ask = ask_of(endpoint, caller, (tag, patience), line);
         let admitted = tokio::select! {
             biased;
-            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
+            admitted = self.quota.admit(ask) => {
+                self.note_wait(endpoint.product, caller.priority, &admitted);
+                admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal)))
+            }
             () = client.gone() => Err(Ended::Abandoned),
             refusal = self.stopped(endpoint, &*line) => Err(Ended::Refused(refusal)),
         };
         line.wait += began.elapsed();
         self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
         admitted
+    }
+
+    /// Tells how long an attempt has waited for quota, whatever came of it.
+    pub(super) fn note_wait(
+        &self,
+        product: Product,
+        priority: Priority,
+        admitted: &Result<Permit, QuotaRefusal>,
+    ) {
+        let waited = match admitted {
+            Ok(permit) => permit.waited(),
+            Err(QuotaRefusal::Limited { waited, .. }) => *waited,
+            Err(QuotaRefusal::Draining) => return,
+        };
+        self.telemetry.metrics.waited(product, priority, waited);
     }
 
     /// What a refusal of the ledger is to the app.
@@ -169,7 +188,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut sent = connected.send(attempt).await;
+        let mut sent = connected.send(&self.traced(attempt, line)).await;
         permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
         line.finch += began.elapsed();
         line.attempts += 1;
@@ -183,6 +202,18 @@ impl Engine {
         }
         note_attempt(began, product, sent.as_ref(), line);
         sent
+    }
+
+    /// The attempt with the trace that it is a part of, where Finch is told.
+    fn traced<'a>(&self, attempt: &'a Attempt, line: &AccessLine) -> Cow<'a, Attempt> {
+        match self.telemetry.traces.as_ref().and_then(|traces| traces.propagated(line)) {
+            None => Cow::Borrowed(attempt),
+            Some(headers) => {
+                let mut attempt = attempt.clone();
+                attempt.headers.extend(headers);
+                Cow::Owned(attempt)
+            }
+        }
     }
 
     /// Notes a wait that began then and ends now.

@@ -234,6 +234,9 @@ impl Engine {
             line.wait += began.elapsed();
             let is_over = matches!(turn, Turn::Changed | Turn::Asked(Ok(_)));
             self.waited(began, Awaited::Quota, endpoint.product, is_over, line);
+            if let Turn::Asked(admitted) = &turn {
+                self.note_wait(endpoint.product, caller.priority, admitted);
+            }
             let refusal = match turn {
                 Turn::Changed => continue,
                 Turn::Asked(Ok(permit)) => {

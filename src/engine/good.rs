@@ -69,6 +69,9 @@ impl Engine {
         let answers = &self.telemetry.metrics.answers;
         if let Some(age) = line.data_age {
             answers.age.with_label_values(&[line.product]).observe(age.as_secs_f64());
+            if let Some(connection) = &line.connection_id {
+                self.telemetry.metrics.stale.note(connection, line.product, age, unix_now());
+            }
         }
         if let Some(last) = fresh.last_update.filter(|last| last.is_stale()) {
             answers.stale.with_label_values(&[line.product, last.as_str()]).inc();

@@ -9,6 +9,7 @@ mod cache;
 mod call;
 mod carry;
 mod drain;
+mod evidence;
 mod exchange;
 mod gather;
 mod good;
@@ -17,6 +18,7 @@ pub mod life;
 mod link;
 mod outlook;
 pub mod quota;
+mod readiness;
 mod relay;
 mod repair;
 mod reply;
@@ -24,6 +26,8 @@ mod resolve;
 mod settings;
 mod shield;
 mod split;
+mod support;
+mod usage;
 mod warm;
 mod watch;
 pub mod webhooks;
@@ -36,13 +40,17 @@ pub use gather::{Batching, Gathers};
 pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
+pub use readiness::Readiness;
 pub use relay::Relay;
 pub use settings::{Current, Settings};
+pub use support::{Sources, support};
+pub use usage::usage;
 
 use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
 use crate::policy::route::route;
 use crate::policy::{Class, Refusal, resend};
+use crate::store::requests::Requests;
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::RequestId;
@@ -76,6 +84,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// What runs and what is remembered, for calls that are sent again.
     pub joins: Joins,
+    /// What was kept of calls; none when that is off.
+    pub requests: Option<Arc<Requests>>,
     /// Who waits together.
     pub gathers: Gathers,
     /// What is kept of answers.
@@ -107,6 +117,7 @@ impl Engine {
             By::Perch => Some("perch"),
         };
         line.bytes_in = call.body.len() as u64;
+        line.trace = self.telemetry.traces.as_ref().and_then(|traces| traces.begin(&call.headers));
         let answer = match self.serve(&call, &mut client, &mut line).await {
             Ok(answer) => answer,
             Err(Ended::Refused(refusal)) => self.refuse(&refusal, &mut line),
@@ -193,9 +204,15 @@ impl Engine {
         Finished { answer, line }
     }
 
-    /// Whether Finch is worth calling: the vault answers and perch is not stopping.
-    pub async fn is_ready(&self) -> bool {
-        !self.drain.is_closing() && resolve::in_time(self.vault.ping()).await.is_ok()
+    /// Whether calls are worth sending here. Neither Finch nor Redis has a say: without them perch answers, and says
+    /// what is wrong.
+    pub async fn readiness(&self) -> Readiness {
+        Readiness {
+            is_stopping: self.drain.is_closing(),
+            vault_answers: resolve::in_time(self.vault.ping()).await.is_ok(),
+            limiter: self.quota.mode(),
+            is_observing: self.quota.is_observing(),
+        }
     }
 
     /// Stops: whoever waits is told so at once.

@@ -10,6 +10,7 @@ mod admission;
 pub mod beat;
 mod bucket;
 mod claims;
+pub mod fairness;
 pub mod forecast;
 mod foreign;
 pub mod headers;

@@ -70,6 +70,54 @@ pub fn all(tx: &Tx<'_>, scope: &Scope) -> Result<Vec<Result<Connection, StoreErr
     })
 }
 
+/// Which connections are meant, and where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sought {
+    /// Of this customer, by its whole id.
+    pub customer: Option<CustomerId>,
+    /// With this anywhere in the customer's or the connection's id, in any case (of ASCII letters at least).
+    pub part: Option<String>,
+    /// In this place of their life.
+    pub status: Option<Status>,
+    /// Those that come after this one.
+    pub after: Option<ConnectionId>,
+}
+
+/// The facts of those that are sought, oldest first, at most `limit`. A damaged row stands as its error.
+///
+/// # Errors
+/// [`StoreError`] when the whole cannot be read.
+pub fn page(
+    tx: &Tx<'_>,
+    scope: &Scope,
+    sought: &Sought,
+    limit: u32,
+) -> Result<Vec<Result<Connection, StoreError>>, StoreError> {
+    // What a pattern means something by stands for itself here.
+    let part = sought.part.as_ref().map(|part| {
+        let part = part.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        format!("%{part}%")
+    });
+    let sql = format!(
+        "SELECT {COLUMNS} FROM connection WHERE app = ?1 AND env = ?2 \
+         AND (?3 IS NULL OR customer_id = ?3) AND (?4 IS NULL OR status = ?4) \
+         AND (?5 IS NULL OR lower(customer_id) LIKE ?5 ESCAPE '!' OR lower(connection_id) LIKE ?5 ESCAPE '!') \
+         AND (?6 IS NULL OR (created_at, connection_id) > (SELECT created_at, connection_id FROM connection \
+              WHERE app = ?1 AND env = ?2 AND connection_id = ?6)) \
+         ORDER BY created_at, connection_id LIMIT ?7"
+    );
+    let values = values![
+        scope.application.as_str(),
+        scope.environment.as_str(),
+        sought.customer.as_ref().map(CustomerId::as_str),
+        sought.status.map(Status::as_str),
+        &part,
+        sought.after.as_ref().map(ConnectionId::as_str),
+        i64::from(limit),
+    ];
+    tx.rows(&sql, values, |row| Ok(row_of(row).map(|row| row.facts)))
+}
+
 /// Which connection of the scope has the token with this index.
 ///
 /// # Errors

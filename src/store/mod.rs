@@ -6,11 +6,11 @@
 //! processes (`perch connections …` beside a running gateway) share the file through WAL; a second
 //! *gateway* is kept out by [`sqlite::Store::open_exclusive`], because two would spend one quota twice.
 //!
-//! The quota's journal is a file of its own beside the store's: it is written at every call, and neither
-//! waits for the other.
+//! The quota's journal and the request ledger are files of their own beside the store's: they are written at every call,
+//! and none waits for another.
 //!
-//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record` names
-//! what they speak about; `journal` is the quota's, and `boot` the clock it needs. No trait stands in
+//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record`
+//! names what they speak about; `journal` is the quota's, and `boot` the clock it needs; `requests` is the ledger. No trait stands in
 //! front: there is one implementation.
 //!
 //! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
@@ -30,6 +30,7 @@ mod postgres;
 pub mod record;
 pub mod redis;
 pub mod replace;
+pub mod requests;
 mod schema;
 pub mod sql;
 pub mod sqlite;

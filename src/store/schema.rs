@@ -1,4 +1,4 @@
-//! The tables of the store and of the quota's journal, and how an older file becomes a newer one.
+//! The tables of the store, of the quota's journal and of the request ledger, and how an older file becomes a newer one.
 //!
 //! `PRAGMA user_version` counts the migrations a file has had. A file from a newer perch is refused
 //! rather than guessed at.
@@ -23,6 +23,9 @@ pub(super) const STORE: Kind = Kind {
 
 /// The quota's journal ("perq").
 pub(super) const JOURNAL: Kind = Kind { application_id: 0x7065_7271, migrations: &[JOURNAL_V1] };
+
+/// The request ledger ("perl").
+pub(super) const REQUESTS: Kind = Kind { application_id: 0x7065_726c, migrations: &[REQUESTS_V1] };
 
 const V1: &str = "
 CREATE TABLE vault_meta (
@@ -223,6 +226,69 @@ CREATE TABLE hold (
     span       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Calls, Finch's ids of their attempts, and what each connection was used for by month. `facts` is the whole of a call as
+/// JSON; the other columns are what is searched for. A number is never given twice.
+const REQUESTS_V1: &str = "
+CREATE TABLE request (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    ts            INTEGER NOT NULL,
+    request_id    TEXT NOT NULL,
+    customer      TEXT,
+    connection_id TEXT,
+    company_id    TEXT,
+    app           TEXT,
+    product       TEXT NOT NULL,
+    class         TEXT NOT NULL,
+    status        INTEGER NOT NULL,
+    facts         TEXT NOT NULL
+) STRICT;
+CREATE INDEX request_time ON request (ts);
+CREATE INDEX request_name ON request (request_id);
+CREATE INDEX request_customer ON request (customer, ts) WHERE customer IS NOT NULL;
+CREATE INDEX request_connection ON request (connection_id, ts) WHERE connection_id IS NOT NULL;
+CREATE INDEX request_company ON request (company_id, ts) WHERE company_id IS NOT NULL;
+
+CREATE TABLE finch_request (
+    finch_request_id TEXT NOT NULL,
+    seq              INTEGER NOT NULL,
+    PRIMARY KEY (finch_request_id, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX finch_request_seq ON finch_request (seq);
+
+CREATE TABLE usage (
+    month         TEXT NOT NULL,
+    connection_id TEXT NOT NULL,
+    company_id    TEXT,
+    customer      TEXT,
+    provider      TEXT,
+    calls         INTEGER NOT NULL,
+    own_calls     INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL,
+    first_at      INTEGER NOT NULL,
+    last_at       INTEGER NOT NULL,
+    PRIMARY KEY (month, connection_id)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Whether a file that is only read is one of this kind, of the version known here.
+///
+/// # Errors
+/// A sentence when it is not, or `SQLite`'s own error.
+pub(super) fn check(db: &Connection, kind: &Kind) -> Result<(), StoreError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let owner: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if owner != kind.application_id {
+        return Err(StoreError::Damaged("this is the database of another program".to_owned()));
+    }
+    match usize::try_from(version).is_ok_and(|version| version == kind.migrations.len()) {
+        true => Ok(()),
+        false => Err(StoreError::Refused(format!(
+            "its schema is version {version} and this perch reads version {}; use the perch of the gateway that writes it",
+            kind.migrations.len()
+        ))),
+    }
+}
 
 /// Brings the file to the newest version, in one transaction.
 ///

@@ -52,6 +52,8 @@ secrets! {
     StorePassword,
     /// What perch shows, or signs with, at a key service.
     KeyToken,
+    /// What perch shows at a collector of traces.
+    CollectorKey,
 }
 
 /// The key encryption key: wraps the keys that seal tokens. 32 bytes from outside the store.

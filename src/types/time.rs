@@ -51,6 +51,23 @@ impl UnixMillis {
     pub fn plus(self, span: Duration) -> Self {
         UnixMillis(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// The moment before this one by `span`.
+    pub fn minus(self, span: Duration) -> Self {
+        UnixMillis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Reads RFC 3339, such as `2026-11-23T10:00:00Z`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|at| UnixMillis(at.as_millisecond()))
+    }
+
+    /// Its month in UTC, such as `2026-11`.
+    pub fn month(self) -> String {
+        let mut text = self.to_string();
+        text.truncate(7);
+        text
+    }
 }
 
 /// RFC 3339 in UTC, to the millisecond.
@@ -69,6 +86,15 @@ impl serde::Serialize for UnixMillis {
     }
 }
 
+/// What is written is read again; fractions of a millisecond are dropped.
+impl<'de> serde::Deserialize<'de> for UnixMillis {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("a time is RFC 3339, such as 2026-11-23T10:00:00Z"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +103,19 @@ mod tests {
     fn a_wall_clock_time_reads_as_rfc_3339() {
         assert_eq!(UnixMillis(1_700_000_000_123).to_string(), "2023-11-14T22:13:20.123Z");
         assert_eq!(UnixMillis(i64::MAX).to_string(), "-");
+        assert_eq!(UnixMillis(1_700_000_000_123).month(), "2023-11");
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        for at in [UnixMillis(1_700_000_000_123), UnixMillis(0), UnixMillis(-1)] {
+            let json = serde_json::to_string(&at).expect("JSON");
+            assert_eq!(serde_json::from_str::<UnixMillis>(&json).expect("a time"), at);
+        }
+        assert_eq!(UnixMillis::parse("2023-11-14T23:13:20.123+01:00"), Some(UnixMillis(1_700_000_000_123)));
+        for text in ["-", "", "yesterday", "2023-11-14"] {
+            assert_eq!(UnixMillis::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum Action {
     Introspect,
     /// A link to renew its login is made.
     ReauthLink,
+    /// Webhooks that could not be delivered are offered again.
+    Replay,
     /// The calls of a customer, product or provider are stopped.
     Pause,
     /// They go on.
@@ -75,10 +77,16 @@ impl Action {
             Action::Disconnected => "disconnected",
             Action::Introspect => "introspect",
             Action::ReauthLink => "reauth_link",
+            Action::Replay => "replay",
             Action::Pause => "pause",
             Action::Resume => "resume",
         }
     }
+}
+
+/// What stands in place of a connection where something is done that is about none, or about many.
+pub(super) fn no_connection() -> ConnectionId {
+    ConnectionId::new("-").expect("a dash is an id")
 }
 
 /// A chain that holds.

@@ -58,6 +58,7 @@ pub use entry::{
 pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
 pub use life::{Journalled, Learnt, Misfit};
+pub use read::Page;
 pub use restore::{RestoreOptions, Restored, restore};
 pub use ring::OpenError;
 pub use rotate::{KeyFacts, KeysError, RESEAL_ROWS, Resealed};
@@ -68,6 +69,7 @@ pub use wrap::{Wrapper, Wrappers};
 use crate::config;
 use crate::store::connections::{self, Scope};
 use crate::store::{Row, Store, Tx};
+use crate::telemetry::metrics::Stores;
 use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Moment, UnixMillis};
 use cache::Cache;
 use ring::{Owner, Ring};
@@ -350,6 +352,13 @@ impl Shared {
             tracing::error!(connection_id = %id, "the token of connection {id} is refused: {why}");
         }
         VaultError::Unreadable { connection: id.clone() }
+    }
+}
+
+impl Vault {
+    /// Has the times of its store told.
+    pub fn measure(&self, stores: &Stores) {
+        self.store.measure(stores);
     }
 }
 

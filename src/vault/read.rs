@@ -2,6 +2,7 @@
 
 use super::stored::Mark;
 use super::{Entry, Shared, Stats, Vault, VaultError, seal};
+use crate::store::connections::Sought;
 use crate::store::{Connection, connections, keys};
 use crate::types::{ConnectionId, CustomerId, Environment, Moment, ProviderId};
 use std::sync::Arc;
@@ -9,6 +10,15 @@ use std::sync::atomic::Ordering;
 
 /// Most connections one customer may have.
 const CONNECTIONS_OF_CUSTOMER_MAX: usize = 1000;
+
+/// A page of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first.
+    pub connections: Vec<Connection>,
+    /// Whether there are none behind it.
+    pub is_last: bool,
+}
 
 /// What the cache keeps of a connection.
 #[derive(Clone)]
@@ -93,16 +103,44 @@ impl Vault {
             .await
     }
 
+    /// The facts of those that are sought, oldest first, at most `limit`: a page, read from the store. A damaged row is
+    /// left out as in [`Vault::list`].
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub async fn page(&self, sought: Sought, limit: u32) -> Result<Page, VaultError> {
+        let shared = Arc::clone(&self.shared);
+        self.store
+            .read(move |tx| {
+                // One more than asked for tells whether there are more.
+                let rows = connections::page(tx, &shared.scope, &sought, limit.saturating_add(1))?;
+                let is_last = rows.len() <= usize::try_from(limit).unwrap_or(usize::MAX);
+                let mut connections = Vec::with_capacity(rows.len());
+                for row in rows.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+                    match row {
+                        Ok(facts) => connections.push(facts),
+                        Err(cause) => {
+                            shared.unreadable.fetch_add(1, Ordering::Relaxed);
+                            tracing::error!(error = %cause, "a connection is left out of the list: {cause}");
+                        }
+                    }
+                }
+                Ok(Page { connections, is_last })
+            })
+            .await
+    }
+
     /// Numbers for metrics.
     ///
     /// # Errors
     /// [`VaultError::Store`].
     pub async fn stats(&self) -> Result<Stats, VaultError> {
         let shared = Arc::clone(&self.shared);
-        let (counts, generation) = self
+        let (counts, generation, sealing_key_made) = self
             .store
             .read(move |tx| {
-                Ok::<_, VaultError>((connections::counts(tx, &shared.scope)?, keys::generation(tx)?))
+                let counts = connections::counts(tx, &shared.scope)?;
+                Ok::<_, VaultError>((counts, keys::generation(tx)?, keys::sealing_key_made(tx)?))
             })
             .await?;
         let connections = counts
@@ -112,6 +150,7 @@ impl Vault {
         Ok(Stats {
             connections,
             generation,
+            sealing_key_made,
             unreadable_total: self.shared.unreadable.load(Ordering::Relaxed),
             loads_total: self.shared.connections.loads() + self.shared.customers.loads(),
         })

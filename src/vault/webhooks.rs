@@ -1,10 +1,12 @@
 //! Webhooks, kept beside the connections they are about: same file, same application, same environment. Nothing of them
 //! is sealed; they hold no secret.
 
-use super::Vault;
+use super::audit::no_connection;
+use super::{Action, Actor, Vault};
 use crate::store::StoreError;
 use crate::store::webhooks::{self as rows, Arrived, Depth, Kept, Listed, Put, State};
 use crate::types::{EventId, UnixMillis};
+use std::sync::Arc;
 
 /// What came of the wish to have dead letters offered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,22 +138,30 @@ impl Vault {
         self.store.read(move |tx| rows::list(tx, &scope, only, limit)).await
     }
 
-    /// Has dead letters offered again: one, or all.
+    /// Has dead letters offered again: one, or all. Who wanted it is written down: with the connection the event is
+    /// about, or for all of them with none.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn revive_webhooks(
         &self,
         one: Option<EventId>,
+        actor: Actor,
         now: UnixMillis,
     ) -> Result<Revived, StoreError> {
-        let scope = self.shared.scope.clone();
+        let (shared, ring) = (Arc::clone(&self.shared), self.shared.ring());
         self.store
             .write(
                 move |tx| {
-                    let count = rows::revive(tx, &scope, one.as_ref(), now)?;
+                    let scope = &shared.scope;
+                    let count = rows::revive(tx, scope, one.as_ref(), now)?;
+                    if count > 0 {
+                        let of = one.as_ref().map(|id| rows::connection_of(tx, scope, id)).transpose()?;
+                        let of = of.flatten().unwrap_or_else(no_connection);
+                        shared.record(&ring, tx, (&actor, Action::Replay), (&of, 0), now)?;
+                    }
                     let Some(id) = one.filter(|_| count == 0) else { return Ok(Revived::These(count)) };
-                    Ok(match rows::state_of(tx, &scope, &id)? {
+                    Ok(match rows::state_of(tx, scope, &id)? {
                         None => Revived::Unknown,
                         Some(state) => Revived::NotDead(state),
                     })

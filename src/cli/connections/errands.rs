@@ -9,19 +9,27 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
+/// How many connections are asked for at once.
+const PAGE: usize = 1000;
+
 /// The path of a connection at the admin door.
 fn path(id: &str, errand: &str) -> String {
-    let mut path = "/api/connections/".to_owned();
+    format!("/api/connections/{}/{errand}", encoded(id))
+}
+
+/// An id as it may stand in a path or a query.
+fn encoded(id: &str) -> String {
+    let mut text = String::with_capacity(id.len());
     for byte in id.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                path.push(char::from(byte))
+                text.push(char::from(byte))
             }
             // A `String` takes everything.
-            byte => drop(write!(path, "%{byte:02X}")),
+            byte => drop(write!(text, "%{byte:02X}")),
         }
     }
-    format!("{path}/{errand}")
+    text
 }
 
 fn print(value: &Value, text: &str, format: Format, out: &mut dyn Write) -> Result<(), Failure> {
@@ -55,9 +63,16 @@ pub(super) async fn introspect_all(
     format: Format,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let all = gateway.ask("GET", "/api/connections", "").await?;
-    let is_in_use = |facts: &&Value| matches!(facts["status"].as_str(), Some("active" | "needs_reauth"));
-    let all: Vec<&Value> = all.as_array().into_iter().flatten().filter(is_in_use).collect();
+    let is_in_use = |facts: &Value| matches!(facts["status"].as_str(), Some("active" | "needs_reauth"));
+    let (mut all, mut next) = (Vec::new(), format!("/api/connections?limit={PAGE}"));
+    loop {
+        let page = gateway.ask("GET", &next, "").await?;
+        let page = page.as_array().cloned().unwrap_or_default();
+        // A page may be shorter because one of its rows is damaged; only an empty one is the end.
+        let Some(last) = page.last().and_then(|facts| facts["connection_id"].as_str()) else { break };
+        next = format!("/api/connections?limit={PAGE}&after={}", encoded(last));
+        all.extend(page.into_iter().filter(is_in_use));
+    }
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::new(all.len() as u64).with_message("asking Finch"),
         false => ProgressBar::hidden(),

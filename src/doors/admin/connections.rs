@@ -3,15 +3,19 @@
 
 use crate::engine::{Answer, AnswerBody, Engine, Errand};
 use crate::store::audit::Deed;
+use crate::store::connections::Sought;
 use crate::types::json::RawObject;
 use crate::types::{ConnectionId, CustomerId};
-use crate::vault::{Connection, VaultError};
+use crate::vault::{Connection, Status, VaultError};
 use http::Method;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// Where it begins.
 pub(super) const PATH: &str = "/api/connections";
+
+/// The most connections in one answer. `after=` and the last id of one answer bring the next.
+const PAGE_MAX: u32 = 1000;
 
 /// What the door says: a status and a JSON body.
 pub(super) type Said = (u16, Vec<u8>);
@@ -66,26 +70,45 @@ pub(super) async fn answer(
         },
         _ => problem(
             404,
-            "there is GET /api/connections[?customer=…], GET /api/connections/{id}, and POST \
+            "there is GET /api/connections[?customer=…&status=…&after=…&limit=…], GET /api/connections/{id}, and POST \
              /api/connections/{id}/introspect, /reauth-link and /disconnect",
         ),
     }
 }
 
 async fn list(engine: &Arc<Engine>, query: Option<&str>) -> Said {
-    let wanted =
-        query.into_iter().flat_map(|query| query.split('&')).find_map(|p| p.strip_prefix("customer="));
-    let customer = match wanted.map(|text| decoded(text).and_then(|id| CustomerId::new(id).ok())) {
-        None => None,
-        Some(Some(customer)) => Some(customer),
-        Some(None) => return problem(400, "customer is no id of a customer"),
-    };
-    match engine.vault.list().await {
-        Ok(mut all) => {
-            all.retain(|facts| customer.is_none() || facts.customer_id == customer);
-            json(200, &all)
+    let (mut sought, mut limit) = (Sought::default(), PAGE_MAX);
+    for (name, text) in query.into_iter().flat_map(|q| q.split('&')).filter_map(|p| p.split_once('=')) {
+        let text = decoded(text).unwrap_or_default();
+        match name {
+            "customer" => sought.customer = CustomerId::new(&text).ok(),
+            "status" => sought.status = Status::parse(&text),
+            "after" => sought.after = ConnectionId::new(&text).ok(),
+            "limit" => limit = text.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).unwrap_or(0),
+            _ => return problem(400, "the query can be customer, status, after and limit"),
         }
+        let is_read = match name {
+            "customer" => sought.customer.is_some(),
+            "status" => sought.status.is_some(),
+            "after" => sought.after.is_some(),
+            _ => limit > 0,
+        };
+        if !is_read {
+            return problem(400, &format!("{name} {}", unsound(name)));
+        }
+    }
+    match engine.vault.page(sought, limit).await {
+        Ok(page) => json(200, &page.connections),
         Err(error) => of_vault(&error),
+    }
+}
+
+fn unsound(name: &str) -> &'static str {
+    match name {
+        "customer" => "is no id of a customer",
+        "status" => "is none of active, needs_reauth, held, disconnecting and disconnected",
+        "after" => "is no id of a connection",
+        _ => "is no number from 1 to 1000",
     }
 }
 
@@ -139,8 +162,8 @@ fn connection_id(part: &str) -> Option<ConnectionId> {
     ConnectionId::new(decoded(part)?).ok()
 }
 
-/// The text behind percent signs; `None` when they are not followed by what they need.
-fn decoded(text: &str) -> Option<String> {
+/// The text behind percent signs (a plus sign is a plus sign here); `None` when they are not followed by what they need.
+pub(in crate::doors) fn decoded(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
@@ -158,7 +181,7 @@ fn unknown() -> Said {
     of_vault(&VaultError::UnknownConnection)
 }
 
-fn of_vault(error: &VaultError) -> Said {
+pub(super) fn of_vault(error: &VaultError) -> Said {
     let status = match error {
         VaultError::UnknownConnection => 404,
         VaultError::Store(_) | VaultError::Damaged(_) => 503,
@@ -177,6 +200,7 @@ pub(super) fn problem(status: u16, message: &str) -> Said {
     json(status, &serde_json::json!({ "code": status, "message": message }))
 }
 
+/// An answer of this door's own.
 pub(super) fn json(status: u16, value: &impl Serialize) -> Said {
     match serde_json::to_vec(value) {
         Ok(body) => (status, body),

@@ -69,7 +69,7 @@ impl Engine {
         if let AnswerBody::Whole(body) = &answer.body {
             line.bytes_out = body.len() as u64;
         }
-        self.telemetry.record(&line);
+        self.telemetry.record(line);
         answer
     }
 

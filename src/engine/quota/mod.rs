@@ -11,6 +11,7 @@ mod shared;
 mod waiters;
 
 use crate::limit::beat::Incarnation;
+use crate::limit::fairness::{self, Fairness};
 use crate::limit::{Admission, Ask, Claims, OnOutage, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
 use crate::store::journal::{History, Journal};
 use crate::store::redis::Redis;
@@ -35,6 +36,7 @@ pub struct Quota {
     waiters: Arc<Waiters>,
     incarnation: Incarnation,
     claims: Mutex<Claims>,
+    fairness: Mutex<Fairness>,
     next_ticket: AtomicU64,
     asks: AtomicU64,
     is_closed: AtomicBool,
@@ -145,6 +147,8 @@ pub struct Snapshot {
     pub waiting: Vec<(Product, Priority, usize)>,
     /// The holds that last, and for how long.
     pub holds: Vec<(Scope, Duration)>,
+    /// How fairly the customers of those products were served, as far as they called here.
+    pub fairness: Vec<(Product, fairness::Standing)>,
     /// How often the ledger was asked so far. It grows with the calls, not with time.
     pub asks: u64,
     /// Where quota is counted now.
@@ -199,6 +203,7 @@ impl Quota {
             waiters: Arc::default(),
             incarnation,
             claims: Mutex::default(),
+            fairness: Mutex::default(),
             next_ticket: AtomicU64::new(1),
             asks: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
@@ -245,6 +250,7 @@ impl Quota {
             match self.book.ask(&ask, asked).await {
                 Admission::Granted { tag } => {
                     place.is_served();
+                    self.note_outcome(&ask, true, waited);
                     self.ring_heads([ask.product]);
                     let (product, priority) = (ask.product, ask.priority);
                     let tag = Some(tag).filter(|tag| *tag != Tag::UNKNOWN);
@@ -253,6 +259,7 @@ impl Quota {
                 }
                 Admission::Refused { after, scope, reason } => {
                     place.is_refused();
+                    self.note_outcome(&ask, false, waited);
                     return Err(Refusal::Limited { retry_in: after, scope, reason, waited });
                 }
                 Admission::Wait { after, tag } => {
@@ -266,6 +273,12 @@ impl Quota {
                 }
             }
         }
+    }
+
+    fn note_outcome(&self, ask: &Ask, is_served: bool, waited: Duration) {
+        let Some(customer) = &ask.customer else { return };
+        let outcome = fairness::Outcome { is_served, has_waited: !waited.is_zero() };
+        self.fairness.lock().note(ask.product, (customer, ask.weight), outcome, self.now());
     }
 
     /// Sends nothing in `scope` for this long. A hold is only ever made longer.
@@ -307,9 +320,13 @@ impl Quota {
     /// How everything stands, at one moment.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
+        let products: Vec<(Product, Standing)> =
+            Product::ALL.into_iter().filter_map(|p| Some((p, self.standing(p)?))).collect();
+        let mut fairness = self.fairness.lock();
         let each = Product::ALL.into_iter().flat_map(|p| Priority::ALL.map(|priority| (p, priority)));
         Snapshot {
-            products: Product::ALL.into_iter().filter_map(|p| Some((p, self.standing(p)?))).collect(),
+            fairness: products.iter().map(|(p, _)| (*p, fairness.standing(*p, now))).collect(),
+            products,
             ip: self.ip_standing(),
             waiting: each.map(|(p, priority)| (p, priority, self.waiting(p, priority))).collect(),
             holds: self.book.holds(now),

@@ -4,6 +4,7 @@ use super::Webhooks;
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::types::{EventId, UnixMillis};
+use crate::vault::Actor;
 use crate::vault::webhooks::Revived;
 
 /// The most events that are listed at once.
@@ -15,16 +16,17 @@ impl Engine {
         self.webhooks.courier.is_some()
     }
 
-    /// Has dead letters offered again at once: one, or all.
+    /// Has dead letters offered again at once: one, or all. Who wanted it is written down.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn revive_webhooks(
         &self,
         one: Option<EventId>,
+        actor: Actor,
         now: UnixMillis,
     ) -> Result<Revived, StoreError> {
-        let revived = self.vault.revive_webhooks(one, now).await?;
+        let revived = self.vault.revive_webhooks(one, actor, now).await?;
         self.webhooks.wake.notify_one();
         Ok(revived)
     }

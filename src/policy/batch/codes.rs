@@ -1,6 +1,7 @@
 //! How often each error code stood on a failed item, in a bounded space.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
+use std::borrow::Cow;
 
 /// How many different codes are told apart; a batch rarely has more than two.
 const CODES_MAX: usize = 8;
@@ -20,6 +21,14 @@ impl Codes {
         *self == Self::default()
     }
 
+    /// Each code and how often it was seen, as it is written.
+    pub fn counts(&self) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
+        let known = self.rows.into_iter().map(|(code, count)| (Cow::Owned(code.to_string()), count));
+        let others = [("none", self.none), ("other", self.other)];
+        let others = others.into_iter().map(|(name, count)| (Cow::Borrowed(name), count));
+        known.chain(others).filter(|(_, count)| *count > 0)
+    }
+
     pub(super) fn count(&mut self, code: Option<u16>) {
         let Some(code) = code else {
             self.none += 1;
@@ -34,16 +43,7 @@ impl Codes {
 
 impl Serialize for Codes {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(None)?;
-        for (code, count) in self.rows.iter().filter(|(_, count)| *count > 0) {
-            map.serialize_entry(&code.to_string(), count)?;
-        }
-        for (name, count) in [("none", self.none), ("other", self.other)] {
-            if count > 0 {
-                map.serialize_entry(name, &count)?;
-            }
-        }
-        map.end()
+        s.collect_map(self.counts())
     }
 }
 

@@ -116,7 +116,7 @@ impl Journal {
         };
         let begun = match begin(was_begun) {
             Err(StoreError::Damaged(why)) => {
-                set_apart(&path)?;
+                sqlite::set_apart(&path)?;
                 tracing::error!("{}: {why}; it is set apart and a new one begun", path.display());
                 begin(true)
             }
@@ -199,20 +199,6 @@ fn was_begun(store: &Path) -> Result<bool, StoreError> {
         transact::<_, StoreError>(&mut db, |tx| Ok(tx.execute("INSERT INTO quota_journal VALUES (1)", [])?))?;
     }
     Ok(rows > 0)
-}
-
-/// Keeps a journal that cannot be understood under another name.
-fn set_apart(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (sqlite::beside(path, suffix), sqlite::beside(path, &format!(".damaged{suffix}")));
-        match std::fs::rename(&from, &to) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

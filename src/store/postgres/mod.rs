@@ -19,10 +19,12 @@ use super::StoreError;
 use super::sql::{Tx, values};
 use super::trust::{self, TrustError};
 use crate::config::Postgres;
+use crate::telemetry::metrics::StoreTimes;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use feed::Feed;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -32,6 +34,9 @@ use transaction::{Access, transact};
 
 /// Connections of one perch: reads of an opened connection are rare, and writers take turns anyway.
 const CONNECTIONS_MAX: usize = 4;
+
+/// Those of the request ledger: one writes, one searches.
+const CONNECTIONS_BESIDE_MAX: usize = 2;
 
 /// How long connecting, signing in included, may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -46,6 +51,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 pub struct PostgresStore {
     pool: Pool,
     feed: Option<Feed>,
+    /// Where its times are told, when somebody wants them.
+    pub(super) times: OnceLock<StoreTimes>,
 }
 
 impl PostgresStore {
@@ -55,27 +62,40 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError`] with the server's name and what to do.
     pub async fn open(options: &Postgres, is_gateway: bool) -> Result<Self, StoreError> {
+        let store = Self::connect(options, CONNECTIONS_MAX).await?;
+        let place =
+            |cause: TrustError| StoreError::Unavailable(cause.to_string()).at(&options.url.to_string());
+        let tls = tls_of(options).map_err(place)?;
+        schema::warn_of_power(&*store.connection().await?).await;
+        Ok(Self { feed: is_gateway.then(|| Feed::listen(config_of(options), tls)), ..store })
+    }
+
+    /// Opens the same server in connections of its own, for the request ledger: neither waits for the other's.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub(super) async fn open_beside(options: &Postgres) -> Result<Self, StoreError> {
+        Self::connect(options, CONNECTIONS_BESIDE_MAX).await
+    }
+
+    async fn connect(options: &Postgres, connections_max: usize) -> Result<Self, StoreError> {
         let place = options.url.to_string();
         let named = |cause: StoreError| cause.at(&place);
         let (config, tls) =
             (config_of(options), tls_of(options).map_err(|e| named(StoreError::Unavailable(e.to_string())))?);
-        let manager = Manager::from_config(
-            config.clone(),
-            tls.clone(),
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let manager =
+            Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let limits = Timeouts { wait: Some(TURN_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
         let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS_MAX)
+            .max_size(connections_max)
             .timeouts(limits)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|cause| StoreError::Unavailable(cause.to_string()))?;
         let client = pool.get().await.map_err(|cause| named(cause.into()))?;
         schema::prepare(&client, &[]).await.map_err(named)?;
-        schema::warn_of_power(&client).await;
         drop(client);
-        Ok(Self { pool, feed: is_gateway.then(|| Feed::listen(config, tls)) })
+        Ok(Self { pool, feed: None, times: OnceLock::new() })
     }
 
     /// Makes or renews the tables and lets these roles use them, and nothing else. Answers the version of the tables.
@@ -131,6 +151,19 @@ impl PostgresStore {
         A: FnOnce(&Result<T, E>) + Send + 'static,
     {
         self.run(Access::Writes, work, after).await
+    }
+
+    /// Writes in one transaction, without a turn among the writers of the vault and without telling anybody: only what
+    /// nobody decides from.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`StoreError`].
+    pub(super) async fn write_beside<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.run(Access::WritesBeside, work, |_| ()).await
     }
 
     async fn run<T, E, F, A>(&self, access: Access, work: F, after: A) -> Result<T, E>

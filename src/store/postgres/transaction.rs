@@ -25,6 +25,8 @@ pub(super) enum Access {
     Reads,
     /// Write, alone.
     Writes,
+    /// Write what nobody decides from, beside whoever writes the rest.
+    WritesBeside,
 }
 
 impl Access {
@@ -40,6 +42,11 @@ impl Access {
                  SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL statement_timeout = '5s'; \
                  SELECT pg_advisory_xact_lock('vault_meta'::regclass::oid::bigint); \
                  SET LOCAL statement_timeout = '2s'"
+            }
+            // Losing the last moments with the machine's power is allowed there, and waiting for its disk is not.
+            Access::WritesBeside => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = off; \
+                 SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
             }
         }
     }

@@ -202,6 +202,19 @@ pub fn state_of(tx: &Tx<'_>, scope: &Scope, id: &EventId) -> Result<Option<State
     word.map(|word| State::parse(&word).ok_or_else(|| damaged("state"))).transpose()
 }
 
+/// The connection that an event is about, when Finch named it and the event is here.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn connection_of(tx: &Tx<'_>, scope: &Scope, id: &EventId) -> Result<Option<ConnectionId>, StoreError> {
+    let found: Option<Option<String>> = tx.row(
+        "SELECT connection_id FROM webhook WHERE app = ?1 AND env = ?2 AND event_id = ?3",
+        values![scope.application.as_str(), scope.environment.as_str(), id.as_str()],
+        |row| row.get(0),
+    )?;
+    Ok(found.flatten().and_then(|id| ConnectionId::new(id).ok()))
+}
+
 /// Forgets what nobody asks about any more: done events that came before `done_before`, dead letters that came before
 /// `dead_before`. How many dead letters were among them.
 ///

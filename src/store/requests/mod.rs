@@ -1,0 +1,162 @@
+//! The request ledger: the facts of every call, so that what became of one can be told weeks later, by Finch's id of it.
+//!
+//! Beside a file it is a file of its own (`perch.db.requests`), as the quota's journal is: ten million calls make neither
+//! the vault's file nor its backups larger, and whoever writes the one does not wait for who writes the other. On a server
+//! it is tables of the same database, in connections of its own; whoever writes them takes no lock of the vault's and
+//! tells nobody. It is evidence and not state: perch runs without it, and `vault backup` leaves it out.
+//!
+//! A commit here need not outlive the machine's power. What a killed process committed, the system still has.
+//!
+//! `record` is what is kept of a call, `rows` writes it, `search` finds it, `prune` lets it go; `file` is the file.
+
+mod file;
+mod prune;
+mod record;
+mod rows;
+mod search;
+#[cfg(test)]
+mod tests;
+
+pub use prune::Bounds;
+pub use record::{Recorded, RecordedBatch, RecordedCut, RecordedStep};
+pub use rows::{Row, UsageRow};
+pub use search::{Found, LIMIT_MAX, LOOKED_MAX, Search};
+
+use super::postgres::PostgresStore;
+use super::sql::Tx;
+use super::sqlite::SqliteStore;
+use super::{Store, StoreError};
+use crate::config;
+use crate::types::UnixMillis;
+use std::sync::Arc;
+
+/// The ledger of one store.
+pub struct Requests(Place);
+
+/// Where it is.
+enum Place {
+    /// In a file beside the store's: who searches does not wait for who writes.
+    File { writes: Option<SqliteStore>, reads: SqliteStore },
+    /// Among the store's tables on a server.
+    Server(PostgresStore),
+}
+
+impl Requests {
+    /// Opens the ledger of a store for its gateway, making it where it is missing. A file that is no ledger, or a damaged
+    /// one, is set apart: calls are not stopped for want of evidence.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the place's name.
+    pub async fn open(store: &config::Store) -> Result<Self, StoreError> {
+        Ok(Self(match store {
+            config::Store::Sqlite(path) => {
+                let path = path.clone();
+                let (writes, reads) = blocking(move || file::open(&path)).await?;
+                Place::File { writes: Some(writes), reads }
+            }
+            config::Store::Postgres(server) => Place::Server(PostgresStore::open_beside(server).await?),
+        }))
+    }
+
+    /// Opens the ledger of a store to search it, beside a running gateway. Makes nothing; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the place's name.
+    pub async fn look(store: &config::Store) -> Result<Option<Self>, StoreError> {
+        Ok(match store {
+            config::Store::Sqlite(path) => {
+                let path = path.clone();
+                let reads = blocking(move || file::look(&path)).await?;
+                reads.map(|reads| Self(Place::File { writes: None, reads }))
+            }
+            config::Store::Postgres(server) => match Store::is_used(server).await? {
+                true => Some(Self(Place::Server(PostgresStore::open_beside(server).await?))),
+                false => None,
+            },
+        })
+    }
+
+    /// The calls that a search is for, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the ledger does not answer.
+    pub async fn search(&self, search: &Search) -> Result<Found, StoreError> {
+        let search = search.clone();
+        self.read(move |tx| search::run(tx, &search)).await
+    }
+
+    /// What each connection was used for in a month, such as `2026-11`, in UTC.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the ledger does not answer.
+    pub async fn usage(&self, month: &str) -> Result<Vec<UsageRow>, StoreError> {
+        let month = month.to_owned();
+        self.read(move |tx| rows::usage(tx, &month)).await
+    }
+
+    /// Writes calls, all or none, and counts them into their month. `is_again` when an earlier try to write them may have
+    /// succeeded: those that are there already are left alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn write(&self, rows: &Arc<Vec<Row>>, is_again: bool) -> Result<(), StoreError> {
+        let rows = Arc::clone(rows);
+        self.change(move |tx| rows::write(tx, &rows, is_again)).await
+    }
+
+    /// Finds out, by writing something of no meaning, whether the ledger can be written at all.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.change(rows::probe).await
+    }
+
+    /// Deletes some of the oldest calls beyond the bounds, and the counts of months that are long over. Answers whether
+    /// there may be more to delete. Of several gateways one does it at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn prune(&self, bounds: Bounds, now: UnixMillis) -> Result<bool, StoreError> {
+        self.change(move |tx| prune::step(tx, bounds, now)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.0 {
+            Place::File { reads, .. } => reads.read(work).await,
+            Place::Server(server) => server.read(work).await,
+        }
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.0 {
+            Place::File { writes: Some(file), .. } => file.write(work, |_| ()).await,
+            Place::File { writes: None, .. } => {
+                Err(StoreError::Refused("the ledger was opened to be searched, not to be written".to_owned()))
+            }
+            Place::Server(server) => server.write_beside(work).await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match &self.0 {
+            Place::File { .. } => "Requests(a file)",
+            Place::Server(_) => "Requests(a server)",
+        })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let stopping = |_| StoreError::Unavailable("perch is stopping".to_owned());
+    tokio::task::spawn_blocking(work).await.map_err(stopping)?
+}
