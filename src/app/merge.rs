@@ -37,6 +37,6 @@ pub(super) fn passing(
     if !merge.across_replicas || (!merge.coalesce && longest.is_none()) {
         return None;
     }
-    let (redis, run) = (redis.with_script(answers::SCRIPT), format!("{:x}", incarnation.0));
+    let (redis, run) = (redis.with_script(answers::SCRIPT, "answers"), format!("{:x}", incarnation.0));
     Some(Passing::start(redis, run, (longest.unwrap_or_default(), merge.cache_bytes), stop))
 }

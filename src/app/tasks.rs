@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::limit::Notice;
+use crate::telemetry::metrics::VaultFault;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -55,15 +56,17 @@ pub(super) async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiv
             Ok(is_changed) => {
                 is_well = true;
                 if is_changed {
+                    engine.brakes_changed();
                     engine.life.look();
                     engine.forget_gone().await;
                 }
             }
             Err(error) if is_well => {
                 is_well = false;
+                engine.telemetry.metrics.vault_fault(VaultFault::Store);
                 tracing::error!(error = %error, "the vault's store does not answer; what is cached is served");
             }
-            Err(_) => {}
+            Err(_) => engine.telemetry.metrics.vault_fault(VaultFault::Store),
         }
     }
 }

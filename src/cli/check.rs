@@ -116,11 +116,12 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
         (
             "doors",
             format!(
-                "proxy {}{}, admin {}, webhooks {}",
+                "proxy {}{}, admin {}, webhooks {}, probes {}",
                 config.listen.proxy,
                 if config.listen.tls.is_some() { " with TLS" } else { "" },
                 config.listen.admin,
-                written("listen.webhooks")
+                written("listen.webhooks"),
+                written("listen.probes")
             ),
         ),
         (
@@ -202,7 +203,7 @@ mod tests {
         for fact in [
             "https://api.tryfinch.com, production, application 3fa85f64",
             "finch.client_secret from env:FINCH_CLIENT_SECRET",
-            "proxy 127.0.0.1:4600, admin 127.0.0.1:4601, webhooks off",
+            "proxy 127.0.0.1:4600, admin 127.0.0.1:4601, webhooks off, probes off",
             "in 60s: company 20, directory 20,",
             "writes allow",
         ] {

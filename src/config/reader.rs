@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
 
 /// A table that is a value by itself, not a section.
 fn is_value(key: &str) -> bool {
-    matches!(key, "merge.cache" | "limits.weights")
+    matches!(key, "merge.cache" | "limits.weights" | "traces.headers")
 }
 
 /// The key of a product's limit.

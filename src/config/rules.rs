@@ -6,9 +6,10 @@ use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
 use super::reference::is_reference;
-use super::sections::{app_auth, kept, pem_file, store, tls_files, webhook_door};
+use super::sections::{app_auth, kept, optional_door, pem_file, store, tls_files};
 use super::sound::{AppAuth, LimitStore, Store, WARMED};
 use super::tls::{CERT, CLIENTS, KEY};
+use super::traces::{endpoint, traces_have_a_collector};
 use super::value::{duration_or_zero, flag, whole};
 use super::webhooks::target;
 
@@ -20,6 +21,7 @@ pub(super) fn hold(r: &mut Reader<'_>) {
     door_files(r);
     nobody_is_perch(r);
     webhooks_are_signed(r);
+    traces_have_a_collector(r);
     no_shared_quota_in_memory(r);
     shared_vault_has_shared_quota(r);
     waits(r);
@@ -78,7 +80,8 @@ fn doors(r: &mut Reader<'_>) {
     let all = [
         ("listen.admin", r.again("listen.admin", address)),
         ("listen.proxy", r.again("listen.proxy", address)),
-        ("listen.webhooks", r.again("listen.webhooks", webhook_door).flatten()),
+        ("listen.webhooks", r.again("listen.webhooks", optional_door).flatten()),
+        ("listen.probes", r.again("listen.probes", optional_door).flatten()),
     ];
     let mut told = Vec::new();
     for (at, (key, door)) in all.iter().enumerate() {
@@ -88,7 +91,7 @@ fn doors(r: &mut Reader<'_>) {
                 continue;
             }
             // The one to look at is the one that the operator wrote.
-            let (key, other) = if r.is_default(other) || *key == "listen.webhooks" {
+            let (key, other) = if r.is_default(other) || matches!(*key, "listen.webhooks" | "listen.probes") {
                 (*key, *other)
             } else {
                 (*other, *key)
@@ -204,10 +207,12 @@ fn door_files(r: &mut Reader<'_>) {
 fn nobody_is_perch(r: &mut Reader<'_>) {
     let finch = r.again("finch.base_url", base_url).map(|url| (url, "Finch or of the simulator"));
     let app = r.again("webhooks.deliver_to", target).map(|target| (target.base, "the app"));
-    for (called, to) in [("finch.base_url", finch), ("webhooks.deliver_to", app)] {
+    let collector = r.again("traces.endpoint", endpoint).map(|target| (target.base, "the collector"));
+    let all = [("finch.base_url", finch), ("webhooks.deliver_to", app), ("traces.endpoint", collector)];
+    for (called, to) in all {
         let Some((url, who)) = to else { continue };
-        for key in ["listen.proxy", "listen.admin", "listen.webhooks"] {
-            if r.again(key, webhook_door).flatten().is_some_and(|door| url.is_door(&door)) {
+        for key in ["listen.proxy", "listen.admin", "listen.webhooks", "listen.probes"] {
+            if r.again(key, optional_door).flatten().is_some_and(|door| url.is_door(&door)) {
                 let complaint =
                     Complaint::new(format!("is {url}, perch's own `{key}`: it would call itself"));
                 r.complain(called, complaint.hint(format!("name the address of {who}")));
@@ -218,7 +223,7 @@ fn nobody_is_perch(r: &mut Reader<'_>) {
 
 /// Nobody is believed without a secret, and nothing is signed for nobody.
 fn webhooks_are_signed(r: &mut Reader<'_>) {
-    let door = r.again("listen.webhooks", webhook_door).flatten();
+    let door = r.again("listen.webhooks", optional_door).flatten();
     if let Some(door) = door.filter(|_| r.is_empty("finch.webhook_secret")) {
         let what = format!("is {door}, and there is no `finch.webhook_secret` to tell Finch from anybody");
         let hint = "set finch.webhook_secret to file:… or env:…, or write off";

@@ -10,11 +10,14 @@ use super::problem::{Check, Complaint, nearest, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
+use super::steering::{pause, reload, rollout};
+use super::traces::traces;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
 use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, Product};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -40,6 +43,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let limits = limits(r, finch.as_ref().map(|finch| &finch.client_id));
     let apps = apps(r);
     let rollout = rollout(r);
+    let pause = pause(r);
+    let reload = reload(r);
     let merge = merge(r);
     let attempts = r.get("retry.attempts", |s| whole(s, 1, 10));
     let budget = r.get("retry.budget", |s| percent(s, 0, 100));
@@ -54,6 +59,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let disconnect_retry = r.get("connections.disconnect_retry", duration);
     let webhooks = webhooks(r);
     let ledger = ledger(r);
+    let traces = traces(r);
     let grace = r.get("drain.grace", duration_or_zero);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
@@ -65,12 +71,15 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         limits: limits?,
         apps: apps?,
         rollout: rollout?,
+        pause: pause?,
+        reload: reload?,
         merge: merge?,
         retry: Retry { attempts: attempts?, budget: budget? },
         shield: Shield { probe: probe? },
         connections: Connections { introspect_every: introspect_every?, disconnect_retry: disconnect_retry? },
         webhooks: webhooks?,
         ledger: ledger?,
+        traces: traces?,
         drain: Drain { grace: grace? },
         log: Log { level: level? },
     })
@@ -96,7 +105,7 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
         base_url: base_url?,
         environment: environment?,
         client_id: client_id?,
-        client_secret: ClientSecret::new(client_secret?),
+        client_secret: Arc::new(ClientSecret::new(client_secret?)),
         webhook_secret: current?,
         webhook_secret_previous: previous?,
         ca_file: ca_file?,
@@ -152,7 +161,8 @@ pub(super) fn pem_file(s: &Setting) -> Check<PathBuf> {
 fn listen(r: &mut Reader<'_>) -> Option<Listen> {
     let proxy = r.get("listen.proxy", address);
     let admin = r.get("listen.admin", address);
-    let webhooks = r.get("listen.webhooks", webhook_door);
+    let webhooks = r.get("listen.webhooks", optional_door);
+    let probes = r.get("listen.probes", optional_door);
     let cert_file = r.get_unless_empty("listen.cert_file", pem_file);
     let key_file = r.get_unless_empty("listen.key_file", pem_file);
     let client_ca_file = r.get_unless_empty("apps.client_ca_file", pem_file);
@@ -168,6 +178,7 @@ fn listen(r: &mut Reader<'_>) -> Option<Listen> {
         proxy: proxy?,
         admin: admin?,
         webhooks: webhooks?,
+        probes: probes?,
         tls: tls_files(cert_file?, key_file?, client_ca_file?),
         names: names?,
         connections_max: usize::try_from(connections_max?).ok()?,
@@ -216,8 +227,8 @@ fn names(s: &Setting) -> Check<Vec<String>> {
     list.iter().map(name).collect()
 }
 
-/// Reads the address of Finch's door, or `off`.
-pub(super) fn webhook_door(s: &Setting) -> Check<Option<Address>> {
+/// Reads the address of a door that need not be there, or `off`.
+pub(super) fn optional_door(s: &Setting) -> Check<Option<Address>> {
     match s.text()? {
         "off" => Ok(None),
         text => address(s).map(Some).map_err(|complaint| match complaint.suggestion {
@@ -335,22 +346,6 @@ fn apps(r: &mut Reader<'_>) -> Option<Apps> {
 /// Reads `apps.auth`.
 pub(super) fn app_auth(s: &Setting) -> Check<AppAuth> {
     word(s, &AppAuth::ALL.map(|auth| (auth.as_str(), auth)))
-}
-
-fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {
-    let customers = r.get("rollout.customers", circle);
-    let providers = r.get("rollout.providers", circle);
-    Some(Rollout { customers: customers?, providers: providers? })
-}
-
-fn circle(s: &Setting) -> Check<Circle> {
-    if s.value.is_array() {
-        return Err(not_available("a list", "\"all\""));
-    }
-    if s.text()?.ends_with('%') {
-        return Err(not_available("less than everyone", "\"all\""));
-    }
-    word(s, &[("all", Circle::All)])
 }
 
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {

@@ -6,7 +6,9 @@ pub use super::ledger::Ledger;
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
-pub use super::tls::{TlsError, TlsFiles, TlsStamps};
+pub use super::steering::{Circle, LimitMode, Paused, Reload, Rollout};
+pub use super::tls::{TlsEnds, TlsError, TlsFiles, TlsStamps};
+pub use super::traces::{CollectorAt, Traces};
 use crate::types::{
     AdminToken, AppName, ApplicationId, ClientSecret, CustomerId, Environment, KeyToken, Product,
     WebhookSecret,
@@ -14,6 +16,7 @@ use crate::types::{
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything an operator decides.
@@ -33,6 +36,10 @@ pub struct Config {
     pub apps: Apps,
     /// For whom perch works already.
     pub rollout: Rollout,
+    /// Whose calls are stopped.
+    pub pause: Paused,
+    /// How perch hears of changes to its file.
+    pub reload: Reload,
     /// Which calls are merged.
     pub merge: Merge,
     /// What is sent again.
@@ -45,6 +52,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// The request ledger.
     pub ledger: Ledger,
+    /// Which calls are traced, and who is told.
+    pub traces: Traces,
     /// How perch stops.
     pub drain: Drain,
     /// What perch logs.
@@ -61,7 +70,7 @@ pub struct Finch {
     /// The application's id; from `FINCH_CLIENT_ID`.
     pub client_id: ApplicationId,
     /// The application's secret; from `FINCH_CLIENT_SECRET`.
-    pub client_secret: ClientSecret,
+    pub client_secret: Arc<ClientSecret>,
     /// The key of webhook signatures; none.
     pub webhook_secret: Option<WebhookSecret>,
     /// The one that it replaces, while Finch signs with both; none.
@@ -85,6 +94,8 @@ pub struct Listen {
     pub admin: Address,
     /// Finch's door; none. With one there is a webhook secret.
     pub webhooks: Option<Address>,
+    /// The orchestrator's door, for probes and metrics alone; none.
+    pub probes: Option<Address>,
     /// What the apps' door shows in TLS, and, exactly with mTLS, who vouches for apps; nothing: it speaks in the clear.
     /// The files fitted together at load.
     pub tls: Option<TlsFiles>,
@@ -186,6 +197,8 @@ pub struct Limits {
     pub wait: Waits,
     /// How many calls may wait.
     pub queue: Queue,
+    /// Whether the limits hold calls back; enforce.
+    pub mode: LimitMode,
 }
 
 /// Where spent quota is remembered.
@@ -313,22 +326,6 @@ pub enum Writes {
     Deny,
     /// They pass.
     Allow,
-}
-
-/// For whom perch works already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rollout {
-    /// Customers; all.
-    pub customers: Circle,
-    /// Providers; all.
-    pub providers: Circle,
-}
-
-/// Who is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Circle {
-    /// Everyone.
-    All,
 }
 
 /// What `merge.warm_up` fetches of a new connection, where it is kept.

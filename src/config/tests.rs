@@ -4,6 +4,7 @@ mod damage;
 mod doors;
 mod refusals;
 mod shared;
+mod traces;
 mod variables;
 
 use super::*;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The setting of the certificate.
 pub(super) const CERT: &str = "listen.cert_file";
@@ -52,6 +53,15 @@ impl std::error::Error for TlsError {}
 /// Which files they were: when nothing here changes, nothing in them did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsStamps(Vec<Option<(u64, u64, i64, i64)>>);
+
+/// When certificates end, as Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsEnds {
+    /// The door's own, or one between it and its authority: the one that ends first.
+    pub own: Option<i64>,
+    /// Those who vouch for clients: the one that ends last, for nobody gets in from then on.
+    pub client_ca: Option<i64>,
+}
 
 impl TlsFiles {
     /// Reads and compares them.
@@ -96,12 +106,27 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
+    /// When what is in the files ends. Certificates without a place in time are left out.
+    pub fn ends(&self) -> TlsEnds {
+        let of =
+            |path: &Path| certificates(path).unwrap_or_default().iter().filter_map(|c| end_of(c)).collect();
+        let (own, clients): (Vec<i64>, Option<Vec<i64>>) =
+            (of(&self.cert_file), self.client_ca_file.as_deref().map(of));
+        TlsEnds { own: own.into_iter().min(), client_ca: clients.and_then(|all| all.into_iter().max()) }
+    }
+
     /// Which files they are now.
     pub fn stamps(&self) -> TlsStamps {
         let files = [Some(&self.cert_file), Some(&self.key_file), self.client_ca_file.as_ref()];
         let stamp = |path| fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
         TlsStamps(files.into_iter().flatten().map(stamp).collect())
     }
+}
+
+/// When a certificate ends, as Unix seconds.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// At least one.

@@ -3,7 +3,7 @@
 use super::address::base_url;
 use super::problem::{Check, Complaint};
 use super::reader::Reader;
-use super::sections::{secret, webhook_door};
+use super::sections::{optional_door, secret};
 use super::sound::{Delivery, Target, Webhooks};
 use super::value::{Setting, duration, whole};
 use crate::finch::webhook::check_secret;
@@ -35,7 +35,8 @@ pub(super) fn webhooks(r: &mut Reader<'_>) -> Option<Webhooks> {
 /// A secret of Finch's kind of signatures, or none. Where it is used it is base64: anything else could sign nothing.
 pub(super) fn webhook_secret(r: &mut Reader<'_>, key: &str) -> Option<Option<WebhookSecret>> {
     let secret = secret(r, key)?.map(WebhookSecret::new);
-    let is_used = key == "webhooks.sign_with" || r.again("listen.webhooks", webhook_door).flatten().is_some();
+    let is_used =
+        key == "webhooks.sign_with" || r.again("listen.webhooks", optional_door).flatten().is_some();
     if !is_used {
         return Some(secret);
     }

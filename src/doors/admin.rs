@@ -1,6 +1,8 @@
 //! The admin door: is it alive, is it ready, what has it counted. The page is a room of its own beside it.
 
 pub(in crate::doors) mod connections;
+mod pauses;
+mod requests;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -46,12 +48,22 @@ pub struct AdminDoor {
     pub(super) token: Option<AdminToken>,
     pub(super) page: Page,
     names: Names,
+    /// What is served to whom: nothing but these, when there are any.
+    only: &'static [&'static str],
 }
+
+/// What a door for an orchestrator serves.
+const PROBES: &[&str] = &["/livez", "/readyz", "/metrics"];
 
 impl AdminDoor {
     /// A door to this engine; with a token, whoever wants more than a probe must show it.
     pub fn new(engine: Arc<Engine>, token: Option<AdminToken>, names: Names) -> Self {
-        Self { engine, token, page: Page::new(unix_now()), names }
+        Self { engine, token, page: Page::new(unix_now()), names, only: &[] }
+    }
+
+    /// A door that serves probes and metrics to whoever reaches it, and nothing else to anybody.
+    pub fn for_probes(engine: Arc<Engine>, names: Names) -> Self {
+        Self { only: PROBES, ..Self::new(engine, None, names) }
     }
 
     async fn answer(&self, asked: &Asked, headers: &HeaderMap) -> (u16, &'static str, Vec<u8>) {
@@ -63,6 +75,12 @@ impl AdminDoor {
             return text(
                 421,
                 "this door answers to its address, to localhost and to the names in listen.names",
+            );
+        }
+        if !self.only.is_empty() && !self.only.contains(&path) {
+            return text(
+                404,
+                "this door serves /livez, /readyz and /metrics; listen.admin is the operators'",
             );
         }
         if let Some((status, body)) = self.webhooks(method, (path, query.as_deref()), headers).await {
@@ -78,11 +96,14 @@ impl AdminDoor {
         }
         match path {
             "/livez" => text(200, "ok"),
-            "/readyz" => match self.engine.is_ready().await {
-                true => text(200, &format!("ok\nlimiter: {}", self.engine.quota.mode().as_str())),
-                false if self.engine.drain.is_closing() => text(503, "stopping"),
-                false => text(503, "the vault does not answer"),
-            },
+            "/readyz" => {
+                let standing = self.engine.readiness().await;
+                let said = match is_verbose(query.as_deref()) {
+                    true => standing.at_length(),
+                    false => standing.in_short(),
+                };
+                text(if standing.is_ready() { 200 } else { 503 }, &said)
+            }
             _ if !self.is_known(headers) => text(401, "show the admin token: Authorization: Bearer <token>"),
             "/metrics" => match self.metrics().await {
                 Ok(body) => (200, "text/plain; version=0.0.4; charset=utf-8", body),
@@ -98,6 +119,26 @@ impl AdminDoor {
                 let said = connections::answer(&self.engine, method, (path, query.as_deref()), body).await;
                 (said.0, "application/json", said.1)
             }
+            _ if pauses::is_here(path) => {
+                let Ok(body) = body else {
+                    return text(413, "the body is too large, or did not come in time");
+                };
+                let said = pauses::answer(&self.engine, method, path, body).await;
+                (said.0, "application/json", said.1)
+            }
+            // What is in force, as it was written, and how the last reading of it ended.
+            "/api/config" => {
+                let shown = self.engine.written.shown(self.engine.quota.counts_alone());
+                match serde_json::to_vec(&shown) {
+                    Ok(body) => (200, "application/json", body),
+                    Err(_) => text(500, "the configuration cannot be written"),
+                }
+            }
+            // What became of calls.
+            _ if requests::is_here(path) => {
+                let said = requests::answer(&self.engine, (path, query.as_deref())).await;
+                (said.0, "application/json", said.1)
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -110,7 +151,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is the page at /, and /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift and /api/webhooks",
+                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/holds, /api/pauses, /api/drift and /api/webhooks",
             ),
         }
     }
@@ -146,21 +187,43 @@ impl AdminDoor {
                 .map(|(product, priority, n)| (*product, *priority, *n as u64))
                 .collect(),
             holds: holds.into_iter().collect(),
+            fairness: quota.fairness.iter().map(|(p, s)| (*p, s.index, s.competing)).collect(),
             modes: Mode::ALL.iter().map(|mode| (mode.as_str(), *mode == quota.mode)).collect(),
         });
+        metrics.process.look();
+        metrics.stale.look(unix_now());
+        metrics.steering.set_paused(self.engine.paused_by_scope());
+        metrics.steering.set_observed(self.engine.quota.is_observing(), &self.engine.quota.observed_so_far());
         self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
         if let Ok(stats) = self.engine.vault.stats().await {
             metrics.set_connections(&bounded(&stats.connections));
+            if let Some(made) = stats.sealing_key_made {
+                metrics.ages.sealing_key_made(made);
+            }
         }
         metrics.render()
     }
 }
 
+/// Whether a probe wants every line, in the orchestrators' way: `?verbose`.
+fn is_verbose(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        query.split('&').any(|part| matches!(part, "verbose" | "verbose=1" | "verbose=true"))
+    })
+}
+
 /// The methods of a path, as `Allow` tells them.
 fn allowed(path: &str) -> &'static str {
-    if path == REPLAY || connections::is_errand(path) { "POST" } else { "GET, HEAD" }
+    if path == pauses::PATH {
+        return "GET, HEAD, POST";
+    }
+    if path == REPLAY || path == pauses::RESUME || connections::is_errand(path) {
+        "POST"
+    } else {
+        "GET, HEAD"
+    }
 }
 
 /// Providers are Finch's words, and Finch adds new ones: the labels stay bounded all the same.
@@ -204,7 +267,7 @@ impl ServeHttp for AdminDoor {
         };
         let is_head = method == Method::HEAD;
         let asked = Asked { method, path, query, body };
-        if page::is_here(&asked.path) && self.is_called_by_its_name(&headers) {
+        if self.only.is_empty() && page::is_here(&asked.path) && self.is_called_by_its_name(&headers) {
             let Asked { method, path, query, body } = &asked;
             let served = page::answer(self, method, (path, query.as_deref()), body, &headers).await;
             let answer = served.into_answer(is_head);

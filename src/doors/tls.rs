@@ -4,7 +4,7 @@
 
 use super::peer::Peer;
 use crate::config::{TlsError, TlsFiles, TlsStamps};
-use crate::telemetry::metrics::{Handshake, Handshakes};
+use crate::telemetry::metrics::{Ages, Certificate, Handshake, Handshakes};
 use pingora::protocols::Stream;
 use std::fmt;
 use std::io;
@@ -24,6 +24,7 @@ pub struct DoorTls {
     files: TlsFiles,
     current: RwLock<Current>,
     handshakes: Handshakes,
+    ages: Ages,
 }
 
 struct Current {
@@ -43,10 +44,22 @@ impl DoorTls {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn new(files: TlsFiles, handshakes: Handshakes) -> Result<Self, TlsError> {
+    pub fn new(files: TlsFiles, handshakes: Handshakes, ages: Ages) -> Result<Self, TlsError> {
         let stamps = files.stamps();
         let current = RwLock::new(Current { config: files.read()?, stamps });
-        Ok(Self { files, current, handshakes })
+        let door = Self { files, current, handshakes, ages };
+        door.tell_ends();
+        Ok(door)
+    }
+
+    /// Tells when the certificates that hold end. Files that are not there any more tell nothing new.
+    fn tell_ends(&self) {
+        let ends = self.files.ends();
+        for (which, end) in [(Certificate::Proxy, ends.own), (Certificate::ClientCa, ends.client_ca)] {
+            if let Some(end) = end {
+                self.ages.certificate_ends(which, end);
+            }
+        }
     }
 
     /// Shakes hands; who it is, or nothing where that failed.
@@ -82,6 +95,8 @@ impl DoorTls {
         match read {
             Ok(config) => {
                 current.config = config;
+                drop(current);
+                self.tell_ends();
                 tracing::info!("the certificates of the proxy door were read again");
                 true
             }

@@ -11,13 +11,14 @@ use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::timeline::{Awaited, Did, Limiter};
 use crate::types::json::RawObject;
-use crate::types::{FinchRequestId, Product};
+use crate::types::{FinchRequestId, Priority, Product};
 use crate::upstream::{Answer, Attempt, SendError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,12 +36,31 @@ impl Engine {
         let ask = ask_of(endpoint, caller, (tag, patience), line);
         let admitted = tokio::select! {
             biased;
-            admitted = self.quota.admit(ask) => admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal))),
+            admitted = self.quota.admit(ask) => {
+                self.note_wait(endpoint.product, caller.priority, &admitted);
+                admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal)))
+            }
             () = client.gone() => Err(Ended::Abandoned),
+            refusal = self.stopped(endpoint, &*line) => Err(Ended::Refused(refusal)),
         };
         line.wait += began.elapsed();
         self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
         admitted
+    }
+
+    /// Tells how long an attempt has waited for quota, whatever came of it.
+    pub(super) fn note_wait(
+        &self,
+        product: Product,
+        priority: Priority,
+        admitted: &Result<Permit, QuotaRefusal>,
+    ) {
+        let waited = match admitted {
+            Ok(permit) => permit.waited(),
+            Err(QuotaRefusal::Limited { waited, .. }) => *waited,
+            Err(QuotaRefusal::Draining) => return,
+        };
+        self.telemetry.metrics.waited(product, priority, waited);
     }
 
     /// What a refusal of the ledger is to the app.
@@ -111,15 +131,17 @@ impl Engine {
 
     /// How the application shows who it is.
     pub(super) fn basic(&self) -> Result<HeaderValue, Refusal> {
-        let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
+        let settings = self.settings.now();
+        let (id, secret) = (&settings.client_id, settings.client_secret.expose());
         secret_value(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
     }
 
     /// The body of a code exchange with perch's credentials in place of whatever the app put there.
     fn with_credentials(&self, body: &[u8]) -> Result<Bytes, Refusal> {
         let mut object = RawObject::parse(body).ok_or(Refusal::BodyNotAnObject)?;
-        object.set("client_id", &self.settings.client_id);
-        object.set("client_secret", &self.settings.client_secret.expose());
+        let settings = self.settings.now();
+        object.set("client_id", &settings.client_id);
+        object.set("client_secret", &settings.client_secret.expose());
         // One code, the one that the journal knows: of two, Finch might take the other.
         if let Some(code) = object.text("code") {
             object.set("code", &code);
@@ -133,7 +155,11 @@ impl Engine {
             let value = value.as_bytes();
             value.iter().position(|b| *b == b' ').map_or(value, |at| &value[at + 1..])
         });
-        Secrets::new(shown.into_iter().chain([self.settings.client_secret.expose().as_bytes()]))
+        let settings = self.settings.now();
+        // What it was sent with may have been replaced since.
+        let own = [Some(&settings.client_secret), settings.client_secret_before.as_ref()];
+        let own = own.into_iter().flatten().map(|secret| secret.expose().as_bytes());
+        Secrets::new(shown.into_iter().chain(own))
     }
 
     /// Sends once. The permit is given back only when not a byte was written.
@@ -162,7 +188,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut sent = connected.send(attempt).await;
+        let mut sent = connected.send(&self.traced(attempt, line)).await;
         permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
         line.finch += began.elapsed();
         line.attempts += 1;
@@ -176,6 +202,18 @@ impl Engine {
         }
         note_attempt(began, product, sent.as_ref(), line);
         sent
+    }
+
+    /// The attempt with the trace that it is a part of, where Finch is told.
+    fn traced<'a>(&self, attempt: &'a Attempt, line: &AccessLine) -> Cow<'a, Attempt> {
+        match self.telemetry.traces.as_ref().and_then(|traces| traces.propagated(line)) {
+            None => Cow::Borrowed(attempt),
+            Some(headers) => {
+                let mut attempt = attempt.clone();
+                attempt.headers.extend(headers);
+                Cow::Owned(attempt)
+            }
+        }
     }
 
     /// Notes a wait that began then and ends now.

@@ -14,8 +14,8 @@ use super::carry::Outcome;
 use super::quota::{Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::Endpoint;
 use crate::limit::Tag;
-use crate::policy::headers;
 use crate::policy::merge::{Asks, Common, Entered, Id, Key, Member, Near, Table};
+use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
 use crate::telemetry::timeline::{Awaited, Did};
@@ -157,6 +157,8 @@ enum Turn {
     Changed,
     /// The ledger's word.
     Asked(Result<Permit, QuotaRefusal>),
+    /// An operator has set a brake.
+    Stopped(Refusal),
     /// Who follows has no patience left.
     Late,
     /// The client has left.
@@ -216,6 +218,7 @@ impl Engine {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
                     asked = self.quota.admit(ask) => Turn::Asked(asked),
+                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                 }
             } else {
@@ -223,6 +226,7 @@ impl Engine {
                 tokio::select! {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
+                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                     () = sleep(left) => Turn::Late,
                 }
@@ -230,6 +234,9 @@ impl Engine {
             line.wait += began.elapsed();
             let is_over = matches!(turn, Turn::Changed | Turn::Asked(Ok(_)));
             self.waited(began, Awaited::Quota, endpoint.product, is_over, line);
+            if let Turn::Asked(admitted) = &turn {
+                self.note_wait(endpoint.product, caller.priority, admitted);
+            }
             let refusal = match turn {
                 Turn::Changed => continue,
                 Turn::Asked(Ok(permit)) => {
@@ -257,6 +264,7 @@ impl Engine {
                     continue;
                 }
                 Turn::Asked(Err(refusal)) => Ended::Refused(self.refused(endpoint, &refusal)),
+                Turn::Stopped(refusal) => Ended::Refused(refusal),
                 Turn::Late => Ended::Refused(self.out_of_patience(endpoint)),
                 Turn::Left => Ended::Abandoned,
             };
@@ -280,7 +288,7 @@ impl Engine {
         trip: &mut Trip,
         line: &AccessLine,
     ) -> Option<(Key, Asks)> {
-        let is_wanted = self.settings.batching.includes(endpoint.product, call.app_name());
+        let is_wanted = self.settings.now().batching.includes(endpoint.product, call.app_name());
         if !is_wanted || trip.is_alone || call.headers.contains_key(CONTENT_ENCODING) {
             return None;
         }

@@ -29,7 +29,7 @@ impl Engine {
     ) -> Answer {
         line.class = class::of_answer(endpoint, status, &FinchError::default());
         self.note_freshness(&headers, line);
-        if line.class == Class::NotReady && self.settings.refuses_unready {
+        if line.class == Class::NotReady && self.settings.now().refuses_unready {
             return not_ready(&headers, line);
         }
         // An encoded body was not asked for, and cannot be looked into.
@@ -69,6 +69,9 @@ impl Engine {
         let answers = &self.telemetry.metrics.answers;
         if let Some(age) = line.data_age {
             answers.age.with_label_values(&[line.product]).observe(age.as_secs_f64());
+            if let Some(connection) = &line.connection_id {
+                self.telemetry.metrics.stale.note(connection, line.product, age, unix_now());
+            }
         }
         if let Some(last) = fresh.last_update.filter(|last| last.is_stale()) {
             answers.stale.with_label_values(&[line.product, last.as_str()]).inc();

@@ -1,9 +1,9 @@
 //! What came of a run. Arrivals at Finch and ends at the apps are counted; no limiter is asked.
 
-use super::fair;
 use super::finch::WINDOW;
 use super::limiter::End;
 use super::plan::{Fault, Plan};
+use crate::limit::fairness::{self, Customer};
 use crate::types::{Moment, Priority};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -81,7 +81,7 @@ pub(super) struct Measure {
     worst_window: usize,
     waits: [Vec<f64>; Priority::ALL.len()],
     failed: [u64; Priority::ALL.len()],
-    customers: Vec<fair::Customer>,
+    customers: Vec<Customer>,
     began: Option<Moment>,
     first_send: Option<Moment>,
     finished: Option<Moment>,
@@ -110,7 +110,7 @@ impl Measure {
             worst_window: 0,
             waits: [Vec::new(), Vec::new()],
             failed: [0; Priority::ALL.len()],
-            customers: vec![fair::Customer::default(); customers],
+            customers: vec![Customer::default(); customers],
             began: None,
             first_send: None,
             finished: None,
@@ -209,7 +209,7 @@ impl Measure {
             worst_window: self.worst_window as u64,
             interactive: self.waits(Priority::Interactive),
             batch: self.waits(Priority::Batch),
-            jain: fair::jain(&self.customers),
+            jain: fairness::jain(&self.customers),
             store_calls: real(store_calls) / real(self.accepted.max(1)),
             began: self.began.map(|at| at.since_origin().as_secs_f64()),
             first_send: self.fault.and_then(|(at, _)| Some(self.first_send?.since(at).as_secs_f64())),

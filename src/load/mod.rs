@@ -8,7 +8,6 @@
 mod baselines;
 mod chance;
 mod counters;
-mod fair;
 mod finch;
 mod fleet;
 pub mod goals;

@@ -3,6 +3,7 @@
 pub mod app_key;
 pub mod apps;
 pub mod batch;
+pub mod brake;
 pub mod cache;
 pub mod caller;
 pub mod certificate;
@@ -23,9 +24,11 @@ pub mod refusal;
 pub mod resend;
 pub mod resolve;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 pub mod shield;
 pub mod sync;
+pub mod trace;
 pub mod wire;
 
 pub use apps::{App, Policy};

@@ -6,9 +6,11 @@ use super::sql::Tx;
 use super::sqlite::SqliteStore;
 use super::{StoreError, keys};
 use crate::config::Postgres;
+use crate::telemetry::metrics::{StoreTimes, Stores};
 use crate::types::UnixMillis;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// How long after its last word a gateway of a shared store counts as running. It speaks every ten seconds.
 const GATEWAY_SILENT_MAX: Duration = Duration::from_secs(60);
@@ -128,10 +130,15 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        match self {
+        let began = Instant::now();
+        let outcome = match self {
             Store::Sqlite(store) => store.read(work).await,
             Store::Postgres(store) => store.read(work).await,
+        };
+        if let Some(times) = self.times().get() {
+            times.read(began.elapsed());
         }
+        outcome
     }
 
     /// Writes in one transaction, durable when this returns. `after` learns the outcome on the same
@@ -147,9 +154,31 @@ impl Store {
         F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
         A: FnOnce(&Result<T, E>) + Send + 'static,
     {
-        match self {
+        let began = Instant::now();
+        let outcome = match self {
             Store::Sqlite(store) => store.write(work, after).await,
             Store::Postgres(store) => store.write(work, after).await,
+        };
+        if let Some(times) = self.times().get() {
+            times.wrote(began.elapsed());
+        }
+        outcome
+    }
+
+    /// Tells how long it takes, from now on.
+    pub fn measure(&self, stores: &Stores) {
+        let kind = match self {
+            Store::Sqlite(_) => "sqlite",
+            Store::Postgres(_) => "postgres",
+        };
+        // Whoever came first is told.
+        let _ = self.times().set(stores.store(kind));
+    }
+
+    fn times(&self) -> &OnceLock<StoreTimes> {
+        match self {
+            Store::Sqlite(store) => &store.times,
+            Store::Postgres(store) => &store.times,
         }
     }
 

@@ -90,6 +90,16 @@ pub fn store_id(tx: &Tx<'_>) -> Result<Option<[u8; 16]>, StoreError> {
     tx.row("SELECT store_id FROM vault_meta", values![], |row| row.get(0))
 }
 
+/// When the key that seals was made, once there is one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn sealing_key_made(tx: &Tx<'_>) -> Result<Option<UnixMillis>, StoreError> {
+    let sql = "SELECT created_at FROM vault_key WHERE purpose = ?1 AND state = ?2";
+    let values = values![Purpose::Record.as_str(), KeyState::Primary.as_str()];
+    Ok(tx.row(sql, values, |row| row.get::<i64>(0))?.map(UnixMillis))
+}
+
 /// Whether nothing was ever stored: only then may the store be given a name and keys.
 ///
 /// # Errors

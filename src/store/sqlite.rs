@@ -4,12 +4,13 @@ use super::replace::new_file;
 use super::schema::{self, Kind, STORE};
 use super::sql::Tx;
 use super::{StoreError, copy};
+use crate::telemetry::metrics::StoreTimes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long to wait for another process's write: longer than an import of some ten thousand
@@ -29,6 +30,8 @@ pub struct SqliteStore {
     path: PathBuf,
     /// Held while the gateway lives.
     _guard: Option<Guard>,
+    /// Where its times are told, when somebody wants them.
+    pub(super) times: OnceLock<StoreTimes>,
 }
 
 /// The right to be the store's only gateway. The system lets it go with the process, however that ends.
@@ -54,7 +57,7 @@ impl SqliteStore {
     /// [`StoreError`] with the file's name and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None })
+        Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None, times: OnceLock::new() })
     }
 
     /// Opens the file for a gateway: no second gateway can, until this one is gone. Blocks.
@@ -68,7 +71,7 @@ impl SqliteStore {
 
     /// A file that was opened otherwise.
     pub(super) fn over(db: Connection, path: &Path) -> Self {
-        Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None }
+        Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), times: OnceLock::new(), _guard: None }
     }
 
     /// Reads in one consistent view.

@@ -5,6 +5,7 @@ use super::Timeline;
 use crate::policy::Class;
 use crate::policy::batch::BatchReport;
 use crate::policy::paging::Cut;
+use crate::policy::trace::Context;
 use crate::types::{
     AppName, CompanyId, ConnectionId, CustomerId, FinchRequestId, ProviderId, RequestId, UnixMillis,
 };
@@ -103,6 +104,9 @@ pub struct AccessLine {
     /// Whether the body was too large to be looked into.
     #[serde(skip_serializing_if = "is_false")]
     pub uninspected: bool,
+    /// Which trace it is a part of, where there are traces.
+    #[serde(rename = "trace_id", skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Context>,
     /// What happened, step by step.
     #[serde(skip)]
     pub timeline: Timeline,
@@ -148,6 +152,7 @@ impl AccessLine {
             carried: 0,
             cache: None,
             uninspected: false,
+            trace: None,
             timeline: Timeline::begin(),
             client_gone: false,
         }

@@ -1,6 +1,7 @@
 //! Every metric perch has. The doc of a field is its meaning; labels are closed sets, and no customer,
 //! connection or path is ever a label.
 
+mod ages;
 mod answers;
 mod cache;
 mod failures;
@@ -8,9 +9,15 @@ mod fields;
 mod handshakes;
 mod ledger;
 mod merges;
+mod process;
+mod stale;
+mod steering;
+mod stores;
 mod sums;
+mod traces;
 mod webhooks;
 
+pub use ages::{Ages, Certificate};
 pub use answers::Answers;
 pub use cache::{Cached, Looked};
 pub use failures::Failures;
@@ -18,16 +25,23 @@ pub use fields::Fields;
 pub use handshakes::{Handshake, Handshakes};
 pub use ledger::Recording;
 pub use merges::{Merged, Merges};
+pub use process::Process;
+pub use stale::Stale;
+pub use steering::{Reloaded, Steering};
+pub use stores::{ScriptTimes, StoreTimes, Stores};
 pub use sums::Alarms;
+pub use traces::Traced;
 pub use webhooks::{Outcome, Webhooks};
 
 use super::access::AccessLine;
+use super::clock::unix_now;
 use crate::types::{Priority, Product};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+use std::time::Duration;
 
 /// Seconds from a cached answer to Finch's own limit of six minutes.
 const SECONDS: [f64; 14] =
@@ -40,6 +54,9 @@ pub struct Metrics {
     calls: IntCounterVec,
     attempts: IntCounterVec,
     duration: HistogramVec,
+    wait: HistogramVec,
+    fairness: GaugeVec,
+    competing: IntGaugeVec,
     finch_429: IntCounterVec,
     batch_items: IntCounterVec,
     quota_used: IntGaugeVec,
@@ -64,8 +81,20 @@ pub struct Metrics {
     pub merges: Merges,
     /// Answers that are kept.
     pub cache: Cached,
+    /// What an operator steers while perch runs.
+    pub steering: Steering,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
+    /// The process as the system sees it.
+    pub process: Process,
+    /// How long the store and Redis take.
+    pub stores: Stores,
+    /// What grows old and is renewed by somebody.
+    pub ages: Ages,
+    /// Connections whose data is old.
+    pub stale: Stale,
+    /// What became of spans.
+    pub traces: Traced,
     /// Calls refused because what they would spend could not be counted: the quota's journal or the shared
     /// store is out.
     pub no_ledger: IntCounter,
@@ -88,6 +117,8 @@ pub struct QuotaGauges {
     pub waiting: Vec<(Product, Priority, u64)>,
     /// Per scope: how many holds are in force.
     pub holds: Vec<(&'static str, u64)>,
+    /// Per product: how fairly its customers were served, and how many had to wait for others.
+    pub fairness: Vec<(Product, f64, u64)>,
     /// Every way to count quota, and whether it is the one in force.
     pub modes: Vec<(&'static str, bool)>,
 }
@@ -120,6 +151,30 @@ impl Metrics {
                         .buckets(SECONDS.to_vec()),
                     &["product", "phase"],
                 )?,
+            )?,
+            wait: register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("perch_wait_seconds", "Wait of an attempt for quota, by priority")
+                        .buckets(SECONDS.to_vec()),
+                    &["product", "priority"],
+                )?,
+            )?,
+            fairness: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "perch_fairness_ratio",
+                        "Jain's index over what customers got of their fair share lately; 1 is fair",
+                    ),
+                    &["product"],
+                )?,
+            )?,
+            competing: gauges(
+                r,
+                "perch_customers_competing",
+                "Customers that lately had to wait for quota",
+                &["product"],
             )?,
             finch_429: counters(
                 r,
@@ -161,7 +216,13 @@ impl Metrics {
             ledger: Recording::register(r)?,
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
+            steering: Steering::register(r)?,
             webhooks: Webhooks::register(r)?,
+            process: Process::register(r, unix_now())?,
+            stores: Stores::register(r)?,
+            ages: Ages::register(r)?,
+            stale: Stale::register(r)?,
+            traces: Traced::register(r)?,
             no_ledger: counter(
                 r,
                 "perch_no_ledger_total",
@@ -213,6 +274,11 @@ impl Metrics {
         self.attempts.with_label_values(&[product, &status]).inc();
     }
 
+    /// An attempt has waited so long for quota, whether it got it or not.
+    pub fn waited(&self, product: Product, priority: Priority, span: Duration) {
+        self.wait.with_label_values(&[product.as_str(), priority.as_str()]).observe(span.as_secs_f64());
+    }
+
     /// Finch refused for a limit. An unknown code is counted as such: labels stay bounded.
     pub fn refused_by_finch(&self, finch_code: Option<&str>) {
         let code =
@@ -237,6 +303,10 @@ impl Metrics {
         }
         for (product, priority, depth) in &quota.waiting {
             self.queue_depth.with_label_values(&[product.as_str(), priority.as_str()]).set(whole(*depth));
+        }
+        for (product, index, competing) in &quota.fairness {
+            self.fairness.with_label_values(&[product.as_str()]).set(*index);
+            self.competing.with_label_values(&[product.as_str()]).set(whole(*competing));
         }
         for (mode, is_on) in &quota.modes {
             self.limiter_mode.with_label_values(&[mode]).set(i64::from(*is_on));

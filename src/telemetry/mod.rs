@@ -8,12 +8,14 @@ pub mod log;
 pub mod metrics;
 mod strange;
 pub mod timeline;
+pub mod traces;
 
 pub use access::{AccessLine, AccessLog};
 pub use drift::Drift;
 pub use ledger::{Ledger, LedgerRules};
 pub use metrics::Metrics;
 pub use timeline::Timeline;
+pub use traces::Traces;
 
 use crate::finch::catalogue::Known;
 use crate::finch::error::FinchError;
@@ -29,6 +31,8 @@ pub struct Telemetry {
     pub drift: Drift,
     /// The way to the request ledger.
     pub ledger: Ledger,
+    /// Who is told of them as traces, when somebody is.
+    pub traces: Option<Traces>,
     access: AccessLog,
     strange: Strange,
 }
@@ -38,14 +42,22 @@ impl Telemetry {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(metrics: Metrics, access: AccessLog, ledger: Ledger) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        metrics: Metrics,
+        access: AccessLog,
+        ledger: Ledger,
+        traces: Option<Traces>,
+    ) -> std::io::Result<Arc<Self>> {
         let drift = Drift::start(metrics.fields.clone())?;
-        Ok(Arc::new(Self { metrics, drift, ledger, access, strange: Strange::default() }))
+        Ok(Arc::new(Self { metrics, drift, ledger, traces, access, strange: Strange::default() }))
     }
 
     /// Tells a finished call once, to all of them.
     pub fn record(&self, line: AccessLine) {
         self.metrics.call(&line);
+        if let Some(traces) = &self.traces {
+            traces.record(&line);
+        }
         if !self.access.write(&line) {
             self.metrics.access_lines_dropped.inc();
         }

@@ -12,7 +12,8 @@ pub use id::{
 };
 pub use product::Product;
 pub use secret::{
-    AccessToken, AdminToken, AppKey, ClientSecret, Kek, KeyToken, StorePassword, StoreUser, WebhookSecret,
+    AccessToken, AdminToken, AppKey, ClientSecret, CollectorKey, Kek, KeyToken, StorePassword, StoreUser,
+    WebhookSecret,
 };
 pub use time::{Moment, UnixMillis};
 

@@ -2,7 +2,9 @@
 
 use super::VaultError;
 use crate::store::{Connection, Status};
-use crate::types::{AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId};
+use crate::types::{
+    AccessToken, CompanyId, ConnectionId, CustomerId, EntityId, Environment, ProviderId, UnixMillis,
+};
 
 /// The longest token stored, in bytes. Finch's examples have 36; a header has room for this.
 pub const TOKEN_BYTES_MAX: usize = 4096;
@@ -103,6 +105,8 @@ pub struct Stats {
     pub connections: Vec<(Status, Option<ProviderId>, u64)>,
     /// How many changes the store has had: after a restore from a backup it is lower than before.
     pub generation: i64,
+    /// When the key that seals was made.
+    pub sealing_key_made: Option<UnixMillis>,
     /// Rows found unreadable since start. Any is an alert.
     pub unreadable_total: u64,
     /// Times the store was asked because the cache could not answer, since start.

@@ -136,10 +136,11 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn stats(&self) -> Result<Stats, VaultError> {
         let shared = Arc::clone(&self.shared);
-        let (counts, generation) = self
+        let (counts, generation, sealing_key_made) = self
             .store
             .read(move |tx| {
-                Ok::<_, VaultError>((connections::counts(tx, &shared.scope)?, keys::generation(tx)?))
+                let counts = connections::counts(tx, &shared.scope)?;
+                Ok::<_, VaultError>((counts, keys::generation(tx)?, keys::sealing_key_made(tx)?))
             })
             .await?;
         let connections = counts
@@ -149,6 +150,7 @@ impl Vault {
         Ok(Stats {
             connections,
             generation,
+            sealing_key_made,
             unreadable_total: self.shared.unreadable.load(Ordering::Relaxed),
             loads_total: self.shared.connections.loads() + self.shared.customers.loads(),
         })

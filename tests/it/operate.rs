@@ -1,7 +1,8 @@
 //! What operators do with connections: at the admin door, and at the command line beside a gateway and without one.
 
-use crate::support::{Ended, TOKEN_MARKER, World};
+use crate::support::{App, Ended, TOKEN_MARKER, World};
 use nix::sys::signal::Signal::SIGTERM;
+use perch::config::Address;
 use serde_json::{Value, json};
 
 const LIST: &str = "/api/connections";
@@ -104,6 +105,41 @@ async fn pages_strangers_and_the_unknown_change_nothing_at_the_admin_door() {
     assert_eq!(world.for_customer("acme").get("/employer/company").await.status, 200);
     assert_eq!(known.post(&path, &json!({})).await.status, 200);
     drop(perch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_orchestrators_door_tells_whether_perch_lives_and_nothing_about_anybody() {
+    let world = World::with()
+        .settings("listen.probes = \"127.0.0.1:0\"\nadmin.token = \"env:FINCH_CLIENT_SECRET\"")
+        .start()
+        .await;
+    world.connect("acme", "gusto").await;
+    let Some(Address::Tcp(door)) = world.gateway.as_ref().expect("it runs").probes() else {
+        panic!("a door of its own")
+    };
+    let kubelet = App::at(*door);
+    assert_eq!(kubelet.get("/livez").await.text(), "ok\n");
+    assert_eq!(kubelet.get("/readyz").await.text(), "ok\nlimiter: memory\n");
+    let said = kubelet.get("/readyz?verbose").await;
+    assert_eq!(
+        (said.status, said.text().as_str()),
+        (
+            200,
+            "[+] serving: ok\n[+] vault: ok\n[+] limiter: memory: quota is counted in this process\n[+] limits: ok\nready\n"
+        )
+    );
+    let metrics = kubelet.get("/metrics").await;
+    assert!(metrics.status == 200 && metrics.text().contains("perch_build_info"), "{}", metrics.text());
+    assert!(!metrics.text().contains("acme"), "{}", metrics.text());
+    // The operators' door asks for their token; here there is nothing to ask it for.
+    assert_eq!(world.operator().get("/metrics").await.status, 401);
+    for path in ["/", "/api/connections", "/api/holds", "/api/webhooks", "/employer/company"] {
+        for method in ["GET", "POST"] {
+            let answer = kubelet.call(method, path, "".into()).await;
+            assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
+        }
+    }
+    assert_eq!(kubelet.call("POST", "/readyz", "".into()).await.status, 405);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,6 +115,9 @@ fn doing(ask: &Ask<'_>, known: &Connection) -> Markup {
             p.buttons {
                 a.button href={ (path) "/introspect" } { "Ask Finch" }
                 a.button href={ (path) "/reauth-link" } { "Reauth link" }
+                @if let Some(customer) = &known.customer_id {
+                    a.button href={ "/pauses/pause?scope=customer&name=" (encoded(customer.as_str())) } { "Pause customer" }
+                }
                 a.button.danger href={ (path) "/disconnect" } { "Disconnect" }
             }
         }

@@ -6,11 +6,13 @@
 //! happen, the second carries a seal of its session and deed, and comes from this very page.
 
 mod act;
+mod configuration;
 mod connection;
 mod connections;
 mod form;
 mod overview;
 mod parts;
+mod pauses;
 mod quota;
 mod requests;
 mod session;
@@ -255,6 +257,8 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/quota" => quota::view(ask),
         "/quota/now" => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
+        "/pauses" => pauses::view(ask),
+        "/configuration" => configuration::view(ask),
         "/requests" => requests::view(ask).await,
         path => match one_of(ask, path).await {
             Some(view) => view,

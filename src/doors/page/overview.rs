@@ -21,12 +21,13 @@ const ROWS_MAX: usize = 12;
 /// The view.
 pub(super) async fn view(ask: &Ask<'_>) -> View {
     let latest = Search { limit: CALLS, ..Search::default() };
-    let (stats, depth, latest, is_ready) = tokio::join!(
+    let (stats, depth, latest, readiness) = tokio::join!(
         in_time(ask.engine.vault.stats()),
         in_time(ask.engine.vault.webhook_depth()),
         in_time(ask.engine.search_requests(&latest)),
-        ask.engine.is_ready(),
+        ask.engine.readiness(),
     );
+    let is_ready = readiness.is_ready();
     let (snapshot, held) = (ask.engine.quota.snapshot(), ask.engine.standstills());
     let wanting = wanting(ask, is_ready, &snapshot, stats.as_ref().ok(), depth.as_ref().ok());
     let body = html! {
@@ -120,6 +121,13 @@ fn wanting(
                 (badge(tone, &number(count))) " " a href={ "/connections?status=" (wanted.as_str()) } { (what) } "."
             });
         }
+    }
+    let paused = ask.engine.pauses().len() as u64;
+    if paused > 0 {
+        all.push(html! { (badge(Tone::Warn, &number(paused))) " " a href="/pauses" { "paused" } ": their calls are refused until somebody resumes them." });
+    }
+    if ask.engine.quota.is_observing() {
+        all.push(html! { (badge(Tone::Warn, "observing")) " " code { "limits.mode" } " is \"observe\": the limits hold nobody back." });
     }
     if let Some(dead) = depth.map(|depth| depth.dead).filter(|dead| *dead > 0) {
         all.push(html! { (badge(Tone::Warn, &number(dead))) " " a href="/webhooks" { "webhooks were given up" } ": the app did not take them." });

@@ -19,10 +19,12 @@ use super::StoreError;
 use super::sql::{Tx, values};
 use super::trust::{self, TrustError};
 use crate::config::Postgres;
+use crate::telemetry::metrics::StoreTimes;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use feed::Feed;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -49,6 +51,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 pub struct PostgresStore {
     pool: Pool,
     feed: Option<Feed>,
+    /// Where its times are told, when somebody wants them.
+    pub(super) times: OnceLock<StoreTimes>,
 }
 
 impl PostgresStore {
@@ -91,7 +95,7 @@ impl PostgresStore {
         let client = pool.get().await.map_err(|cause| named(cause.into()))?;
         schema::prepare(&client, &[]).await.map_err(named)?;
         drop(client);
-        Ok(Self { pool, feed: None })
+        Ok(Self { pool, feed: None, times: OnceLock::new() })
     }
 
     /// Makes or renews the tables and lets these roles use them, and nothing else. Answers the version of the tables.

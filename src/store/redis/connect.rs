@@ -6,6 +6,7 @@ use super::reply::{LinkError, Reply};
 use super::socket::{Wire, open, tls_of};
 use crate::config::{RedisUrl, Seed};
 use crate::store::trust::TrustError;
+use crate::telemetry::metrics::{ScriptTimes, Stores};
 use redis::Cmd;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Redis {
     tls: Option<TlsConnector>,
     key: String,
     script: &'static str,
+    stores: Option<Stores>,
+    times: Option<Arc<ScriptTimes>>,
 }
 
 impl fmt::Debug for Redis {
@@ -45,13 +48,32 @@ impl Redis {
     /// [`TrustError`]: there is no one to trust for `rediss://`.
     pub fn new(url: RedisUrl, namespace: &str, script: &'static str) -> Result<Self, TrustError> {
         let tls = tls_of(&url)?;
-        Ok(Self { url: Arc::new(url), tls, key: format!("perch:{{{namespace}}}"), script })
+        Ok(Self {
+            url: Arc::new(url),
+            tls,
+            key: format!("perch:{{{namespace}}}"),
+            script,
+            stores: None,
+            times: None,
+        })
     }
 
-    /// The way to the same place with another script, for what must not stand in the quota's way.
+    /// The same, telling under this name how long its script takes and what fails.
     #[must_use]
-    pub fn with_script(&self, script: &'static str) -> Self {
-        Self { url: Arc::clone(&self.url), tls: self.tls.clone(), key: self.key.clone(), script }
+    pub fn measured(self, stores: &Stores, name: &'static str) -> Self {
+        let times = Some(Arc::new(stores.script(name, &LinkError::KINDS)));
+        Self { stores: Some(stores.clone()), times, ..self }
+    }
+
+    /// The way to the same place with another script of this name, for what must not stand in the quota's way.
+    #[must_use]
+    pub fn with_script(&self, script: &'static str, name: &'static str) -> Self {
+        let (url, tls, key) = (Arc::clone(&self.url), self.tls.clone(), self.key.clone());
+        let other = Self { url, tls, key, script, stores: None, times: None };
+        match &self.stores {
+            Some(stores) => other.measured(stores, name),
+            None => other,
+        }
     }
 
     /// Connects to the server that holds the quota now: of a cluster, the owner of the key's slot. The servers of the URL
@@ -60,6 +82,14 @@ impl Redis {
     /// # Errors
     /// [`LinkError`] of the server that came furthest.
     pub async fn connect(&self, within: Duration) -> Result<Link, LinkError> {
+        let link = self.link(within).await;
+        if let (Err(error), Some(times)) = (&link, &self.times) {
+            times.failed(error.kind());
+        }
+        link
+    }
+
+    async fn link(&self, within: Duration) -> Result<Link, LinkError> {
         let deadline = Instant::now() + within;
         let mut failure = LinkError::Broken("no server is named".to_owned());
         for (at, seed) in self.url.seeds.iter().enumerate() {
@@ -100,7 +130,7 @@ impl Redis {
         let Some(sha) = sha.as_str().filter(is_sha).map(str::to_owned) else {
             return Err(LinkError::BadReply("no digest where a script was loaded".to_owned()));
         };
-        Ok(Link::new(wire, server, self.script, sha, self.key.clone()))
+        Ok(Link::new(wire, server, self.script, sha, self.key.clone()).measured(self.times.clone()))
     }
 
     /// Opens a connection, signs in and looks who is there.

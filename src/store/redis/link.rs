@@ -4,8 +4,10 @@ use super::info::{Info, Mode};
 use super::reply::{LinkError, Reply};
 use super::socket::Wire;
 use crate::config::Seed;
+use crate::telemetry::metrics::ScriptTimes;
 use redis::{Cmd, RedisError, Value};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -35,6 +37,7 @@ pub struct Link {
     sha: String,
     key: String,
     unanswered: AtomicU32,
+    times: Option<Arc<ScriptTimes>>,
 }
 
 impl fmt::Debug for Link {
@@ -46,7 +49,12 @@ impl fmt::Debug for Link {
 impl Link {
     /// A connection that has been looked at, and a script that its server knows by `sha`.
     pub(super) fn new(wire: Wire, server: Server, script: &'static str, sha: String, key: String) -> Self {
-        Self { wire, server, script, sha, key, unanswered: AtomicU32::new(0) }
+        Self { wire, server, script, sha, key, unanswered: AtomicU32::new(0), times: None }
+    }
+
+    /// The same, telling how long its calls take.
+    pub(super) fn measured(self, times: Option<Arc<ScriptTimes>>) -> Self {
+        Self { times, ..self }
     }
 
     /// Which run of the server this link is bound to.
@@ -66,6 +74,18 @@ impl Link {
     /// [`LinkError`]. Unless it is a [`LinkError::BadReply`], make a new link. After [`LinkError::TimedOut`] and
     /// [`LinkError::Broken`] the call may have been done, or may yet be.
     pub async fn call(&self, args: &[&[u8]], within: Duration) -> Result<Reply, LinkError> {
+        let began = Instant::now();
+        let answer = self.call_once(args, within).await;
+        if let Some(times) = &self.times {
+            times.called(began.elapsed());
+            if let Err(error) = &answer {
+                times.failed(error.kind());
+            }
+        }
+        answer
+    }
+
+    async fn call_once(&self, args: &[&[u8]], within: Duration) -> Result<Reply, LinkError> {
         if self.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX {
             return Err(LinkError::Broken("it left too many calls without an answer".to_owned()));
         }

@@ -107,6 +107,24 @@ impl fmt::Display for LinkError {
 impl std::error::Error for LinkError {}
 
 impl LinkError {
+    /// Every way to fail, as a metric label.
+    pub(super) const KINDS: [&'static str; 8] =
+        ["timed_out", "moved", "loading", "read_only", "refused", "unwilling", "broken", "bad_reply"];
+
+    /// Which of [`LinkError::KINDS`] it is.
+    pub(super) const fn kind(&self) -> &'static str {
+        Self::KINDS[match self {
+            LinkError::TimedOut => 0,
+            LinkError::Moved => 1,
+            LinkError::Loading => 2,
+            LinkError::ReadOnly => 3,
+            LinkError::Refused(_) => 4,
+            LinkError::Unwilling(_) => 5,
+            LinkError::Broken(_) => 6,
+            LinkError::BadReply(_) => 7,
+        }]
+    }
+
     /// From the server's own words. Its code is one of a known set; its text is only looked through.
     pub(super) fn of_server(code: &str, text: &str) -> Self {
         // Servers before version 7 wrap what a script met into an ERR.
