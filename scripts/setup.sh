@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres chromium) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
 smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
 *) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
@@ -33,6 +33,7 @@ have() {
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
+    prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -48,6 +49,7 @@ packages_of() {
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
     chromium) echo chromium chromium-driver ;;
+    prometheus) echo prometheus ;;
     esac
 }
 
@@ -60,6 +62,7 @@ describe() {
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
+    prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod page;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod redis;
 pub mod script;
