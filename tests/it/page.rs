@@ -427,6 +427,7 @@ async fn looking_changes_nothing_and_shows_no_secret() {
     assert_eq!(state().await, before);
     let paths: Vec<&str> = read.iter().map(|(path, _)| path.as_str()).collect();
     for part in [
+        "/support/",
         "/pauses/pause",
         "/configuration?show=all",
         "/disconnect",

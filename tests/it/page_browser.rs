@@ -374,6 +374,7 @@ async fn every_view_can_be_read_light_and_dark_and_on_a_phone() {
         ("requests", "/requests".to_owned()),
         ("call", format!("/requests/{call}")),
         ("webhooks", "/webhooks".to_owned()),
+        ("support", format!("/support/{acme}")),
         ("replay", "/webhooks/replay".to_owned()),
         ("pauses", "/pauses".to_owned()),
         ("pause", "/pauses/pause?scope=customer&name=acme".to_owned()),

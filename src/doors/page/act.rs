@@ -4,7 +4,7 @@
 
 use super::form::{Fields, encoded};
 use super::parts::{View, connection_path, facts, frame, id, is_link, or_dash, status};
-use super::{Ask, Served, Told, Who, in_time, refuse};
+use super::{Ask, Served, Told, VIEW_MAX, Who, refuse};
 use crate::doors::admin::connections::decoded;
 use crate::engine::webhooks::Webhooks;
 use crate::engine::{Answer, AnswerBody, Errand};
@@ -12,7 +12,8 @@ use crate::policy::brake::PauseScope;
 use crate::types::json::RawObject;
 use crate::types::{ConnectionId, EventId};
 use crate::vault::pauses::Pause;
-use crate::vault::{Actor, Connection, webhooks::Revived};
+use crate::vault::webhooks::Revived;
+use crate::vault::{Actor, Connection, VaultError};
 use maud::{Markup, html};
 
 /// A deed, and what it is done to.
@@ -272,9 +273,22 @@ pub(super) async fn answer(ask: &Ask<'_>, act: &Act, is_post: bool) -> Served {
     let deed = act.path();
     let known = match act {
         Act::Introspect(id) | Act::ReauthLink(id) | Act::Disconnect(id) => {
-            match in_time(ask.engine.vault.connection(id)).await {
-                Ok(entry) => Some(entry.facts.clone()),
-                Err(why) => return refuse(ask, 404, "This connection cannot be used", &why),
+            match tokio::time::timeout(VIEW_MAX, ask.engine.vault.connection(id)).await {
+                Ok(Ok(entry)) => Some(entry.facts.clone()),
+                Ok(Err(VaultError::UnknownConnection | VaultError::OtherEnvironment { .. })) => {
+                    return refuse(
+                        ask,
+                        404,
+                        "There is no such connection",
+                        "The list of connections has those there are.",
+                    );
+                }
+                Ok(Err(error)) => {
+                    return refuse(ask, 503, "This connection cannot be used", &error.to_string());
+                }
+                Err(_) => {
+                    return refuse(ask, 503, "The store does not answer", "Try again; the log has more.");
+                }
             }
         }
         Act::Replay(_) | Act::Pause(..) | Act::Resume(..) => None,

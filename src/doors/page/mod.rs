@@ -17,6 +17,7 @@ mod quota;
 mod requests;
 mod session;
 mod sign_in;
+mod support;
 mod webhooks;
 
 use super::admin::AdminDoor;
@@ -183,6 +184,7 @@ pub(super) fn is_here(path: &str) -> bool {
                     | "webhooks"
                     | "pauses"
                     | "configuration"
+                    | "support"
                     | "page"
                     | "sign-in"
                     | "sign-out"
@@ -279,6 +281,9 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
 async fn one_of(ask: &Ask<'_>, path: &str) -> Option<View> {
     if let Some(id) = requests::id_of(path) {
         return requests::one(ask, &id).await;
+    }
+    if let Some(id) = support::id_of(path) {
+        return support::view(ask, &id).await;
     }
     connection::view(ask, &connection::id_of(path)?).await
 }

@@ -93,8 +93,7 @@ pub(super) fn frame(ask: &Ask<'_>, view: &View, told: Option<&Told>) -> Markup {
                     (view.body)
                 }
                 footer {
-                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now)) " · "
-                    a href="/metrics" { "metrics" }
+                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now))
                 }
             }
         }
