@@ -21,7 +21,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long whoever stops waits until all is written.
-const SETTLE_MAX: Duration = Duration::from_secs(5);
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// How the ledger is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
