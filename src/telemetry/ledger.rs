@@ -229,7 +229,9 @@ impl Writer {
 
     async fn prune(&mut self) {
         let more = self.requests.prune(self.rules.bounds, unix_now()).await;
-        // Where that failed, writing tells why.
+        if let Err(cause) = &more {
+            tracing::warn!(error = %cause, "old calls could not be deleted from the request ledger; it grows until they can be");
+        }
         let pause = if more == Ok(true) { Duration::ZERO } else { PRUNE_EVERY };
         self.next_prune = Instant::now() + pause;
     }
