@@ -328,6 +328,49 @@ async fn dead_letters_are_listed_and_offered_again() {
     assert!(audited.is_ok(), "{audited:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn customers_products_and_providers_are_paused_and_go_on() {
+    let (world, _token) = guarded(World::with().settings("pause.providers = [\"adp_run\"]")).await;
+    world.connect("acme", "gusto").await;
+    let operator = world.sign_in().await;
+    assert!(operator.app.get("/pauses").await.text().contains("ends in the configuration"));
+    for (scope, name) in [("customer", "acme"), ("product", "company"), ("provider", "gusto")] {
+        let asked = format!("/pauses/pause?scope={scope}&name={name}");
+        let done = world.confirm(&operator, &asked, &[("reason", "<b>because</b>")]).await;
+        assert_eq!((done.status, done.header("location")), (303, "/pauses"), "{}", done.text());
+        let page = operator.app.get("/pauses").await.text();
+        assert!(
+            page.contains("&lt;b&gt;because") && page.contains("operator") && !page.contains("<b>"),
+            "{page}"
+        );
+        assert_eq!(world.for_customer("acme").get(COMPANY).await.code(), "perch_paused", "{scope}");
+        assert!(operator.app.get("/").await.text().contains("href=\"/pauses\">paused"));
+        let resumed =
+            world.confirm(&operator, &format!("/pauses/resume?scope={scope}&name={name}"), &[]).await;
+        assert_eq!(resumed.status, 303, "{}", resumed.text());
+        assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200, "{scope}");
+    }
+    for (path, words) in [
+        ("/pauses/pause?scope=product&name=auth", "is no product that can be paused"),
+        ("/pauses/pause?scope=customer&name=", "is empty"),
+        ("/pauses/resume?scope=customer&name=acme", "is not paused"),
+        ("/pauses/resume?scope=provider&name=adp_run", "the configuration pauses"),
+    ] {
+        assert_eq!(world.confirm(&operator, path, &[]).await.status, 303, "{path}");
+        operator.app.call("HEAD", "/pauses", "".into()).await;
+        let page = operator.app.get("/pauses").await.text();
+        assert!(page.contains("Not done.") && page.contains(words), "{path}: {page}");
+    }
+    // A seal for one customer is none for another.
+    let seal = operator.app.get("/pauses/pause?scope=customer&name=acme").await.text();
+    let seal = hidden(seal.split("<main").nth(1).expect("a page"), "seal").expect("a form");
+    let fields = [("seal", seal.as_str()), ("scope", "customer"), ("name", "globex")];
+    assert_eq!(world.submit(&operator, "/pauses/pause", &fields).await.status, 403);
+    assert_eq!(operator.app.get("/pauses/pause?scope=planet&name=x").await.status, 404);
+    let audited = world.vault().await.verify_audit().await;
+    assert!(audited.is_ok(), "{audited:?}");
+}
+
 /// Every path of this door that a page leads to.
 fn links(page: &str) -> Vec<String> {
     let all = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
@@ -383,7 +426,17 @@ async fn looking_changes_nothing_and_shows_no_secret() {
     let read = crawl(&world, &operator).await;
     assert_eq!(state().await, before);
     let paths: Vec<&str> = read.iter().map(|(path, _)| path.as_str()).collect();
-    for part in ["/disconnect", "/reauth-link", "/introspect", "/webhooks/replay", "/requests/", "/quota"] {
+    for part in [
+        "/support/",
+        "/pauses/pause",
+        "/configuration?show=all",
+        "/disconnect",
+        "/reauth-link",
+        "/introspect",
+        "/webhooks/replay",
+        "/requests/",
+        "/quota",
+    ] {
         assert!(paths.iter().any(|path| path.contains(part)), "{part}: {paths:?}");
     }
     let cookie = operator.cookie.strip_prefix("perch=").expect("its name");

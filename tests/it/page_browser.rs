@@ -60,6 +60,8 @@ async fn an_operator_does_everything_in_a_browser_with_the_keyboard() {
         ("Quota", "Quota"),
         ("Requests", "Requests"),
         ("Webhooks", "Webhooks"),
+        ("Pauses", "Pauses"),
+        ("Configuration", "Configuration"),
         ("Overview", "Overview"),
     ] {
         browser.link(link).await.keys(ENTER).await;
@@ -118,6 +120,23 @@ async fn an_operator_does_everything_in_a_browser_with_the_keyboard() {
     })
     .await;
     says(&browser, "egress IP").await;
+
+    // A customer is paused, and goes on.
+    browser.open(&format!("{}/connections/{connection}", world.origin())).await;
+    browser.link("Pause customer").await.keys(ENTER).await;
+    says(&browser, "Pause this customer?").await;
+    assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200, "asking pauses nobody");
+    browser.find("#reason").await.keys(&format!("their payroll is being moved{ENTER}")).await;
+    says(&browser, "Calls of customer acme are refused").await;
+    says(&browser, "their payroll is being moved").await;
+    let paused = world.for_customer("acme").get(COMPANY).await;
+    assert_eq!((paused.status, paused.code().as_str()), (503, "perch_paused"), "{}", paused.text());
+    assert_eq!(world.for_customer("globex").get(COMPANY).await.status, 200);
+    browser.link("Resume").await.keys(ENTER).await;
+    says(&browser, "Resume this customer?").await;
+    browser.find("main button[type=submit]").await.keys(ENTER).await;
+    says(&browser, "Nothing is paused.").await;
+    assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200);
 
     // What is final has to be typed.
     browser.open(&format!("{}/connections/{connection}/disconnect", world.origin())).await;
@@ -339,6 +358,9 @@ async fn every_view_can_be_read_light_and_dark_and_on_a_phone() {
     }
     sign_in(&browser, &world).await;
     let operator = world.sign_in().await;
+    let why = [("reason", "their payroll is being moved")];
+    let paused = world.confirm(&operator, "/pauses/pause?scope=customer&name=umbrella", &why).await;
+    assert_eq!(paused.status, 303, "{}", paused.text());
     let calls = operator.app.get("/requests?class=partial").await.text();
     let call =
         calls.split("href=\"/requests/").nth(1).and_then(|rest| rest.split('"').next()).expect("a call");
@@ -352,7 +374,12 @@ async fn every_view_can_be_read_light_and_dark_and_on_a_phone() {
         ("requests", "/requests".to_owned()),
         ("call", format!("/requests/{call}")),
         ("webhooks", "/webhooks".to_owned()),
+        ("support", format!("/support/{acme}")),
         ("replay", "/webhooks/replay".to_owned()),
+        ("pauses", "/pauses".to_owned()),
+        ("pause", "/pauses/pause?scope=customer&name=acme".to_owned()),
+        ("configuration", "/configuration".to_owned()),
+        ("configuration-whole", "/configuration?show=all".to_owned()),
         ("nothing-found", "/connections?q=zzz".to_owned()),
         ("not-there", "/connections/zzz".to_owned()),
     ] {

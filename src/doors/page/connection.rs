@@ -111,10 +111,14 @@ fn doing(ask: &Ask<'_>, known: &Connection) -> Markup {
         @if known.status == Status::Held && known.customer_id.is_none() {
             p { "Give it to a customer with: " code { "perch connections assign" } }
         }
-        @if ask.who.may_act() && !is_gone {
-            p.buttons {
+        p.buttons {
+            a.button href={ "/support/" (encoded(known.connection_id.as_str())) } { "Support bundle" }
+            @if ask.who.may_act() && !is_gone {
                 a.button href={ (path) "/introspect" } { "Ask Finch" }
                 a.button href={ (path) "/reauth-link" } { "Reauth link" }
+                @if let Some(customer) = &known.customer_id {
+                    a.button href={ "/pauses/pause?scope=customer&name=" (encoded(customer.as_str())) } { "Pause customer" }
+                }
                 a.button.danger href={ (path) "/disconnect" } { "Disconnect" }
             }
         }

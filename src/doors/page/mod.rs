@@ -6,15 +6,18 @@
 //! happen, the second carries a seal of its session and deed, and comes from this very page.
 
 mod act;
+mod configuration;
 mod connection;
 mod connections;
 mod form;
 mod overview;
 mod parts;
+mod pauses;
 mod quota;
 mod requests;
 mod session;
 mod sign_in;
+mod support;
 mod webhooks;
 
 use super::admin::AdminDoor;
@@ -181,6 +184,7 @@ pub(super) fn is_here(path: &str) -> bool {
                     | "webhooks"
                     | "pauses"
                     | "configuration"
+                    | "support"
                     | "page"
                     | "sign-in"
                     | "sign-out"
@@ -255,6 +259,8 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/quota" => quota::view(ask),
         "/quota/now" => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
+        "/pauses" => pauses::view(ask),
+        "/configuration" => configuration::view(ask),
         "/requests" => requests::view(ask).await,
         path => match one_of(ask, path).await {
             Some(view) => view,
@@ -275,6 +281,9 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
 async fn one_of(ask: &Ask<'_>, path: &str) -> Option<View> {
     if let Some(id) = requests::id_of(path) {
         return requests::one(ask, &id).await;
+    }
+    if let Some(id) = support::id_of(path) {
+        return support::view(ask, &id).await;
     }
     connection::view(ask, &connection::id_of(path)?).await
 }

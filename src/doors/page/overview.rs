@@ -122,6 +122,13 @@ fn wanting(
             });
         }
     }
+    let paused = ask.engine.pauses().len() as u64;
+    if paused > 0 {
+        all.push(html! { (badge(Tone::Warn, &number(paused))) " " a href="/pauses" { "paused" } ": their calls are refused until somebody resumes them." });
+    }
+    if ask.engine.quota.is_observing() {
+        all.push(html! { (badge(Tone::Warn, "observing")) " " code { "limits.mode" } " is \"observe\": the limits hold nobody back." });
+    }
     if let Some(dead) = depth.map(|depth| depth.dead).filter(|dead| *dead > 0) {
         all.push(html! { (badge(Tone::Warn, &number(dead))) " " a href="/webhooks" { "webhooks were given up" } ": the app did not take them." });
     }

@@ -10,8 +10,15 @@ use std::fmt::Display;
 use std::time::Duration;
 
 /// The views, as the navigation lists them.
-const VIEWS: [(&str, &str); 4] =
-    [("/", "Overview"), ("/connections", "Connections"), ("/quota", "Quota"), ("/webhooks", "Webhooks")];
+const VIEWS: [(&str, &str); 7] = [
+    ("/", "Overview"),
+    ("/connections", "Connections"),
+    ("/quota", "Quota"),
+    ("/requests", "Requests"),
+    ("/webhooks", "Webhooks"),
+    ("/pauses", "Pauses"),
+    ("/configuration", "Configuration"),
+];
 
 /// A view on its way into the frame.
 #[derive(Debug)]
@@ -86,8 +93,7 @@ pub(super) fn frame(ask: &Ask<'_>, view: &View, told: Option<&Told>) -> Markup {
                     (view.body)
                 }
                 footer {
-                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now)) " · "
-                    a href="/metrics" { "metrics" }
+                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now))
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! What is paused, by whom and why; and the two switches.
 
+use super::Ask;
 use super::form::encoded;
 use super::parts::{Tone, View, ago, badge, choice, customer, empty, field, or_dash, table};
-use super::Ask;
 use crate::policy::brake::PauseScope;
 use crate::vault::pauses::Paused;
 use maud::{Markup, html};

@@ -191,6 +191,11 @@ fn whole(ask: &Ask<'_>, call: &Recorded) -> Markup {
                 ("Sent again after", other(&call.resend_of)),
                 ("Carried by", other(&call.carried_by)),
             ]))
+            p.buttons {
+                a.button href={ "/support/" (encoded(call.finch_request_id.last().map_or(call.request_id.as_str(), FinchRequestId::as_str))) } {
+                    "Support bundle"
+                }
+            }
             @if call.client_gone { p.notice { "Its client had left before the answer." } }
             @if call.steps.is_empty() { (empty("It was answered without a step that takes time.")) } @else { (steps(call)) }
         }

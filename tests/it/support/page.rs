@@ -8,7 +8,8 @@ use tempfile::NamedTempFile;
 pub const ADMIN_TOKEN: &str = "CANARY-admin-token-77f0";
 
 /// The views that everybody inside may read, whatever is in the vault.
-pub const VIEWS: [&str; 5] = ["/", "/connections", "/quota", "/requests", "/webhooks"];
+pub const VIEWS: [&str; 7] =
+    ["/", "/connections", "/quota", "/requests", "/webhooks", "/pauses", "/configuration"];
 
 /// A world whose admin door wants a token. The file with it has to stay.
 pub async fn guarded(setup: Setup) -> (World, NamedTempFile) {
