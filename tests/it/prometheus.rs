@@ -8,7 +8,7 @@ use crate::support::redis::RedisServer;
 use crate::support::tls::Authority;
 use crate::support::{App, World};
 use perch::policy::Class;
-use perch::telemetry::{AccessLine, AccessLog, Metrics, Telemetry};
+use perch::telemetry::{AccessLine, AccessLog, Ledger, Metrics, Telemetry};
 use perch::types::{CompanyId, ConnectionId, CustomerId, FinchRequestId, Product, RequestId, UnixMillis};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -259,7 +259,7 @@ fn record(telemetry: &Telemetry, customers: usize) {
             telemetry.metrics.stale.note(connection, line.product, old, UnixMillis(0));
         }
         telemetry.metrics.refused_by_finch(Some(&id("code")));
-        telemetry.record(&line);
+        telemetry.record(line);
     }
     telemetry.metrics.stale.look(UnixMillis(1));
 }
@@ -268,7 +268,7 @@ fn record(telemetry: &Telemetry, customers: usize) {
 fn what_is_told_does_not_grow_with_the_number_of_customers() {
     let metrics = Metrics::new().expect("metrics");
     let log = AccessLog::to(std::io::sink()).expect("a log");
-    let telemetry = Telemetry::new(metrics, log).expect("a thread");
+    let telemetry = Telemetry::new(metrics, log, Ledger::off(), None).expect("a thread");
     record(&telemetry, 100);
     let few = series(&telemetry.metrics);
     record(&telemetry, 10_000);
