@@ -310,7 +310,7 @@ async fn dead_letters_are_listed_and_offered_again() {
         page.contains("m1") && page.contains("m2") && page.contains("it answered 302")
     })
     .await;
-    assert!(operator.app.get("/").await.text().contains("webhooks were given up"));
+    assert!(operator.app.get("/").await.text().contains("dead letters</a>, which the app did not take"));
     let one = world.confirm(&operator, "/webhooks/replay?id=m1", &[]).await;
     assert_eq!((one.status, one.header("location")), (303, "/webhooks"), "{}", one.text());
     app.arrived(3).await;
