@@ -9,10 +9,13 @@ use crate::policy::support::{
 use crate::store::requests::{Recorded, RecordedStep, Requests, Search};
 use crate::store::webhooks::Listed;
 use crate::types::{
-    ApplicationId, ConnectionId, CustomerId, Environment, FinchRequestId, RequestId, UnixMillis,
+    ApplicationId, ConnectionId, CustomerId, Environment, FinchRequestId, Product, RequestId, UnixMillis,
 };
 use crate::vault::{self, Vault, VaultError};
 use std::collections::BTreeSet;
+
+/// What perch asks on a call's behalf.
+const INTROSPECT: &str = "/introspect";
 
 /// Where the facts come from.
 pub struct Sources<'a> {
@@ -136,6 +139,7 @@ fn search_for(about: About, id: &str) -> Option<Search> {
 
 fn call(call: Recorded) -> Call {
     let text = |id: Option<&str>| id.map(str::to_owned);
+    let steps = call.steps.into_iter().map(|it| step(it, &call.product)).collect();
     Call {
         ts: call.ts,
         request_id: call.request_id.to_string(),
@@ -160,11 +164,11 @@ fn call(call: Recorded) -> Call {
         resend_of: text(call.resend_of.as_ref().map(|id| id.as_str())),
         carried_by: text(call.carried_by.as_ref().map(|id| id.as_str())),
         client_gone: call.client_gone,
-        steps: call.steps.into_iter().map(step).collect(),
+        steps,
     }
 }
 
-fn step(step: RecordedStep) -> Step {
+fn step(step: RecordedStep, product: &str) -> Step {
     let mut details = Vec::new();
     if step.did == "look_up" {
         details.push(if step.is_answered == Some(false) { "not answered" } else { "answered" }.to_owned());
@@ -185,7 +189,11 @@ fn step(step: RecordedStep) -> Step {
         (None, Some(product)) => format!("{} ({product})", step.did),
         (None, None) => step.did.replace('_', " "),
     };
+    let asks = Product::Introspect.as_str();
+    let is_question = step.product.as_deref() == Some(asks) && product != asks;
     let attempt = (step.did == "attempt").then(|| Attempt {
+        // Whose connection it is, or what Finch says of it.
+        endpoint: is_question.then(|| format!("GET {INTROSPECT}")),
         status: step.status,
         failed: step.failed,
         finch_request_id: step.finch_request_id.map(|id| id.to_string()),

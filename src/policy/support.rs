@@ -147,6 +147,8 @@ pub struct Step {
 /// A sending to Finch.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Attempt {
+    /// Method and path template, when they are not the call's: what perch asked on its behalf.
+    pub endpoint: Option<String>,
     /// Finch's status.
     pub status: Option<u16>,
     /// Why there was none.
@@ -353,7 +355,7 @@ fn at_finch(connection: &Connection) -> FinchConnection {
 fn requests_of(call: &Call) -> Vec<FinchRequest> {
     let request = |at_ms: u64, took_ms, attempt: &Attempt| FinchRequest {
         at: call.ts.plus(std::time::Duration::from_millis(at_ms)),
-        endpoint: format!("{} {}", call.method, call.path),
+        endpoint: attempt.endpoint.clone().unwrap_or_else(|| format!("{} {}", call.method, call.path)),
         status: attempt.status,
         failed: attempt.failed.clone(),
         finch_code: None,
@@ -371,7 +373,7 @@ fn requests_of(call: &Call) -> Vec<FinchRequest> {
     for id in &call.finch_request_id {
         if !requests.iter().any(|request| request.finch_request_id.as_ref() == Some(id)) {
             let status = call.refusal.is_none().then_some(call.status);
-            let attempt = Attempt { status, failed: None, finch_request_id: Some(id.clone()) };
+            let attempt = Attempt { status, finch_request_id: Some(id.clone()), ..Attempt::default() };
             requests.push(request(0, call.finch_ms, &attempt));
         }
     }

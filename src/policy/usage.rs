@@ -120,9 +120,9 @@ pub struct Line {
     pub calls: u64,
     /// How often they were sent to Finch.
     pub attempts: u64,
-    /// The first call of the month.
+    /// The first call of the month, perch's own included.
     pub first_call: Option<UnixMillis>,
-    /// The last call of the month.
+    /// The last one.
     pub last_call: Option<UnixMillis>,
     /// What to look at.
     pub flags: Vec<Flag>,

@@ -169,7 +169,7 @@ fn call(out: &mut String, it: &Call) {
     }
     let _ = writeln!(
         out,
-        "- {} attempts; {} ms for quota, {} ms at Finch, {} ms in all{}\n",
+        "- requests sent: {}; {} ms for quota, {} ms at Finch, {} ms in all{}\n",
         it.attempts,
         it.wait_ms,
         it.finch_ms,

@@ -13,7 +13,7 @@ fn some(text: &str) -> Option<String> {
 fn attempt(at_ms: u64, status: Option<u16>, id: Option<&str>) -> Step {
     let failed = status.is_none().then(|| "no answer in time".to_owned());
     let finch_request_id = id.map(str::to_owned);
-    let attempt = Some(Attempt { status, failed, finch_request_id });
+    let attempt = Some(Attempt { status, failed, finch_request_id, endpoint: None });
     Step { at_ms, lasted_ms: 7, what: "attempt".to_owned(), attempt, ..Step::default() }
 }
 

@@ -136,7 +136,7 @@ async fn a_search_finds_what_a_list_would_in_the_order_of_coming_in_page_by_page
     let database = Database::of_this_run(dir.path()).await;
     let ledger = open(&database).await;
     for seed in 1..=4 {
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 * seed);
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let all: Vec<Recorded> = (0..500).map(|n| call(n, &mut dice)).collect();
         for part in all.chunks(170) {
             ledger.write(&rows(part), false).await.expect("written");
