@@ -1,14 +1,14 @@
 //! A real Prometheus watches gateways under a load in which everything happens: what every panel and every rule makes of
 //! it. And what is told does not grow with the number of customers.
 
-use crate::dashboards::{BOARDS, alerts, board, metrics_in, queries};
+use crate::dashboards::{BOARDS, alerts, board, is_ahead, metrics_in, queries};
 use crate::support::hooks::{DOOR, event};
 use crate::support::prometheus::{Prometheus, Target};
 use crate::support::redis::RedisServer;
 use crate::support::tls::Authority;
 use crate::support::{App, World};
 use perch::policy::Class;
-use perch::telemetry::{AccessLine, AccessLog, Metrics, Telemetry};
+use perch::telemetry::{AccessLine, AccessLog, Ledger, Metrics, Telemetry};
 use perch::types::{CompanyId, ConnectionId, CustomerId, FinchRequestId, Product, RequestId, UnixMillis};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -119,7 +119,7 @@ async fn every_panel_and_every_rule_makes_something_of_a_gateway_at_work() {
     // Another one whose door speaks TLS and whom Kubernetes would run.
     let dir = TempDir::new().expect("a folder");
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    Authority::new().certify("localhost", (-1, 1)).write(&cert, &key);
+    Authority::new().certify("localhost", (2024, 2094)).write(&cert, &key);
     let tls = format!("listen.cert_file = \"{}\"\nlisten.key_file = \"{}\"", cert.display(), key.display());
     let other = World::with().settings(&tls).start().await;
     let prometheus = Prometheus::watching(&[
@@ -141,6 +141,9 @@ async fn every_panel_and_every_rule_makes_something_of_a_gateway_at_work() {
     let mut silent = Vec::new();
     for name in BOARDS {
         for (title, expr) in queries(&board(name)) {
+            if is_ahead(&expr) {
+                continue;
+            }
             let found = prometheus.query(&filled(&expr, ".*")).await;
             let is_empty = found.iter().all(|sample| sample.value.is_nan());
             match EMPTY_WHEN_WELL.iter().find(|(known, _)| *known == title) {
@@ -175,7 +178,7 @@ async fn every_panel_and_every_rule_makes_something_of_a_gateway_at_work() {
             assert!(!said.contains("error expanding") && !said.contains("<no value>"), "{name}: {said}");
         }
         let expr = rule["query"].as_str().expect("a query");
-        if prometheus.query(expr).await.is_empty() {
+        if prometheus.query(expr).await.is_empty() && !is_ahead(expr) {
             // Nothing to complain about, and not for want of data.
             for metric in metrics_in(expr) {
                 let there = prometheus.query(&format!("count({metric})")).await;
@@ -259,7 +262,7 @@ fn record(telemetry: &Telemetry, customers: usize) {
             telemetry.metrics.stale.note(connection, line.product, old, UnixMillis(0));
         }
         telemetry.metrics.refused_by_finch(Some(&id("code")));
-        telemetry.record(&line);
+        telemetry.record(line);
     }
     telemetry.metrics.stale.look(UnixMillis(1));
 }
@@ -268,7 +271,7 @@ fn record(telemetry: &Telemetry, customers: usize) {
 fn what_is_told_does_not_grow_with_the_number_of_customers() {
     let metrics = Metrics::new().expect("metrics");
     let log = AccessLog::to(std::io::sink()).expect("a log");
-    let telemetry = Telemetry::new(metrics, log).expect("a thread");
+    let telemetry = Telemetry::new(metrics, log, Ledger::off(), None).expect("a thread");
     record(&telemetry, 100);
     let few = series(&telemetry.metrics);
     record(&telemetry, 10_000);
