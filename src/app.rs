@@ -1,10 +1,16 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod essentials;
+mod ledger;
 mod merge;
+mod reload;
+mod settings;
 mod tasks;
 mod traces;
 
-use crate::config::{self, Address, Config, LimitStore, Limits, NotReady, OnOutage, Store, Writes};
+pub use essentials::essentials;
+
+use crate::config::{self, Address, Config, LimitMode, LimitStore, Limits, Loaded, OnOutage, Store};
 use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::tls::DoorTls;
@@ -12,28 +18,27 @@ use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Batching, Drain, Engine, Gathers, Joins, Life, Outlook, OutlookRules, Settings};
+use crate::engine::{Current, Drain, Engine, Gathers, Joins, Life, Outlook, Written};
 use crate::limit::beat::Incarnation;
-use crate::limit::patience::WaitRules;
 use crate::limit::{self, IpRule, PerProduct, Rules};
-use crate::policy::Proof;
 use crate::store::journal::{Journal, Verdict};
 use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::{Redis, TrustError};
-use crate::store::requests::{Bounds, Requests};
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::metrics::MetricsError;
-use crate::telemetry::{AccessLog, Ledger, LedgerRules, Metrics, Telemetry};
+use crate::telemetry::{AccessLog, Metrics, Telemetry};
 use crate::types::WebhookSecret;
 use crate::upstream::{self, Finch, RootsError};
 use crate::vault::{self, KeyError, OpenError, Vault, VaultOptions};
+use parking_lot::Mutex;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
+use settings::{settings, webhook_secrets};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// How long the doors may take to close once nobody is waited for.
@@ -119,6 +124,27 @@ impl From<std::io::Error> for StartError {
     }
 }
 
+/// What a gateway starts with.
+#[derive(Debug)]
+pub struct Given {
+    config: Config,
+    written: config::Written,
+}
+
+impl From<Loaded> for Given {
+    fn from(loaded: Loaded) -> Self {
+        let (config, written) = loaded.apart();
+        Self { config, written }
+    }
+}
+
+/// A configuration that nobody wrote has nothing to show.
+impl From<Config> for Given {
+    fn from(config: Config) -> Self {
+        Self { config, written: config::Written::default() }
+    }
+}
+
 /// A gateway that runs.
 #[derive(Debug)]
 pub struct Gateway {
@@ -127,7 +153,8 @@ pub struct Gateway {
     admin: Address,
     webhooks: Option<Address>,
     probes: Option<Address>,
-    grace: Duration,
+    /// One reading of the configuration at a time.
+    reloading: Mutex<()>,
     shutdown: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
 }
@@ -138,10 +165,10 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(
-        config: Config,
+        given: impl Into<Given>,
         access_lines: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
-        Self::start_accepting(config, access_lines, false).await
+        Self::start_accepting(given, access_lines, false).await
     }
 
     /// The same, with a say on a store that is older than `vault.generation_file` remembers.
@@ -149,10 +176,11 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start_accepting(
-        mut config: Config,
+        given: impl Into<Given>,
         access_lines: impl Write + Send + 'static,
         accept_rollback: bool,
     ) -> Result<Self, StartError> {
+        let Given { mut config, written } = given.into();
         let metrics = Metrics::new()?;
         let tls =
             config.listen.tls.clone().map(|files| {
@@ -165,14 +193,14 @@ impl Gateway {
         let probes = config.listen.probes.as_ref().map(Bound::to).transpose()?;
         let vault = open_vault_accepting(&config, true, accept_rollback).await?;
         vault.measure(&metrics.stores);
-        let (requests, ledger) = open_ledger(&config, &metrics).await?;
+        let (requests, ledger) = ledger::open(&config, &metrics).await?;
         let traces = traces::start(&mut config, metrics.traces.clone())?;
         let telemetry = Telemetry::new(metrics, AccessLog::to(access_lines)?, ledger, traces)?;
         let finch = Finch::new(finch_settings(&config))?;
         let ca_file = config.finch.ca_file.clone();
         let (shutdown, stopping) = watch::channel(false);
-        let rules = rules(&config);
-        let Limits { store, on_outage, member, namespace, wait, .. } = config.limits;
+        let (rules, settings) = (rules(&config), settings(&config, None));
+        let Limits { store, on_outage, member, namespace, mode, .. } = config.limits;
         let mut passing = None;
         let quota = match store {
             LimitStore::Memory => embedded_quota(&config.vault.store, rules).await?,
@@ -185,40 +213,21 @@ impl Gateway {
                 Quota::shared(redis, rules, member, stopping.clone())
             }
         };
-        let outlook = OutlookRules {
-            attempts_max: config.retry.attempts,
-            retry_percent: config.retry.budget,
-            probe: config.shield.probe,
-        };
-        let webhooks = webhooks_of(
-            config.webhooks,
-            [config.finch.webhook_secret, config.finch.webhook_secret_previous],
-            hooks.is_some(),
-            ca_file,
-        )?;
+        let webhooks =
+            webhooks_of(config.webhooks, webhook_secrets(&mut config.finch), hooks.is_some(), ca_file)?;
         let news = quota.news();
         let answers = merge::answers(&config.merge, passing);
+        quota.observe(mode == LimitMode::Observe);
+        if quota.is_observing() {
+            warn_of_observing();
+        }
+        telemetry.metrics.steering.started(unix_now().0 / 1000);
         let engine = Arc::new(Engine {
             quota,
-            outlook: Outlook::new(&outlook),
-            settings: Settings {
-                client_id: config.finch.client_id,
-                client_secret: config.finch.client_secret,
-                environment: config.finch.environment,
-                wait: WaitRules { interactive: wait.interactive, batch: wait.batch },
-                known_by: proof(config.apps.auth).unwrap_or(Proof::Key),
-                writes: config.apps.writes == Writes::Allow,
-                pass_through: config.apps.pass_through,
-                coalesce: config.merge.coalesce,
-                batching: Batching { products: config.merge.batch, apps: config.merge.batch_apps },
-                splits: config.merge.split,
-                inspect_bytes_max: config.listen.inspect_bytes_max,
-                redirect_uri: config.finch.redirect_uri,
-                outlook,
-                repair: merge::repair(config.merge.repair),
-                disconnect_retry: config.connections.disconnect_retry,
-                refuses_unready: config.merge.not_ready == NotReady::Error,
-            },
+            outlook: Outlook::new(&settings.outlook),
+            settings: Current::new(settings),
+            written: Written::new(written, unix_now()),
+            braked: Notify::new(),
             vault,
             finch,
             telemetry,
@@ -274,9 +283,7 @@ impl Gateway {
             tokio::spawn(tasks::forget_outcomes(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(Arc::clone(&engine).finish_disconnects(stopping.clone())),
         ]);
-        if let Some(every) = config.connections.introspect_every {
-            doors.push(tokio::spawn(Arc::clone(&engine).ask_round(every, stopping)));
-        }
+        doors.push(tokio::spawn(Arc::clone(&engine).ask_round(stopping)));
         tracing::info!(
             proxy = %addresses.0, admin = %addresses.1, webhooks = hooks_address.as_ref().map(tracing::field::display),
             probes = probes_address.as_ref().map(tracing::field::display), "perch listens"
@@ -287,7 +294,7 @@ impl Gateway {
             admin: addresses.1,
             webhooks: hooks_address,
             probes: probes_address,
-            grace: config.drain.grace,
+            reloading: Mutex::default(),
             shutdown,
             doors,
         })
@@ -330,7 +337,7 @@ impl Gateway {
     pub async fn stop(self) -> usize {
         tracing::info!(running = self.engine.drain.running(), "perch stops");
         self.engine.close();
-        let _ = tokio::time::timeout(self.grace, self.engine.drain.idle()).await;
+        let _ = tokio::time::timeout(self.engine.settings.now().grace, self.engine.drain.idle()).await;
         let cut = self.engine.drain.running();
         self.shutdown.send_replace(true);
         let closed = async {
@@ -360,7 +367,7 @@ impl Gateway {
 /// What becomes of webhooks, as configured: who is believed, and who is told.
 fn webhooks_of(
     configured: config::Webhooks,
-    secrets: [Option<WebhookSecret>; 2],
+    secrets: Vec<WebhookSecret>,
     has_door: bool,
     ca_file: Option<PathBuf>,
 ) -> Result<Webhooks, StartError> {
@@ -374,22 +381,14 @@ fn webhooks_of(
         }
         None => None,
     };
-    let secrets = secrets.into_iter().flatten().collect();
+    let secrets = Current::new(secrets);
     Ok(Webhooks::new(WebhookRules { secrets, has_door, queue, keep, attempts }, courier))
 }
 
-/// The ledger that a configuration describes, and the way to it.
-async fn open_ledger(
-    config: &Config,
-    metrics: &Metrics,
-) -> Result<(Option<Arc<Requests>>, Ledger), StartError> {
-    let config::Ledger { keep, flush, queue, rows } = config.ledger;
-    let Some(keep) = keep else { return Ok((None, Ledger::off())) };
-    let requests = Arc::new(Requests::open(&config.vault.store).await.map_err(OpenError::from)?);
-    let queue = usize::try_from(queue).unwrap_or(usize::MAX);
-    let rules = LedgerRules { bounds: Bounds { keep, rows }, flush, queue };
-    let ledger = Ledger::start(Arc::clone(&requests), rules, metrics.ledger.clone());
-    Ok((Some(requests), ledger))
+fn warn_of_observing() {
+    tracing::warn!(
+        "limits.mode is \"observe\": calls are counted and sent at once, whatever the limits say; Finch may answer them with 429"
+    );
 }
 
 /// A number that is larger at every start, and no other replica's: milliseconds, then chance.

@@ -56,6 +56,7 @@ pub(super) async fn watch_vault(engine: Arc<Engine>, mut stopping: watch::Receiv
             Ok(is_changed) => {
                 is_well = true;
                 if is_changed {
+                    engine.brakes_changed();
                     engine.life.look();
                     engine.forget_gone().await;
                 }

@@ -4,7 +4,7 @@
 use super::check::refuse;
 use super::exit::Exit;
 use super::output::Format;
-use crate::config::{self, Environ, Loaded, Origin, Place};
+use crate::config::{self, Environ, Loaded, Place};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -69,22 +69,7 @@ fn source(place: &Place) -> String {
 }
 
 fn write_json(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
-    let setting = |origin: &Origin| {
-        let from = match &origin.place {
-            Place::Default { .. } => "default",
-            Place::File(_) | Place::Line { .. } => "file",
-            Place::Variable(_) => "environment",
-        };
-        let mut setting = serde_json::json!({ "value": origin.value, "from": from });
-        if !origin.place.is_default() {
-            setting["place"] = serde_json::json!(origin.place);
-        }
-        if origin.is_reference {
-            setting["set"] = true.into();
-        }
-        (origin.key.clone(), setting)
-    };
-    let settings: serde_json::Map<_, _> = loaded.origins.iter().map(setting).collect();
+    let settings = config::as_json(&loaded.origins);
     writeln!(out, "{}", serde_json::json!({ "settings": settings }))
 }
 

@@ -5,13 +5,15 @@ use crate::vault::{OpenError, VaultError};
 use std::fmt;
 use std::process::ExitCode;
 
-/// How perch ends. (2, a wrong command line, is clap's own.)
+/// How perch ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done: 0.
     Done,
     /// It did not work: 1.
     Failed,
+    /// A wrong command line: 2, as clap says it.
+    Usage,
     /// Bad configuration: 64.
     BadConfiguration,
     /// A needed service is unavailable: 69.
@@ -25,6 +27,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Usage => 2,
             Exit::BadConfiguration => 64,
             Exit::Unavailable => 69,
             Exit::Key => 78,

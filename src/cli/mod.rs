@@ -11,12 +11,17 @@ pub mod exit;
 pub mod keys;
 mod online;
 pub mod output;
+pub mod pauses;
 pub mod plan;
+pub mod requests;
 pub mod serve;
 mod signals;
 pub mod sim;
 pub mod simulate;
+mod source;
+pub mod support;
 mod table;
+pub mod usage;
 pub mod vault;
 pub mod webhooks;
 
@@ -63,10 +68,22 @@ pub enum Command {
     Apps(apps::AppsArgs),
     /// The sealing keys
     Keys(keys::KeysArgs),
+    /// Stop the calls of a customer, a product or a provider
+    Pause(pauses::PauseArgs),
+    /// Let them go on
+    Resume(pauses::ResumeArgs),
+    /// What is paused
+    Pauses(pauses::PausesArgs),
     /// The store as a whole: verify, backup, restore
     Vault(vault::VaultArgs),
     /// What Finch told by webhook
     Webhooks(webhooks::WebhooksArgs),
+    /// What became of calls, from the request ledger
+    Requests(requests::RequestsArgs),
+    /// What is known of a request, a connection or a customer, ready to paste into a ticket
+    Support(support::SupportArgs),
+    /// Active connections and calls of a month, to hold against Finch's bill
+    Usage(usage::UsageArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -93,8 +110,14 @@ pub fn main() -> ExitCode {
         Command::Connections(args) => done(connections::run(named, &env, &args, &mut out)),
         Command::Apps(args) => done(apps::run(named, &env, &args, &mut out, &mut err)),
         Command::Keys(args) => keys::run(named, &env, &args, &mut out),
+        Command::Pause(args) => done(pauses::pause(named, &env, &args, &mut out)),
+        Command::Resume(args) => done(pauses::resume(named, &env, &args, &mut out)),
+        Command::Pauses(args) => done(pauses::list(named, &env, &args, &mut out)),
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
+        Command::Requests(args) => done(requests::run(named, &env, &args, &mut out)),
+        Command::Support(args) => done(support::run(named, &env, &args, &mut out, &mut err)),
+        Command::Usage(args) => done(usage::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

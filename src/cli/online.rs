@@ -9,6 +9,7 @@ use crate::store::redis::Redis;
 use crate::store::redis::advice::{Finding, Weight, findings};
 use crate::store::redis::info::Mode;
 use crate::store::redis::survey::{PROBE, Survey, survey};
+use crate::store::requests::{Requests, Search};
 use crate::upstream::{Finch, SendError};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -83,7 +84,9 @@ pub(super) fn exit(looks: &[Look]) -> Exit {
 /// # Errors
 /// No threads.
 pub(super) fn look(config: Config) -> Result<Vec<Look>, Failure> {
-    runtime()?.block_on(async { Ok(vec![vault(&config).await, finch(&config).await, quota(config).await]) })
+    runtime()?.block_on(async {
+        Ok(vec![vault(&config).await, ledger(&config).await, finch(&config).await, quota(config).await])
+    })
 }
 
 async fn vault(config: &Config) -> Look {
@@ -117,6 +120,25 @@ async fn vault(config: &Config) -> Look {
         Err(StartError::Configuration(why) | StartError::Unavailable(why)) => {
             Look::failed(NAME, why, Exit::Unavailable)
         }
+    }
+}
+
+/// Beside the vault, and not part of it.
+async fn ledger(config: &Config) -> Look {
+    const NAME: &str = "ledger";
+    if config.ledger.keep.is_none() {
+        return Look::fine(NAME, "off: calls are kept nowhere".to_owned());
+    }
+    let newest = Search { limit: 1, ..Search::default() };
+    let found = match Requests::look(&config.vault.store).await {
+        Ok(None) => return Look::fine(NAME, "is not there yet; the first start makes it".to_owned()),
+        Ok(Some(ledger)) => ledger.search(&newest).await,
+        Err(why) => Err(why),
+    };
+    match found.map(|found| found.calls.first().map(|call| call.ts)) {
+        Ok(Some(at)) => Look::fine(NAME, format!("opened; the newest call came in at {at}")),
+        Ok(None) => Look::fine(NAME, "opened; no calls yet".to_owned()),
+        Err(why) => Look::failed(NAME, why.to_string(), Exit::Unavailable),
     }
 }
 

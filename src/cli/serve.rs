@@ -1,10 +1,12 @@
 //! `perch serve`: the gateway, until a signal.
 
 use super::exit::{Exit, Failure};
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
+use super::source::{Source, Watched};
 use crate::app::Gateway;
-use crate::config::{self, Config, Environ};
+use crate::config::{self, Config, Environ, Loaded, Problems};
 use crate::telemetry::log;
+use crate::telemetry::metrics::Reloaded;
 use crate::vault::process;
 use std::path::Path;
 use std::time::Duration;
@@ -17,14 +19,19 @@ pub struct Args {
     pub accept_rollback: bool,
 }
 
-/// Runs until SIGTERM or Ctrl-C; a second one ends it at once. `warnings` are for the log's beginning.
+/// Runs until SIGTERM or Ctrl-C; a second one ends it at once. On SIGHUP, and when its file has changed, the configuration
+/// is read anew. `warnings` are for the log's beginning.
 ///
 /// # Errors
 /// Everything that keeps the gateway from starting, with its exit code.
 pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String]) -> Result<(), Failure> {
-    let config = load(named, env)?;
+    let source = Source::new(named, env);
+    let (loaded, text) = source.load();
+    let loaded = loaded.map_err(bad)?;
+    let watched = Watched::new(&loaded, text);
+    let config = &loaded.config;
     // A log that runs already is somebody else's, and fine.
-    let _ = log::start(config.log.level.as_str());
+    let level = log::start(config.log.level.as_str()).ok();
     if let Some(files) = process::raise_file_limit()
         && files < config.listen.connections_max as u64 * 2
     {
@@ -37,23 +44,44 @@ pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String])
         tracing::warn!("{warning}");
     }
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config, args));
+    let ended = runtime.block_on(serve(loaded, (source, watched), level, args));
     // A name look-up or a disk that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config, args: Args) -> Result<(), Failure> {
+async fn serve(
+    loaded: Loaded,
+    (source, mut watched): (Source, Watched),
+    level: Option<log::Level>,
+    args: Args,
+) -> Result<(), Failure> {
     let deaf = |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
     let mut signals = Signals::new().map_err(deaf)?;
-    let gateway = Gateway::start_accepting(config, std::io::stdout(), args.accept_rollback).await?;
-    signals.next().await;
+    let gateway = Gateway::start_accepting(loaded, std::io::stdout(), args.accept_rollback).await?;
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => {}
+            },
+            () = source.changes(&watched) => {}
+        }
+        let again = source.clone();
+        let Ok((read, text)) = tokio::task::spawn_blocking(move || again.load()).await else { continue };
+        watched.note(read.as_ref().ok(), text);
+        let to_level = read.as_ref().ok().map(|loaded| loaded.config.log.level);
+        let reading = gateway.reload(read);
+        if let (Some(level), Some(to), Reloaded::Changed) = (&level, to_level, reading.outcome) {
+            level.set(to.as_str());
+        }
+    }
     tokio::select! {
         cut = gateway.stop() => match cut {
             0 => Ok(()),
             cut => Err(Failure::failed(format_args!("{cut} calls were cut off when the grace ended; raise drain.grace"))),
         },
-        () = signals.next() => Err(Failure::failed("stopped at once by a second signal")),
+        () = signals.stop() => Err(Failure::failed("stopped at once by a second signal")),
     }
 }
 
@@ -65,8 +93,12 @@ pub fn load(named: Option<&Path>, env: &Environ) -> Result<Config, Failure> {
     let path = config::locate(named, env);
     match config::load(path.as_deref(), env) {
         Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(Failure { exit: Exit::BadConfiguration, message: problems.to_string() }),
+        Err(problems) => Err(bad(problems)),
     }
+}
+
+fn bad(problems: Problems) -> Failure {
+    Failure { exit: Exit::BadConfiguration, message: problems.to_string() }
 }
 
 /// The threads perch runs on.

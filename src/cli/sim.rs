@@ -84,7 +84,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         );
         let _ = out.flush();
         let mut signals = Signals::new()?;
-        sim.serve(listener, async move { signals.next().await }).await;
+        sim.serve(listener, async move {
+            signals.next().await;
+        }).await;
         Ok(())
     })
 }

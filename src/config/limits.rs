@@ -46,6 +46,7 @@ pub(super) fn limits(r: &mut Reader<'_>, application: Option<&ApplicationId>) ->
     let batch = r.get("limits.wait.batch", duration_or_zero);
     let per_customer = r.get("limits.queue.per_customer", |s| calls(s, CALLS_MAX));
     let total = r.get("limits.queue.total", |s| calls(s, CALLS_MAX));
+    let mode = r.get("limits.mode", |s| word(s, &LimitMode::ALL.map(|mode| (mode.as_str(), mode))));
     Some(Limits {
         store: store?,
         replicas: replicas?,
@@ -65,6 +66,7 @@ pub(super) fn limits(r: &mut Reader<'_>, application: Option<&ApplicationId>) ->
         ip: IpLimit { requests: ip_requests?, window: ip_window? },
         wait: Waits { interactive: interactive?, batch: batch? },
         queue: Queue { per_customer: per_customer?, total: total? },
+        mode: mode?,
     })
 }
 

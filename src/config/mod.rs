@@ -15,9 +15,12 @@ mod problem;
 mod reader;
 mod redis_url;
 mod reference;
+mod reload;
 mod rules;
 mod sections;
+mod shown;
 mod sound;
+mod steering;
 mod tls;
 mod traces;
 mod value;
@@ -28,6 +31,8 @@ mod tests;
 
 pub use environ::Environ;
 pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};
+pub use reload::{Changes, Written, is_live};
+pub use shown::as_json;
 pub use sound::*;
 pub use value::parse_duration;
 
@@ -49,6 +54,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every key with its value as written, in the order of the manual. Secrets are references here, as anywhere.
     pub origins: Vec<Origin>,
+    /// What was read where the configuration refers to something, told apart by digests.
+    marks: reload::Marks,
 }
 
 impl Loaded {
@@ -95,10 +102,14 @@ pub fn locate(named: Option<&Path>, env: &Environ) -> Option<PathBuf> {
 pub fn load(path: Option<&Path>, env: &Environ) -> Result<Loaded, Problems> {
     let mut reader = Reader::of_manual(MANUAL, env);
     lay(&mut reader, path);
+    // Before the values: one that changes in between is noticed the next time, not never.
+    let marks = reload::Marks::of(&mut reader);
     let config = sections::config(&mut reader);
     rules::hold(&mut reader);
     match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, origins: origins(&mut reader) }),
+        Some(config) if reader.problems.is_empty() => {
+            Ok(Loaded { config, origins: origins(&mut reader), marks })
+        }
         _ => Err(reader.problems),
     }
 }

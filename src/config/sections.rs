@@ -10,12 +10,14 @@ use super::problem::{Check, Complaint, nearest, shown};
 use super::reader::Reader;
 use super::reference::{is_reference, key_source, reference, resolve};
 use super::sound::*;
+use super::steering::{pause, reload, rollout};
 use super::traces::traces;
 use super::value::{Setting, bytes, duration, duration_or_zero, flag, kind, percent, whole, word};
 use super::webhooks::{webhook_secret, webhooks};
 use crate::types::{AdminToken, ApplicationId, ClientSecret, Environment, KeyToken, Product};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -41,6 +43,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let limits = limits(r, finch.as_ref().map(|finch| &finch.client_id));
     let apps = apps(r);
     let rollout = rollout(r);
+    let pause = pause(r);
+    let reload = reload(r);
     let merge = merge(r);
     let attempts = r.get("retry.attempts", |s| whole(s, 1, 10));
     let budget = r.get("retry.budget", |s| percent(s, 0, 100));
@@ -67,6 +71,8 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         limits: limits?,
         apps: apps?,
         rollout: rollout?,
+        pause: pause?,
+        reload: reload?,
         merge: merge?,
         retry: Retry { attempts: attempts?, budget: budget? },
         shield: Shield { probe: probe? },
@@ -99,7 +105,7 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
         base_url: base_url?,
         environment: environment?,
         client_id: client_id?,
-        client_secret: ClientSecret::new(client_secret?),
+        client_secret: Arc::new(ClientSecret::new(client_secret?)),
         webhook_secret: current?,
         webhook_secret_previous: previous?,
         ca_file: ca_file?,
@@ -340,22 +346,6 @@ fn apps(r: &mut Reader<'_>) -> Option<Apps> {
 /// Reads `apps.auth`.
 pub(super) fn app_auth(s: &Setting) -> Check<AppAuth> {
     word(s, &AppAuth::ALL.map(|auth| (auth.as_str(), auth)))
-}
-
-fn rollout(r: &mut Reader<'_>) -> Option<Rollout> {
-    let customers = r.get("rollout.customers", circle);
-    let providers = r.get("rollout.providers", circle);
-    Some(Rollout { customers: customers?, providers: providers? })
-}
-
-fn circle(s: &Setting) -> Check<Circle> {
-    if s.value.is_array() {
-        return Err(not_available("a list", "\"all\""));
-    }
-    if s.text()?.ends_with('%') {
-        return Err(not_available("less than everyone", "\"all\""));
-    }
-    word(s, &[("all", Circle::All)])
 }
 
 fn merge(r: &mut Reader<'_>) -> Option<Merge> {

@@ -6,6 +6,7 @@ pub use super::ledger::Ledger;
 pub use super::postgres_url::PostgresUrl;
 pub use super::redis_url::{RedisUrl, Seed};
 pub use super::reference::{AwsKey, GcpKey, KeySource, TransitKey};
+pub use super::steering::{Circle, LimitMode, Paused, Reload, Rollout};
 pub use super::tls::{TlsEnds, TlsError, TlsFiles, TlsStamps};
 pub use super::traces::{CollectorAt, Traces};
 use crate::types::{
@@ -15,6 +16,7 @@ use crate::types::{
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything an operator decides.
@@ -34,6 +36,10 @@ pub struct Config {
     pub apps: Apps,
     /// For whom perch works already.
     pub rollout: Rollout,
+    /// Whose calls are stopped.
+    pub pause: Paused,
+    /// How perch hears of changes to its file.
+    pub reload: Reload,
     /// Which calls are merged.
     pub merge: Merge,
     /// What is sent again.
@@ -64,7 +70,7 @@ pub struct Finch {
     /// The application's id; from `FINCH_CLIENT_ID`.
     pub client_id: ApplicationId,
     /// The application's secret; from `FINCH_CLIENT_SECRET`.
-    pub client_secret: ClientSecret,
+    pub client_secret: Arc<ClientSecret>,
     /// The key of webhook signatures; none.
     pub webhook_secret: Option<WebhookSecret>,
     /// The one that it replaces, while Finch signs with both; none.
@@ -191,6 +197,8 @@ pub struct Limits {
     pub wait: Waits,
     /// How many calls may wait.
     pub queue: Queue,
+    /// Whether the limits hold calls back; enforce.
+    pub mode: LimitMode,
 }
 
 /// Where spent quota is remembered.
@@ -318,22 +326,6 @@ pub enum Writes {
     Deny,
     /// They pass.
     Allow,
-}
-
-/// For whom perch works already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rollout {
-    /// Customers; all.
-    pub customers: Circle,
-    /// Providers; all.
-    pub providers: Circle,
-}
-
-/// Who is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Circle {
-    /// Everyone.
-    All,
 }
 
 /// What `merge.warm_up` fetches of a new connection, where it is kept.

@@ -1,6 +1,9 @@
 //! The admin door: is it alive, is it ready, what has it counted. The page is a room of its own beside it.
 
 pub(in crate::doors) mod connections;
+mod pauses;
+mod requests;
+mod support;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -117,6 +120,29 @@ impl AdminDoor {
                 let said = connections::answer(&self.engine, method, (path, query.as_deref()), body).await;
                 (said.0, "application/json", said.1)
             }
+            _ if pauses::is_here(path) => {
+                let Ok(body) = body else {
+                    return text(413, "the body is too large, or did not come in time");
+                };
+                let said = pauses::answer(&self.engine, method, path, body).await;
+                (said.0, "application/json", said.1)
+            }
+            // What is in force, as it was written, and how the last reading of it ended.
+            "/api/config" => {
+                let shown = self.engine.written.shown(self.engine.quota.counts_alone());
+                match serde_json::to_vec(&shown) {
+                    Ok(body) => (200, "application/json", body),
+                    Err(_) => text(500, "the configuration cannot be written"),
+                }
+            }
+            // What became of calls.
+            _ if requests::is_here(path) => {
+                let said = requests::answer(&self.engine, (path, query.as_deref())).await;
+                (said.0, "application/json", said.1)
+            }
+            _ if support::is_here(path) => {
+                support::answer(&self.engine, (path, query.as_deref()), headers).await
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -129,7 +155,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is the page at /, and /livez, /readyz, /metrics, /api/connections, /api/holds, /api/drift and /api/webhooks",
+                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/support/{id}, /api/usage, /api/holds, /api/pauses, /api/drift and /api/webhooks",
             ),
         }
     }
@@ -170,6 +196,8 @@ impl AdminDoor {
         });
         metrics.process.look();
         metrics.stale.look(unix_now());
+        metrics.steering.set_paused(self.engine.paused_by_scope());
+        metrics.steering.set_observed(self.engine.quota.is_observing(), &self.engine.quota.observed_so_far());
         self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
         // Without the store the last counts stand; `/readyz` tells the rest.
@@ -192,7 +220,14 @@ fn is_verbose(query: Option<&str>) -> bool {
 
 /// The methods of a path, as `Allow` tells them.
 fn allowed(path: &str) -> &'static str {
-    if path == REPLAY || connections::is_errand(path) { "POST" } else { "GET, HEAD" }
+    if path == pauses::PATH {
+        return "GET, HEAD, POST";
+    }
+    if path == REPLAY || path == pauses::RESUME || connections::is_errand(path) {
+        "POST"
+    } else {
+        "GET, HEAD"
+    }
 }
 
 /// Providers are Finch's words, and Finch adds new ones: the labels stay bounded all the same.

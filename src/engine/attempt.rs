@@ -41,6 +41,7 @@ impl Engine {
                 admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal)))
             }
             () = client.gone() => Err(Ended::Abandoned),
+            refusal = self.stopped(endpoint, &*line) => Err(Ended::Refused(refusal)),
         };
         line.wait += began.elapsed();
         self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
@@ -130,15 +131,17 @@ impl Engine {
 
     /// How the application shows who it is.
     pub(super) fn basic(&self) -> Result<HeaderValue, Refusal> {
-        let (id, secret) = (&self.settings.client_id, self.settings.client_secret.expose());
+        let settings = self.settings.now();
+        let (id, secret) = (&settings.client_id, settings.client_secret.expose());
         secret_value(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
     }
 
     /// The body of a code exchange with perch's credentials in place of whatever the app put there.
     fn with_credentials(&self, body: &[u8]) -> Result<Bytes, Refusal> {
         let mut object = RawObject::parse(body).ok_or(Refusal::BodyNotAnObject)?;
-        object.set("client_id", &self.settings.client_id);
-        object.set("client_secret", &self.settings.client_secret.expose());
+        let settings = self.settings.now();
+        object.set("client_id", &settings.client_id);
+        object.set("client_secret", &settings.client_secret.expose());
         // One code, the one that the journal knows: of two, Finch might take the other.
         if let Some(code) = object.text("code") {
             object.set("code", &code);
@@ -152,7 +155,11 @@ impl Engine {
             let value = value.as_bytes();
             value.iter().position(|b| *b == b' ').map_or(value, |at| &value[at + 1..])
         });
-        Secrets::new(shown.into_iter().chain([self.settings.client_secret.expose().as_bytes()]))
+        let settings = self.settings.now();
+        // What it was sent with may have been replaced since.
+        let own = [Some(&settings.client_secret), settings.client_secret_before.as_ref()];
+        let own = own.into_iter().flatten().map(|secret| secret.expose().as_bytes());
+        Secrets::new(shown.into_iter().chain(own))
     }
 
     /// Sends once. The permit is given back only when not a byte was written.

@@ -54,7 +54,7 @@ impl Engine {
     /// it came.
     pub(super) fn app_now(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Option<Arc<App>>, Refusal> {
         let Some(app) = &caller.app else { return Ok(None) };
-        let now = self.vault.app_now(app).ok_or(Refusal::AppRefused(self.settings.known_by))?;
+        let now = self.vault.app_now(app).ok_or(Refusal::AppRefused(self.settings.now().known_by))?;
         now.policy.permit(endpoint)?;
         Ok(Some(now))
     }

@@ -152,7 +152,8 @@ impl Engine {
                 Outcome::Heard { identity, heard, is_limit } => {
                     // perch keeps Finch's limits, so this is somebody else's doing: the app need not
                     // know while its patience lasts.
-                    if is_limit && again.limited + 1 < LIMITED_MAX {
+                    // Where nobody is held back, it would only be sent again at once.
+                    if is_limit && again.limited + 1 < LIMITED_MAX && !self.quota.is_observing() {
                         again.limited += 1;
                         found = Some(Found::Heard(Box::new((identity, *heard))));
                         continue;
@@ -276,7 +277,7 @@ impl Engine {
             effect: endpoint.effect,
             failure,
             retries: again.retries,
-            attempts_max: self.settings.outlook.attempts_max,
+            attempts_max: self.settings.now().outlook.attempts_max,
             left,
             retry_after,
             jitter: jitter(),

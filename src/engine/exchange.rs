@@ -178,7 +178,7 @@ impl Engine {
                 return Err(Refusal::ExchangedElsewhere {
                     connection,
                     environment: environment.to_string(),
-                    configured: self.settings.environment,
+                    configured: self.settings.now().environment,
                 });
             }
         }
@@ -214,7 +214,7 @@ impl Engine {
             named: caller.selector.customer.as_ref(),
             stored: stored.as_ref(),
             client_type: facts.client_type,
-            configured: self.settings.environment,
+            configured: self.settings.now().environment,
         };
         let may = caller
             .app
@@ -251,7 +251,7 @@ impl Engine {
             provider_id: facts.provider.clone(),
             products: facts.products.clone(),
             entity_ids: facts.entities.clone(),
-            client_type: facts.client_type.unwrap_or(self.settings.environment),
+            client_type: facts.client_type.unwrap_or(self.settings.now().environment),
             account_status: facts.account_status.clone(),
             token: AccessToken::new(token.expose().to_owned()),
             status,

@@ -14,8 +14,8 @@ use super::carry::Outcome;
 use super::quota::{Permit, Refusal as QuotaRefusal};
 use crate::finch::endpoints::Endpoint;
 use crate::limit::Tag;
-use crate::policy::headers;
 use crate::policy::merge::{Asks, Common, Entered, Id, Key, Member, Near, Table};
+use crate::policy::{Refusal, headers};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::Merged;
 use crate::telemetry::timeline::{Awaited, Did};
@@ -157,6 +157,8 @@ enum Turn {
     Changed,
     /// The ledger's word.
     Asked(Result<Permit, QuotaRefusal>),
+    /// An operator has set a brake.
+    Stopped(Refusal),
     /// Who follows has no patience left.
     Late,
     /// The client has left.
@@ -216,6 +218,7 @@ impl Engine {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
                     asked = self.quota.admit(ask) => Turn::Asked(asked),
+                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                 }
             } else {
@@ -223,6 +226,7 @@ impl Engine {
                 tokio::select! {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
+                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                     () = sleep(left) => Turn::Late,
                 }
@@ -260,6 +264,7 @@ impl Engine {
                     continue;
                 }
                 Turn::Asked(Err(refusal)) => Ended::Refused(self.refused(endpoint, &refusal)),
+                Turn::Stopped(refusal) => Ended::Refused(refusal),
                 Turn::Late => Ended::Refused(self.out_of_patience(endpoint)),
                 Turn::Left => Ended::Abandoned,
             };
@@ -283,7 +288,7 @@ impl Engine {
         trip: &mut Trip,
         line: &AccessLine,
     ) -> Option<(Key, Asks)> {
-        let is_wanted = self.settings.batching.includes(endpoint.product, call.app_name());
+        let is_wanted = self.settings.now().batching.includes(endpoint.product, call.app_name());
         if !is_wanted || trip.is_alone || call.headers.contains_key(CONTENT_ENCODING) {
             return None;
         }

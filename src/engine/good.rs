@@ -29,7 +29,7 @@ impl Engine {
     ) -> Answer {
         line.class = class::of_answer(endpoint, status, &FinchError::default());
         self.note_freshness(&headers, line);
-        if line.class == Class::NotReady && self.settings.refuses_unready {
+        if line.class == Class::NotReady && self.settings.now().refuses_unready {
             return not_ready(&headers, line);
         }
         // An encoded body was not asked for, and cannot be looked into.

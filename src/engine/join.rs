@@ -107,6 +107,11 @@ impl Joins {
         Self { table: Arc::new(Mutex::new(Table::new(memory))), began: Instant::now() }
     }
 
+    /// Outcomes are remembered this long from now on.
+    pub fn set_memory(&self, memory: Duration) {
+        self.table().set_memory(memory, self.now());
+    }
+
     /// Forgets what was remembered long enough. Calls do this too; somebody has to when none come.
     pub fn sweep(&self) {
         self.table().sweep(self.now());
@@ -199,7 +204,7 @@ impl Engine {
         let mut wish = Wish {
             key,
             content,
-            asks: Asks::of(&marks, endpoint.effect, self.settings.coalesce),
+            asks: Asks::of(&marks, endpoint.effect, self.settings.now().coalesce),
             effect: endpoint.effect,
             priority: caller.priority,
             deadline: self.joins.now() + caller.patience,

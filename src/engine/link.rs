@@ -130,10 +130,11 @@ impl Engine {
     }
 
     fn link_attempt(&self, connection: &ConnectionId) -> Option<Attempt> {
+        let settings = self.settings.now();
         let wanted = Wanted {
             connection_id: connection,
             minutes_to_expire: MINUTES,
-            redirect_uri: self.settings.redirect_uri.as_deref(),
+            redirect_uri: settings.redirect_uri.as_deref(),
         };
         let body = serde_json::to_vec(&wanted).ok()?;
         let mut headers = headers::to_finch(&HeaderMap::new());

@@ -4,6 +4,7 @@
 mod attempt;
 mod authorize;
 mod bad;
+mod brakes;
 mod cache;
 mod call;
 mod carry;
@@ -22,11 +23,15 @@ mod relay;
 mod repair;
 mod reply;
 mod resolve;
+mod settings;
 mod shield;
 mod split;
+mod support;
+mod usage;
 mod warm;
 mod watch;
 pub mod webhooks;
+mod written;
 
 pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
@@ -37,67 +42,36 @@ pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use readiness::Readiness;
 pub use relay::Relay;
+pub use settings::{Current, Settings};
+pub use support::{Sources, support};
+pub use usage::usage;
 
 use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};
-use crate::limit::patience::WaitRules;
-use crate::policy::batch::Repair;
 use crate::policy::route::route;
-use crate::policy::{Class, Proof, Refusal, resend};
+use crate::policy::{Class, Refusal, resend};
 use crate::store::requests::Requests;
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLine, Telemetry};
-use crate::types::{ApplicationId, ClientSecret, Environment, RequestId};
+use crate::types::RequestId;
 use crate::upstream::Finch;
 use crate::vault::Vault;
 use call::Ended;
 use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::sync::Notify;
 use webhooks::Webhooks;
-
-/// What the engine takes from the configuration.
-#[derive(Debug)]
-pub struct Settings {
-    /// The Finch application.
-    pub client_id: ApplicationId,
-    /// Its secret.
-    pub client_secret: ClientSecret,
-    /// Which kind of tokens belong here.
-    pub environment: Environment,
-    /// How long calls wait when they do not say.
-    pub wait: WaitRules,
-    /// By what apps are known.
-    pub known_by: Proof,
-    /// Whether calls may change customers' employment systems.
-    pub writes: bool,
-    /// Whether an app may still bring a token of its own.
-    pub pass_through: bool,
-    /// Whether identical reads under way at once are sent once.
-    pub coalesce: bool,
-    /// Whose calls, and to which products, share requests while they wait.
-    pub batching: Batching,
-    /// Whether a call with more ids than Finch takes becomes several requests.
-    pub splits: bool,
-    /// The largest answer that is held and looked into.
-    pub inspect_bytes_max: usize,
-    /// Where a customer who has renewed a login is sent, in the redirect flow.
-    pub redirect_uri: Option<String>,
-    /// Retries and the shield of dead logins.
-    pub outlook: OutlookRules,
-    /// Which failed items of a batch are asked for once more, when a call does not say.
-    pub repair: Repair,
-    /// How long after a disconnect that Finch did not confirm it is tried again.
-    pub disconnect_retry: Duration,
-    /// Whether a 202 in place of data becomes an error.
-    pub refuses_unready: bool,
-}
+pub use written::{Reading, Shown, Written};
 
 /// Carries calls to Finch and back.
 pub struct Engine {
     /// What the configuration says.
-    pub settings: Settings,
+    pub settings: Current<Settings>,
+    /// The configuration as it was written, for operators.
+    pub written: Written,
+    /// Rung when something may have been paused.
+    pub braked: Notify,
     /// Who the customers are.
     pub vault: Arc<Vault>,
     /// What may be sent.
@@ -126,7 +100,7 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Engine").field("settings", &self.settings.now()).finish_non_exhaustive()
     }
 }
 
@@ -190,7 +164,7 @@ impl Engine {
 
     /// Finch asks to be told before write access goes live, so an operator says so first.
     fn permit_effect(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
-        match endpoint.writes_to_provider() && !self.settings.writes {
+        match endpoint.writes_to_provider() && !self.settings.now().writes {
             true => Err(Refusal::WritesDenied),
             false => Ok(()),
         }
@@ -237,6 +211,7 @@ impl Engine {
             is_stopping: self.drain.is_closing(),
             vault_answers: resolve::in_time(self.vault.ping()).await.is_ok(),
             limiter: self.quota.mode(),
+            is_observing: self.quota.is_observing(),
         }
     }
 

@@ -56,6 +56,15 @@ impl Outlook {
             links: Links::default(),
         }
     }
+
+    /// Takes new rules over; what is known stays.
+    pub fn set_rules(&self, rules: &OutlookRules) {
+        if let Some(probe) = rules.probe {
+            self.shield.lock().set_interval(probe);
+        }
+        let mut budget = self.budget.lock();
+        *budget = budget.of(rules.retry_percent);
+    }
 }
 
 /// The holds whose end a call tries. When it has ended, whatever it found, the next caller may go.

@@ -11,6 +11,8 @@ pub struct Readiness {
     pub vault_answers: bool,
     /// Where quota is counted; calls are answered in each mode.
     pub limiter: Mode,
+    /// Whether limits hold nobody back (`limits.mode`).
+    pub is_observing: bool,
 }
 
 impl Readiness {
@@ -24,7 +26,10 @@ impl Readiness {
         match self {
             Readiness { is_stopping: true, .. } => "stopping".to_owned(),
             Readiness { vault_answers: false, .. } => "the vault does not answer".to_owned(),
-            Readiness { limiter, .. } => format!("ok\nlimiter: {}", limiter.as_str()),
+            Readiness { limiter, is_observing, .. } => {
+                let observing = if *is_observing { "\nlimits: observe; calls are not held back" } else { "" };
+                format!("ok\nlimiter: {}{observing}", limiter.as_str())
+            }
         }
     }
 
@@ -41,11 +46,16 @@ impl Readiness {
             Mode::Redis => "redis: quota is counted for all replicas together",
             Mode::Degraded => "degraded: limits.store does not answer; limits.on_outage decides",
         };
+        let limits = match self.is_observing {
+            true => "observe: calls are counted and not held back; see limits.mode",
+            false => "ok",
+        };
         format!(
-            "{} serving: {serving}\n{} vault: {vault}\n{} limiter: {limiter}\n{}",
+            "{} serving: {serving}\n{} vault: {vault}\n{} limiter: {limiter}\n{} limits: {limits}\n{}",
             mark(!self.is_stopping),
             mark(self.vault_answers),
             mark(self.limiter != Mode::Degraded),
+            mark(!self.is_observing),
             if self.is_ready() { "ready" } else { "not ready" },
         )
     }
@@ -57,11 +67,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_and_a_lost_redis_alone_is_no_reason_not_to_be_called() {
-        let well = Readiness { is_stopping: false, vault_answers: true, limiter: Mode::Redis };
+        let well =
+            Readiness { is_stopping: false, vault_answers: true, limiter: Mode::Redis, is_observing: false };
         assert_eq!(well.in_short(), "ok\nlimiter: redis");
         for (standing, is_ready, line) in [
             (well, true, "[+] vault: ok"),
             (Readiness { limiter: Mode::Degraded, ..well }, true, "[-] limiter: degraded"),
+            (Readiness { is_observing: true, ..well }, true, "[-] limits: observe"),
             (Readiness { vault_answers: false, ..well }, false, "[-] vault: its store did not answer"),
             (Readiness { is_stopping: true, ..well }, false, "[-] serving: stopping"),
         ] {

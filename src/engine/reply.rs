@@ -47,7 +47,7 @@ impl Engine {
             return Err(Refusal::BadAnswer("it redirects, and perch sends a token nowhere else"));
         }
         let is_good = (200..300).contains(&status);
-        let bytes_max = if is_good { self.settings.inspect_bytes_max } else { ERROR_BYTES_MAX };
+        let bytes_max = if is_good { self.settings.now().inspect_bytes_max } else { ERROR_BYTES_MAX };
         let began = Instant::now();
         let read = answer.rest.read(bytes_max).await;
         line.finch += began.elapsed();

@@ -57,11 +57,12 @@ impl Engine {
             sdk_read_timeout: hint(STAINLESS_READ_TIMEOUT),
             sdk_timeout: hint(STAINLESS_TIMEOUT),
         };
-        let patience = patience(&hints, priority, &self.settings.wait).map_err(|_| Refusal::BadHeader {
-            header: "Perch-Max-Wait",
-            why: "is not a number of seconds such as 15 or 2.5".to_owned(),
-        })?;
-        let repair = caller::repair(&call.headers, self.settings.repair)?;
+        let patience =
+            patience(&hints, priority, &self.settings.now().wait).map_err(|_| Refusal::BadHeader {
+                header: "Perch-Max-Wait",
+                why: "is not a number of seconds such as 15 or 2.5".to_owned(),
+            })?;
+        let repair = caller::repair(&call.headers, self.settings.now().repair)?;
         let names_page = paging::names_page(call.query.as_deref());
         let app = call.app.clone();
         Ok(Caller { app, selector, priority, patience, repair, names_page, sent: Sent::default() })
@@ -84,25 +85,38 @@ impl Engine {
             Auth::Bearer => {}
         }
         if selector.has_raw_token {
-            match (self.settings.pass_through, selector.names_somebody()) {
+            match (self.settings.now().pass_through, selector.names_somebody()) {
                 (false, _) => return Err(Refusal::RawToken),
                 // Whose it is cannot be told, and the app may not act for everyone.
                 (true, false) if !may_bring(app) => return Err(Refusal::RawToken),
-                (true, false) => return self.bring(call).ok_or(Refusal::RawToken),
+                (true, false) => return self.bring(call, endpoint, line),
                 // Somebody is named: the vault's token goes out, the one that was brought stays here.
                 (true, true) => {}
             }
         }
+        // Until its customer is rolled out, a token that was brought along is what it was before perch.
+        let may_go_the_old_way = selector.has_raw_token && may_bring(app);
         let began = Instant::now();
         let found = self.look_up(selector, app).await;
         let is_answered = !matches!(found, Err(Refusal::VaultUnavailable));
         line.timeline.note(began, Did::LookUp { is_answered });
-        let entry = found?;
+        let entry = match found {
+            Err(Refusal::UnknownCustomer(_))
+                if may_go_the_old_way && self.goes_the_old_way(call, endpoint, line) =>
+            {
+                return self.bring(call, endpoint, line);
+            }
+            found => found?,
+        };
         let facts = &entry.facts;
         line.customer = facts.customer_id.clone();
         line.connection_id = Some(facts.connection_id.clone());
         line.company_id = facts.company_id.clone();
         line.provider = facts.provider_id.clone();
+        if may_go_the_old_way && self.goes_the_old_way(call, endpoint, line) {
+            return self.bring(call, endpoint, line);
+        }
+        self.let_through(call.by, endpoint, line)?;
         if entry.is_unreadable {
             let unreadable = VaultError::Unreadable { connection: facts.connection_id.clone() };
             return Err(self.vault_refusal(facts.connection_id.as_str(), &unreadable));
@@ -154,10 +168,14 @@ impl Engine {
     }
 
     /// The app's own token, where an operator lets old code run beside new.
-    fn bring(&self, call: &Call) -> Option<Identity> {
-        let value = call.headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let token = value.split_once(' ')?.1.trim();
-        Some(Identity::Brought(Arc::new(AccessToken::new(token.to_owned()))))
+    fn bring(&self, call: &Call, endpoint: &Endpoint, line: &AccessLine) -> Result<Identity, Refusal> {
+        // Roll-out is about the vault's tokens; a brake is about whatever would be sent.
+        if let Some(refusal) = self.brake(endpoint.product, line).filter(|_| endpoint.can_be_kept_back()) {
+            return Err(refusal);
+        }
+        let value = call.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = value.and_then(|value| value.split_once(' ')).ok_or(Refusal::RawToken)?.1.trim();
+        Ok(Identity::Brought(Arc::new(AccessToken::new(token.to_owned()))))
     }
 
     /// What a caller reads when the vault does not give a connection.
@@ -167,7 +185,7 @@ impl Engine {
             VaultError::OtherEnvironment { stored } => Refusal::OtherEnvironment {
                 name: name.to_owned(),
                 stored: *stored,
-                configured: self.settings.environment,
+                configured: self.settings.now().environment,
             },
             VaultError::Unreadable { connection } => {
                 self.telemetry.metrics.vault_fault(VaultFault::Unreadable);

@@ -58,7 +58,7 @@ impl Engine {
         identity: &Identity,
         (left, line): (Duration, &mut AccessLine),
     ) -> Shielded {
-        let Some(probe) = self.settings.outlook.probe else { return Shielded::Clear };
+        let Some(probe) = self.settings.now().outlook.probe else { return Shielded::Clear };
         let Some((login, entry)) = login_of(call, endpoint, identity) else { return Shielded::Clear };
         let (version, now) = (entry.facts.version, self.quota.now());
         let advice = {
@@ -106,7 +106,7 @@ impl Engine {
         identity: &Identity,
         line: &mut AccessLine,
     ) -> Option<Answer> {
-        self.settings.outlook.probe?;
+        self.settings.now().outlook.probe?;
         let (login, entry) = login_of(call, endpoint, identity)?;
         let case = self.outlook.shield.lock().case(&login, entry.facts.version)?;
         Some(self.answer_for(&login, case, line).await)
@@ -114,7 +114,7 @@ impl Engine {
 
     /// Whether [`Self::shielded_late`] would answer.
     pub(super) fn is_shielded_late(&self, call: &Call, endpoint: &Endpoint, identity: &Identity) -> bool {
-        self.settings.outlook.probe.is_some()
+        self.settings.now().outlook.probe.is_some()
             && login_of(call, endpoint, identity).is_some_and(|(login, entry)| {
                 self.outlook.shield.lock().case(&login, entry.facts.version).is_some()
             })
@@ -161,7 +161,7 @@ impl Engine {
         entry: &Arc<Entry>,
         line: &mut AccessLine,
     ) -> Option<Class> {
-        let probe = self.settings.outlook.probe?;
+        let probe = self.settings.now().outlook.probe?;
         if !self.outlook.shield.lock().failed(login, self.quota.now()) {
             return None;
         }

@@ -34,7 +34,7 @@ impl Engine {
         caller: &Caller,
         (client, line): (&mut Client, &mut AccessLine),
     ) -> Result<Answer, Ended> {
-        let is_plain = self.settings.splits && !call.headers.contains_key(CONTENT_ENCODING);
+        let is_plain = self.settings.now().splits && !call.headers.contains_key(CONTENT_ENCODING);
         let parts = is_plain.then(|| merge::parts(endpoint, &call.body)).flatten();
         let Some(parts) = parts else {
             return self.carry_out(call, endpoint, caller, (client, line)).await;
@@ -71,7 +71,7 @@ impl Engine {
                 Some(sofar) => sofar.and(answer.headers, body, line.repaired),
                 None => Whole::of(answer.headers, body, line.repaired),
             };
-            if sofar.bytes > self.settings.inspect_bytes_max.saturating_mul(ANSWERS_MAX) {
+            if sofar.bytes > self.settings.now().inspect_bytes_max.saturating_mul(ANSWERS_MAX) {
                 return Err(too_large().into());
             }
             whole = Some(sofar);

@@ -117,6 +117,10 @@ impl Engine {
         if facts.status != Status::Active {
             return Tried::Done;
         }
+        // It goes on when it may.
+        if self.is_left_alone(facts, Product::Company) {
+            return Tried::TooEarly;
+        }
         let wants = |product: Product| {
             let is_granted =
                 facts.products.is_empty() || facts.products.iter().any(|name| name == product.as_str());

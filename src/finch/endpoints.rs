@@ -135,6 +135,14 @@ pub(super) const fn row(
 }
 
 impl Endpoint {
+    /// Whether calls to it may be kept back for a while: those that go out with a connection's token and do not end it.
+    /// Making and ending a connection cannot wait: an exchange must not lose its token, and a disconnect makes things
+    /// safer.
+    pub fn can_be_kept_back(&self) -> bool {
+        let ends = matches!(self.operation, Operation::Disconnect | Operation::DisconnectEntity);
+        self.auth == Auth::Bearer && !ends
+    }
+
     /// Whether it reads items by a list of ids in its body, of which Finch takes a capped number.
     pub const fn reads_by_ids(&self) -> bool {
         matches!(
@@ -307,6 +315,11 @@ pub enum Operation {
     SandboxGetJobConfiguration,
     /// `PUT /sandbox/jobs/configuration`
     SandboxUpdateJobConfiguration,
+}
+
+/// Whether any call of the product may be kept back.
+pub fn can_be_kept_back(product: Product) -> bool {
+    ENDPOINTS.iter().any(|endpoint| endpoint.product == product && endpoint.can_be_kept_back())
 }
 
 #[cfg(test)]

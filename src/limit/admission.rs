@@ -96,6 +96,17 @@ pub enum Admission {
     },
 }
 
+/// What a ledger that only looks on would have done with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Would {
+    /// Sent it at once.
+    Send,
+    /// Let it wait for so long.
+    Wait(Duration),
+    /// Refused it, because so long is beyond its patience.
+    Refuse(Duration),
+}
+
 /// Where a limit or a hold applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {

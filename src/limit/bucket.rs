@@ -65,6 +65,11 @@ impl Bucket {
         self.0.binary_search(&(at, ticket)).is_ok()
     }
 
+    /// Forgets the oldest stamp, cooled or not, and says whose it was.
+    pub(super) fn pop_oldest(&mut self) -> Option<Ticket> {
+        self.0.pop_front().map(|(_, ticket)| ticket)
+    }
+
     /// Forgets one cooled stamp and says whose it was.
     pub(super) fn pop_cooled(&mut self, span: Duration, now: Moment) -> Option<Ticket> {
         let &(at, ticket) = self.0.front()?;

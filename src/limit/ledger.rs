@@ -9,6 +9,8 @@
 //! `store/redis/ledger.lua` is the same arithmetic where replicas share a store; a differential test
 //! holds the two together. Therefore: whole microseconds, bounded loops, no order but sorted order.
 
+mod change;
+mod observe;
 mod permits;
 mod slot;
 mod standing;

@@ -28,7 +28,7 @@ mod replica;
 mod rules;
 mod shares;
 
-pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket};
+pub use admission::{Admission, Ask, Reason, Scope, Standing, Tag, Ticket, Would};
 pub use claims::Claims;
 pub use ledger::Ledger;
 pub use notice::{Ailment, Notice, Subject};

@@ -72,6 +72,11 @@ classes! {
 }
 
 impl Class {
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+
     /// Whether the app got something other than what it asked for.
     pub const fn is_error(self) -> bool {
         !matches!(self, Class::Ok | Class::Partial | Class::NotReady)

@@ -3,6 +3,7 @@
 pub mod app_key;
 pub mod apps;
 pub mod batch;
+pub mod brake;
 pub mod cache;
 pub mod caller;
 pub mod certificate;
@@ -23,10 +24,13 @@ pub mod refusal;
 pub mod resend;
 pub mod resolve;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 pub mod shield;
+pub mod support;
 pub mod sync;
 pub mod trace;
+pub mod usage;
 pub mod wire;
 
 pub use apps::{App, Policy};

@@ -1,14 +1,17 @@
 //! Every "no" that perch says by itself. A closed set: each has one status, one code, one class and
 //! one sentence, and one function turns any of them into an answer.
 
+mod brakes;
 mod named;
 
 pub use named::{Choice, Forbidden};
 
+use super::brake::PauseScope;
 use super::class::Class;
 use super::problem::Problem;
 use super::proof::Proof;
 use super::resend::Resend;
+use super::rollout::Outside;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use std::time::Duration;
 
@@ -56,6 +59,10 @@ pub enum Refusal {
     UnknownConnection(String),
     /// The customer has several, and none is picked.
     Ambiguous { customer: Option<CustomerId>, choices: Vec<Choice> },
+    /// perch does not work for whom this call is for yet.
+    NotRolledOut(Outside),
+    /// An operator has paused the scope that this names.
+    Paused { scope: PauseScope, name: String },
     /// Writes to the provider are off.
     WritesDenied,
     /// The connection's token belongs to another environment.
@@ -250,6 +257,8 @@ impl Refusal {
                 },
             )
             .choosing(choices),
+            R::NotRolledOut(outside) => brakes::not_rolled_out(*outside),
+            R::Paused { scope, name } => brakes::paused(*scope, name),
             R::WritesDenied => Problem::new(
                 403,
                 "perch_writes_denied",

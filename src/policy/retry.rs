@@ -114,6 +114,12 @@ impl Budget {
         Self { percent, saved: if percent == 0 { 0 } else { SAVED_MAX } }
     }
 
+    /// The same with another share; what was saved stays.
+    #[must_use]
+    pub const fn of(self, percent: u32) -> Self {
+        Self { percent, saved: if percent == 0 { 0 } else { self.saved } }
+    }
+
     /// A call came.
     pub const fn earn(&mut self) {
         let saved = self.saved.saturating_add(self.percent.saturating_mul(WHOLE / 100));

@@ -185,6 +185,11 @@ impl Shield {
         Self { interval, cases: HashMap::new(), runs: HashMap::new(), well: HashMap::new() }
     }
 
+    /// Cases that are found from now on are first asked about after `interval`; the others keep their turn.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// Whether nothing is known against anybody.
     pub fn is_empty(&self) -> bool {
         self.cases.is_empty()

@@ -69,6 +69,18 @@ pub(super) const TABLES: &[Table] = &[
         ],
     ),
     (
+        "pause",
+        &[
+            ("app", Text),
+            ("env", Text),
+            ("scope", Text),
+            ("name", Text),
+            ("paused_at", Int),
+            ("actor", Text),
+            ("reason", Text),
+        ],
+    ),
+    (
         "exchange",
         &[
             ("app", Text),

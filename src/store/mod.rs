@@ -9,8 +9,8 @@
 //! The quota's journal and the request ledger are files of their own beside the store's: they are written at every call,
 //! and none waits for another.
 //!
-//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps` and `webhooks` speak SQL, `record` names
-//! what they speak about; `journal` is the quota's, and `boot` the clock it needs; `requests` is the ledger. No trait stands in
+//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record`
+//! names what they speak about; `journal` is the quota's, and `boot` the clock it needs; `requests` is the ledger. No trait stands in
 //! front: there is one implementation.
 //!
 //! `redis` is another thing: the way to the quota that several gateways share. No connection's row goes there.
@@ -25,6 +25,7 @@ pub mod exchange;
 pub mod journal;
 pub mod keys;
 pub mod lease;
+pub mod pauses;
 mod postgres;
 pub mod record;
 pub mod redis;

@@ -18,7 +18,7 @@ pub(super) struct Kind {
 /// The store ("perc").
 pub(super) const STORE: Kind = Kind {
     application_id: 0x7065_7263,
-    migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS, V6_RING, V7_DOORS],
+    migrations: &[V1, V2, V3_APPS, V4_LIFE, V5_WEBHOOKS, V6_RING, V7_DOORS, V8_PAUSES],
 };
 
 /// The quota's journal ("perq").
@@ -182,6 +182,20 @@ ALTER TABLE app ADD COLUMN uid INTEGER;
 CREATE UNIQUE INDEX app_certificate ON app (application, env, certificate)
     WHERE revoked_at IS NULL AND certificate IS NOT NULL;
 CREATE UNIQUE INDEX app_uid ON app (application, env, uid) WHERE revoked_at IS NULL AND uid IS NOT NULL;
+";
+
+/// Whose calls an operator has stopped until further notice. A name is a customer's, a product's or a provider's.
+const V8_PAUSES: &str = "
+CREATE TABLE pause (
+    app       TEXT NOT NULL,
+    env       TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
+    scope     TEXT NOT NULL CHECK (scope IN ('customer', 'product', 'provider')),
+    name      TEXT NOT NULL,
+    paused_at INTEGER NOT NULL,
+    actor     TEXT NOT NULL,
+    reason    TEXT,
+    PRIMARY KEY (app, env, scope, name)
+) STRICT;
 ";
 
 /// One row about the journal itself, the permits granted, the holds that last. Times are milliseconds of

@@ -11,6 +11,7 @@ mod ledger;
 mod merges;
 mod process;
 mod stale;
+mod steering;
 mod stores;
 mod sums;
 mod traces;
@@ -26,6 +27,7 @@ pub use ledger::Recording;
 pub use merges::{Merged, Merges};
 pub use process::Process;
 pub use stale::Stale;
+pub use steering::{Reloaded, Steering};
 pub use stores::{ScriptTimes, StoreTimes, Stores};
 pub use sums::Alarms;
 pub use traces::Traced;
@@ -79,6 +81,8 @@ pub struct Metrics {
     pub merges: Merges,
     /// Answers that are kept.
     pub cache: Cached,
+    /// What an operator steers while perch runs.
+    pub steering: Steering,
     /// What Finch told by webhook.
     pub webhooks: Webhooks,
     /// The process as the system sees it.
@@ -212,6 +216,7 @@ impl Metrics {
             ledger: Recording::register(r)?,
             merges: Merges::register(r)?,
             cache: Cached::register(r)?,
+            steering: Steering::register(r)?,
             webhooks: Webhooks::register(r)?,
             process: Process::register(r, unix_now())?,
             stores: Stores::register(r)?,

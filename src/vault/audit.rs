@@ -59,6 +59,10 @@ pub enum Action {
     ReauthLink,
     /// Webhooks that could not be delivered are offered again.
     Replay,
+    /// The calls of a customer, product or provider are stopped.
+    Pause,
+    /// They go on.
+    Resume,
 }
 
 impl Action {
@@ -74,13 +78,10 @@ impl Action {
             Action::Introspect => "introspect",
             Action::ReauthLink => "reauth_link",
             Action::Replay => "replay",
+            Action::Pause => "pause",
+            Action::Resume => "resume",
         }
     }
-}
-
-/// What stands in place of a connection where something is done that is about none, or about many.
-pub(super) fn no_connection() -> ConnectionId {
-    ConnectionId::new("-").expect("a dash is an id")
 }
 
 /// A chain that holds.
@@ -183,6 +184,18 @@ impl Shared {
         (id, version): (&ConnectionId, u64),
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        self.record_of(ring, tx, (actor, action), (id.as_str(), version), now)
+    }
+
+    /// The same about whatever has this name.
+    pub(super) fn record_of(
+        &self,
+        ring: &Ring,
+        tx: &Tx<'_>,
+        (actor, action): (&Actor, Action),
+        (name, version): (&str, u64),
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let (newest, prev_mac) = audit::newest(tx)?;
         let deed = Deed {
             seq: newest + 1,
@@ -191,7 +204,7 @@ impl Shared {
             action: action.as_str().to_owned(),
             app: self.scope.application.to_string(),
             env: self.scope.environment.to_string(),
-            connection_id: id.to_string(),
+            connection_id: name.to_owned(),
             version: i64::try_from(version).unwrap_or(i64::MAX),
         };
         let mac = mac_of(&ring.audit_key(), &prev_mac, &deed);

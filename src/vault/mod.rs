@@ -9,6 +9,7 @@
 //! rotate  the life of the ring's keys                       verify a look at every row
 //! seen    the newest version of each row: no replays        read, write, life  the life of a connection
 //! apps    who may call, by the keys they show              audit  who did what, in a chain
+//! pauses  whose calls an operator has stopped
 //! webhooks  what Finch told of them                        answers what replicas pass to each other
 //! ```
 //! A token leaves in an [`Entry`] only. A row that does not open is refused, never guessed around;
@@ -30,6 +31,7 @@ mod gcp;
 pub mod kek;
 mod life;
 mod owner;
+pub mod pauses;
 pub mod process;
 mod read;
 mod restore;
@@ -133,6 +135,7 @@ struct Shared {
     connections: Cache<ConnectionId, read::Found>,
     customers: Cache<CustomerId, Arc<[Connection]>>,
     apps: apps::Apps,
+    pauses: pauses::Pauses,
     unreadable: AtomicU64,
     /// The connections last reported unreadable, so that the log has one line for each and not one per call.
     reported: Mutex<std::collections::HashSet<ConnectionId>>,
@@ -168,6 +171,7 @@ impl Vault {
                 connections: Cache::new(cache_ttl),
                 customers: Cache::new(cache_ttl),
                 apps: apps::Apps::default(),
+                pauses: pauses::Pauses::default(),
                 unreadable: AtomicU64::new(0),
                 reported: Mutex::default(),
                 anchor,
@@ -182,6 +186,8 @@ impl Vault {
         });
         vault.shared.doubt_apps();
         vault.renew_apps().await.map_err(|error| OpenError::Store(error.to_string()))?;
+        vault.shared.pauses.doubt();
+        vault.renew_pauses().await.map_err(|error| OpenError::Store(error.to_string()))?;
         vault.tell_newest_key().await?;
         Ok(vault)
     }
@@ -226,8 +232,10 @@ impl Vault {
         if let Some(before) = changed {
             self.forget_changed(before).await?;
             self.shared.doubt_apps();
+            self.shared.pauses.doubt();
         }
         self.renew_apps().await?;
+        self.renew_pauses().await?;
         if changed.is_some() || !self.shared.ring().is_whole() {
             self.follow_keys().await?;
         }

@@ -262,7 +262,16 @@ async fn a_life(world: &mut World) -> (Artefacts, Vec<String>) {
         let app = world.for_customer("acme").with("perch-max-wait", "0");
         under(world, "list_directory", fault, async || drop(app.get("/employer/directory").await)).await;
     }
-    for path in ["/metrics", "/readyz", "/livez", "/nowhere"] {
+    for path in [
+        "/metrics",
+        "/readyz",
+        "/livez",
+        "/nowhere",
+        "/",
+        "/connections",
+        "/requests",
+        "/configuration?show=all",
+    ] {
         world.operator().get(path).await;
     }
     assert!(world.report().await["rate_limited"].is_object());
@@ -294,8 +303,17 @@ async fn no_token_and_no_secret_turns_up_anywhere() {
     let mut world = World::with().scenario(SCENARIO).settings(SETTINGS).without_gateway().await;
     let (mut artefacts, tokens) = a_life(&mut world).await;
     assert!(tokens.len() >= 5 && tokens.iter().all(|token| token.contains(TOKEN_MARKER)), "{tokens:?}");
-    for name in ["access lines", "log", "answers", "command line", "perch.db", "perch.db-wal", "perch.db-shm"]
-    {
+    for name in [
+        "access lines",
+        "log",
+        "answers",
+        "command line",
+        "perch.db",
+        "perch.db-wal",
+        "perch.db-shm",
+        "perch.db.requests",
+        "perch.db.requests-wal",
+    ] {
         assert!(!artefacts[name].is_empty(), "{name} is empty");
     }
     let mut secrets: Vec<&str> = CANARIES.to_vec();
@@ -311,7 +329,15 @@ async fn no_token_and_no_secret_turns_up_anywhere() {
     // And a search that finds nothing is one that could have.
     let basic = format!("Basic {}", base64_of(&format!("sim-client:{CLIENT_SECRET}")));
     for (secret, hidden) in [(TOKEN_MARKER, tokens[0].as_str()), (CLIENT_SECRET, basic.as_str())] {
-        for name in ["perch.db", "perch.db-wal", "log", "access lines", "answers"] {
+        for name in [
+            "perch.db",
+            "perch.db-wal",
+            "perch.db.requests",
+            "perch.db.requests-wal",
+            "log",
+            "access lines",
+            "answers",
+        ] {
             let clean = artefacts[name].clone();
             let half = clean.len() / 2;
             artefacts.insert(name.to_owned(), [&clean[..half], hidden.as_bytes(), &clean[half..]].concat());

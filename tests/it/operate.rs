@@ -125,7 +125,7 @@ async fn the_orchestrators_door_tells_whether_perch_lives_and_nothing_about_anyb
         (said.status, said.text().as_str()),
         (
             200,
-            "[+] serving: ok\n[+] vault: ok\n[+] limiter: memory: quota is counted in this process\nready\n"
+            "[+] serving: ok\n[+] vault: ok\n[+] limiter: memory: quota is counted in this process\n[+] limits: ok\nready\n"
         )
     );
     let metrics = kubelet.get("/metrics").await;

@@ -181,7 +181,7 @@ fn unknown() -> Said {
     of_vault(&VaultError::UnknownConnection)
 }
 
-fn of_vault(error: &VaultError) -> Said {
+pub(super) fn of_vault(error: &VaultError) -> Said {
     let status = match error {
         VaultError::UnknownConnection => 404,
         VaultError::Store(_) | VaultError::Damaged(_) => 503,
@@ -200,7 +200,8 @@ pub(super) fn problem(status: u16, message: &str) -> Said {
     json(status, &serde_json::json!({ "code": status, "message": message }))
 }
 
-fn json(status: u16, value: &impl Serialize) -> Said {
+/// An answer of this door's own.
+pub(super) fn json(status: u16, value: &impl Serialize) -> Said {
     match serde_json::to_vec(value) {
         Ok(body) => (status, body),
         Err(_) => (500, b"{\"code\":500,\"message\":\"the answer cannot be written\"}".to_vec()),

@@ -10,8 +10,15 @@ use std::fmt::Display;
 use std::time::Duration;
 
 /// The views, as the navigation lists them.
-const VIEWS: [(&str, &str); 4] =
-    [("/", "Overview"), ("/connections", "Connections"), ("/quota", "Quota"), ("/webhooks", "Webhooks")];
+const VIEWS: [(&str, &str); 7] = [
+    ("/", "Overview"),
+    ("/connections", "Connections"),
+    ("/quota", "Quota"),
+    ("/requests", "Requests"),
+    ("/webhooks", "Webhooks"),
+    ("/pauses", "Pauses"),
+    ("/configuration", "Configuration"),
+];
 
 /// A view on its way into the frame.
 #[derive(Debug)]
@@ -31,7 +38,7 @@ impl View {
 
 /// The whole page around a view. `told` is what the deed before it has left to say.
 pub(super) fn frame(ask: &Ask<'_>, view: &View, told: Option<&Told>) -> Markup {
-    let environment = ask.engine.settings.environment.as_str();
+    let environment = ask.engine.settings.now().environment.as_str();
     let is_current = |path: &str| match path {
         "/" => ask.path == "/",
         path => ask.path == path || ask.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')),
@@ -86,8 +93,7 @@ pub(super) fn frame(ask: &Ask<'_>, view: &View, told: Option<&Told>) -> Markup {
                     (view.body)
                 }
                 footer {
-                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now)) " · "
-                    a href="/metrics" { "metrics" }
+                    "perch " (env!("CARGO_PKG_VERSION")) " · as of " (instant(ask.now))
                 }
             }
         }

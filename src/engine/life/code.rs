@@ -207,11 +207,11 @@ impl Engine {
                 return Err(Refusal::Disconnected(connection.clone()));
             }
         };
-        if facts.client_type != self.settings.environment {
+        if facts.client_type != self.settings.now().environment {
             return Err(Refusal::ExchangedElsewhere {
                 connection: connection.clone(),
                 environment: facts.client_type.to_string(),
-                configured: self.settings.environment,
+                configured: self.settings.now().environment,
             });
         }
         let named = caller.selector.customer.as_ref();

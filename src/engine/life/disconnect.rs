@@ -142,7 +142,7 @@ impl Engine {
                     Some(_) if is_done => drop(tries.remove(&id)),
                     Some(one) => {
                         one.failures = one.failures.saturating_add(1);
-                        one.due = self.quota.now() + self.pause(one.failures + 1);
+                        one.due = self.quota.now() + self.rest_before(one.failures + 1);
                     }
                     None => {}
                 }
@@ -160,14 +160,14 @@ impl Engine {
     fn keep_tries(&self, tries: &mut HashMap<ConnectionId, Try>, pending: Vec<ConnectionId>) {
         tries.retain(|id, _| pending.contains(id));
         for id in pending {
-            let first = || Try { failures: 0, due: self.quota.now() + self.pause(1) };
+            let first = || Try { failures: 0, due: self.quota.now() + self.rest_before(1) };
             tries.entry(id).or_insert_with(first);
         }
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    fn rest_before(&self, failures: u32) -> Duration {
         let chance = getrandom::u32().map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0));
-        pause(failures, self.settings.disconnect_retry, chance)
+        pause(failures, self.settings.now().disconnect_retry, chance)
     }
 
     /// Tries these, and tells of each whether it came to its end.
@@ -177,7 +177,7 @@ impl Engine {
             let (engine, id) = (Arc::clone(self), id.clone());
             running.spawn(async move {
                 // One replica at a time, where several share a store.
-                let is_ours = engine.quota.claim(&format!("disconnect {id}"), engine.settings.disconnect_retry / 2).await;
+                let is_ours = engine.quota.claim(&format!("disconnect {id}"), engine.settings.now().disconnect_retry / 2).await;
                 if is_ours {
                     let answer = engine.run_errand(&Errand::Disconnect, &id, By::Perch).await;
                     tracing::info!(connection.id = %id, status = answer.status.as_u16(), "asked Finch again to disconnect {id}");

@@ -80,7 +80,8 @@ impl Engine {
             Errand::ReauthLink { redirect_uri } => {
                 let mut wanted =
                     serde_json::json!({ "connection_id": id, "minutes_to_expire": LINK_MINUTES });
-                if let Some(uri) = redirect_uri.as_ref().or(self.settings.redirect_uri.as_ref()) {
+                let settings = self.settings.now();
+                if let Some(uri) = redirect_uri.as_ref().or(settings.redirect_uri.as_ref()) {
                     wanted["redirect_uri"] = uri.as_str().into();
                 }
                 ("POST", "/connect/sessions/reauthenticate", Some(wanted))

@@ -6,7 +6,7 @@ use super::super::call::By;
 use super::errand::Errand;
 use crate::policy::life::{beat, gap, is_due};
 use crate::telemetry::clock::unix_now;
-use crate::types::{ConnectionId, UnixMillis};
+use crate::types::{ConnectionId, Product, UnixMillis};
 use crate::vault::{Status, VaultError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,28 @@ const CLAIM_MAX: Duration = Duration::from_secs(60 * 60);
 
 impl Engine {
     /// Asks about one connection after the other, until perch stops.
-    pub async fn ask_round(self: Arc<Self>, every: Duration, mut stopping: watch::Receiver<bool>) {
-        let round = async {
+    pub async fn ask_round(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        let mut settings = self.settings.changes();
+        let rounds = async {
+            loop {
+                let every = settings.borrow_and_update().introspect_every;
+                tokio::select! {
+                    () = self.ask_each(every) => {}
+                    // The engine holds the other end.
+                    _ = settings.wait_for(|now| now.introspect_every != every) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
+            () = self.drain.closing() => {}
+        }
+    }
+
+    async fn ask_each(self: &Arc<Self>, every: Option<Duration>) {
+        let Some(every) = every else { return std::future::pending().await };
+        {
             // Not at the moment of a start, when all the apps come back.
             let mut pause = (every / 2).min(LOOK_MAX);
             loop {
@@ -33,11 +53,6 @@ impl Engine {
                     }
                 }
             }
-        };
-        tokio::select! {
-            () = round => {}
-            _ = stopping.wait_for(|stop| *stop) => {}
-            () = self.drain.closing() => {}
         }
     }
 
@@ -53,6 +68,11 @@ impl Engine {
 
     async fn ask_all(self: &Arc<Self>, due: Vec<ConnectionId>, every: Duration, rest: Duration) {
         for id in due {
+            // Whoever is paused, or not rolled out, is asked about when that ends.
+            let facts = self.vault.connection(&id).await;
+            if facts.is_ok_and(|entry| self.is_left_alone(&entry.facts, Product::Introspect)) {
+                continue;
+            }
             if !self.quota.claim(&format!("introspect {id}"), (every / 2).min(CLAIM_MAX)).await {
                 continue;
             }

@@ -5,6 +5,7 @@
 //! next in line or something was given back. Nobody polls.
 
 mod notices;
+mod observe;
 mod own;
 mod shared;
 mod waiters;
@@ -15,8 +16,9 @@ use crate::limit::{Admission, Ask, Claims, OnOutage, Reason, Replica, Rules, Sco
 use crate::store::journal::{History, Journal};
 use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
+use observe::Observed;
 use own::Own;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +31,7 @@ use waiters::{Place, Waiters};
 #[derive(Debug)]
 pub struct Quota {
     clock: Clock,
-    rules: Rules,
+    rules: RwLock<Rules>,
     book: Book,
     waiters: Arc<Waiters>,
     incarnation: Incarnation,
@@ -38,6 +40,9 @@ pub struct Quota {
     next_ticket: AtomicU64,
     asks: AtomicU64,
     is_closed: AtomicBool,
+    /// Whether calls are sent whatever the limits say.
+    observes: AtomicBool,
+    observed: Mutex<Observed>,
 }
 
 /// A steady clock and the moment at which it began.
@@ -193,7 +198,7 @@ impl Quota {
     fn with(rules: Rules, book: Book, incarnation: Incarnation) -> Self {
         Self {
             clock: Clock(Instant::now(), Moment::ZERO),
-            rules,
+            rules: RwLock::new(rules),
             book,
             waiters: Arc::default(),
             incarnation,
@@ -202,6 +207,8 @@ impl Quota {
             next_ticket: AtomicU64::new(1),
             asks: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            observes: AtomicBool::new(false),
+            observed: Mutex::default(),
         }
     }
 
@@ -222,7 +229,7 @@ impl Quota {
         let mut ask = Ask {
             ticket,
             product: facts.product,
-            weight: self.rules.weight(facts.customer.as_ref()),
+            weight: self.rules.read().weight(facts.customer.as_ref()),
             customer: facts.customer,
             priority: facts.priority,
             patience: facts.patience,
@@ -237,6 +244,9 @@ impl Quota {
             let asked = if ask.patience == facts.patience { came } else { self.now() };
             let waited = asked.since(came);
             self.asks.fetch_add(1, Ordering::Relaxed);
+            if let Some(permit) = self.observed(&ask, &mut place, (asked, waited)).await {
+                return Ok(permit);
+            }
             match self.book.ask(&ask, asked).await {
                 Admission::Granted { tag } => {
                     place.is_served();
@@ -244,7 +254,8 @@ impl Quota {
                     self.ring_heads([ask.product]);
                     let (product, priority) = (ask.product, ask.priority);
                     let tag = Some(tag).filter(|tag| *tag != Tag::UNKNOWN);
-                    return Ok(Permit { quota: self.clone(), ticket, product, priority, tag, asked, waited });
+                    let (quota, is_counted) = (self.clone(), true);
+                    return Ok(Permit { quota, ticket, product, priority, tag, asked, waited, is_counted });
                 }
                 Admission::Refused { after, scope, reason } => {
                     place.is_refused();
@@ -434,6 +445,8 @@ pub struct Permit {
     /// When it was asked for: it may be used for [`Rules::grace`] from then on.
     asked: Moment,
     waited: Duration,
+    /// Whether the ledger knows of it: without, nothing is to be told.
+    is_counted: bool,
 }
 
 impl Permit {
@@ -458,25 +471,31 @@ impl Permit {
     #[must_use = "a permit that has run out must not be used"]
     pub async fn is_good(&mut self) -> bool {
         let now = self.quota.now();
-        if now.since(self.asked) <= self.quota.rules.grace {
+        let grace = self.quota.rules.read().grace;
+        if !self.is_counted || now.since(self.asked) <= grace {
             return true;
         }
         let is_good = self.quota.book.extend(self.ticket, self.product, self.priority, now).await;
         if is_good {
             self.asked = now;
         }
-        is_good && self.quota.now().since(now) <= self.quota.rules.grace
+        // Whoever looks on only would send it anyway.
+        self.quota.is_observing() || is_good && self.quota.now().since(now) <= grace
     }
 
     /// The response headers are here, or an error came after the first byte was written. `is_429`:
     /// Finch refused it for a limit.
     pub fn arrived(self, is_429: bool) {
-        self.quota.book.arrived(self.ticket, self.product, is_429, self.quota.now());
+        if self.is_counted {
+            self.quota.book.arrived(self.ticket, self.product, is_429, self.quota.now());
+        }
     }
 
     /// Not one byte was written: somebody else may have it.
     pub fn refund(self) {
-        self.quota.give_up(self.ticket, self.product);
+        if self.is_counted {
+            self.quota.give_up(self.ticket, self.product);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ledger in this process, and the journal that outlives it.
 
 use crate::limit::beat::{Incarnation, Sent};
-use crate::limit::{Admission, Ask, Ledger, Reason, Rules, Scope, Ticket};
+use crate::limit::{Admission, Ask, Ledger, Reason, Rules, Scope, Ticket, Would};
 use crate::store::journal::{Grant, History, Journal, Verdict};
 use crate::types::{Moment, Priority, Product};
 use std::sync::{Mutex, PoisonError};
@@ -59,6 +59,18 @@ impl Own {
             return Admission::Refused { after: JOURNAL_RETRY, scope, reason: Reason::NoLedger };
         }
         answer
+    }
+
+    /// The same for a call that is sent whatever the limits say. `None`: ask as ever.
+    pub(super) async fn observe(&self, ask: &Ask, now: Moment) -> Option<Would> {
+        let would = self.with(|ledger| ledger.observe(ask, now))?;
+        // Nothing is held back, not even by a journal that fails; it says so in the log.
+        let _ = self.write(ask.ticket, ask.product, ask.priority).await;
+        Some(would)
+    }
+
+    pub(super) fn set_rules(&self, rules: &Rules, now: Moment) {
+        self.with(|ledger| ledger.set_rules(rules, now));
     }
 
     pub(super) async fn extend(

@@ -12,7 +12,7 @@ pub use book::LIST_MAX;
 pub use courier::Courier;
 pub use worker::run;
 
-use super::Engine;
+use super::{Current, Engine};
 use crate::finch::webhook::{self, Event, Message, Why};
 use crate::store::webhooks::{Arrived, Put};
 use crate::telemetry::clock::unix_now;
@@ -31,7 +31,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(10 * 60).saturating_add(webhook:
 #[derive(Debug)]
 pub struct WebhookRules {
     /// The secrets that Finch may have signed with: the one in force, and the one before.
-    pub secrets: Vec<WebhookSecret>,
+    pub secrets: Current<Vec<WebhookSecret>>,
     /// Whether Finch has a door here.
     pub has_door: bool,
     /// How many events are kept.
@@ -56,6 +56,11 @@ impl Webhooks {
     /// Nothing came yet. Without a courier the app is not told.
     pub fn new(rules: WebhookRules, courier: Option<Courier>) -> Self {
         Self { rules, courier, words: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Finch is believed with these from now on.
+    pub fn believe(&self, secrets: Vec<WebhookSecret>) {
+        self.rules.secrets.set(secrets);
     }
 
     /// Something may have come through another gateway.
@@ -121,7 +126,8 @@ impl Engine {
         let now = unix_now();
         let message =
             Message { event_id: head.event_id.as_str(), timestamp: &head.timestamp, body: body.as_slice() };
-        let secrets: Vec<&WebhookSecret> = self.webhooks.rules.secrets.iter().collect();
+        let believed = self.webhooks.rules.secrets.now();
+        let secrets: Vec<&WebhookSecret> = believed.iter().collect();
         let sent_at = match webhook::verify(&secrets, message, &head.signature, now) {
             Ok(sent_at) => sent_at,
             Err(why) => return self.disbelieve(why),

@@ -160,6 +160,12 @@ impl<E: Exchange, O: Clone> Table<E, O> {
         }
     }
 
+    /// Remembers for this long from now on, also what is remembered already.
+    pub fn set_memory(&mut self, memory: Duration, now: Moment) {
+        self.memory = memory;
+        self.sweep(now);
+    }
+
     /// Finds a call what it asks for, or lets it lead.
     pub fn enter(&mut self, wish: Wish, now: Moment, exchange: impl FnOnce() -> E) -> Entered<E, O> {
         self.sweep(now);

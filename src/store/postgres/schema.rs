@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// Migration `n` brings the tables from version `n` to `n + 1`. Entries are only ever appended.
-const MIGRATIONS: &[&str] = &[V1, V2_REQUESTS];
+const MIGRATIONS: &[&str] = &[V1, V2_REQUESTS, V3_PAUSES];
 
 /// What a gateway does with each table; the right to delete from the trail is for its oldest rows.
 const GRANTS: &[(&str, &str)] = &[
@@ -17,6 +17,7 @@ const GRANTS: &[(&str, &str)] = &[
     ("connection", "SELECT, INSERT, UPDATE"),
     ("app", "SELECT, INSERT, UPDATE, DELETE"),
     ("exchange", "SELECT, INSERT, UPDATE, DELETE"),
+    ("pause", "SELECT, INSERT, UPDATE, DELETE"),
     ("audit", "SELECT, INSERT, DELETE"),
     ("webhook", "SELECT, INSERT, UPDATE, DELETE"),
     ("webhook_seq_seq", "USAGE, SELECT"),
@@ -214,6 +215,20 @@ CREATE TABLE usage (
     first_at      BIGINT NOT NULL,
     last_at       BIGINT NOT NULL,
     PRIMARY KEY (month, connection_id)
+);
+"#;
+
+/// Whose calls an operator has stopped until further notice.
+const V3_PAUSES: &str = r#"
+CREATE TABLE pause (
+    app       TEXT COLLATE "C" NOT NULL,
+    env       TEXT COLLATE "C" NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
+    scope     TEXT COLLATE "C" NOT NULL CHECK (scope IN ('customer', 'product', 'provider')),
+    name      TEXT COLLATE "C" NOT NULL,
+    paused_at BIGINT NOT NULL,
+    actor     TEXT NOT NULL,
+    reason    TEXT,
+    PRIMARY KEY (app, env, scope, name)
 );
 "#;
 

@@ -2,6 +2,7 @@
 //! it, it says so and where to go on.
 
 use super::record::Recorded;
+use crate::config::parse_duration;
 use crate::policy::Class;
 use crate::store::StoreError;
 use crate::store::sql::{Cell, Tx, Value, values};
@@ -40,6 +41,19 @@ pub struct Search {
     pub before: Option<i64>,
     /// How many; between 1 and [`LIMIT_MAX`].
     pub limit: u32,
+}
+
+impl Search {
+    /// Reads a moment: so long ago (`2h`), or RFC 3339.
+    ///
+    /// # Errors
+    /// What to write.
+    pub fn moment(text: &str, now: UnixMillis) -> Result<UnixMillis, String> {
+        let by_clock = UnixMillis::parse(text);
+        by_clock.or_else(|| parse_duration(text).ok().map(|ago| now.minus(ago))).ok_or_else(|| {
+            "is neither so long ago, such as 2h, nor a time, such as 2026-11-23T10:00:00Z".to_owned()
+        })
+    }
 }
 
 /// What was found.

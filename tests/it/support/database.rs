@@ -92,22 +92,7 @@ impl Database {
     /// The first value that a question answers, as text; `None` when it is null or there is no row.
     pub async fn ask(&self, question: &str) -> Option<String> {
         match self {
-            Database::File(path) => {
-                let file = rusqlite::Connection::open(path).expect("the store's file");
-                let mut statement =
-                    file.prepare(question).unwrap_or_else(|error| panic!("{question}: {error}"));
-                let mut rows = statement.query([]).expect("rows");
-                let row = rows.next().expect("a row or none")?;
-                match row.get_ref(0).expect("a value") {
-                    rusqlite::types::ValueRef::Null => None,
-                    rusqlite::types::ValueRef::Integer(number) => Some(number.to_string()),
-                    rusqlite::types::ValueRef::Real(number) => Some(number.to_string()),
-                    rusqlite::types::ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-                    rusqlite::types::ValueRef::Blob(bytes) => {
-                        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-                    }
-                }
-            }
+            Database::File(path) => ask_file(path, question),
             Database::Server(servers) => {
                 let client = servers.0.client(NAME).await;
                 let said = client.simple_query(question).await;
@@ -144,6 +129,56 @@ impl Database {
                 let lock = "SELECT pg_advisory_lock('vault_meta'::regclass::oid::bigint)";
                 client.batch_execute(lock).await.expect("the store's lock");
                 Box::new(client)
+            }
+        }
+    }
+
+    /// Whether it is a server.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Database::Server(_))
+    }
+
+    /// The request ledger, as somebody with an SQL shell opens it.
+    fn ledger_file(path: &Path) -> rusqlite::Connection {
+        let file = rusqlite::Connection::open(format!("{}.requests", path.display()));
+        file.expect("the ledger's file")
+    }
+
+    /// The first value that a question to the request ledger answers, as text.
+    pub async fn ask_ledger(&self, question: &str) -> Option<String> {
+        match self {
+            Database::File(path) => ask_file(Path::new(&format!("{}.requests", path.display())), question),
+            Database::Server(_) => self.ask(question).await,
+        }
+    }
+
+    /// Keeps every writer of the request ledger out until the answer is dropped.
+    pub async fn lock_ledger(&self) -> Box<dyn std::any::Any> {
+        match self {
+            Database::File(path) => {
+                let file = Self::ledger_file(path);
+                file.execute_batch("BEGIN IMMEDIATE").expect("the ledger's lock");
+                Box::new(file)
+            }
+            Database::Server(servers) => {
+                let client = servers.0.client(NAME).await;
+                client.batch_execute("BEGIN; LOCK TABLE request IN EXCLUSIVE MODE").await.expect("a lock");
+                Box::new(client)
+            }
+        }
+    }
+
+    /// From now on the request ledger takes no call of this customer.
+    pub async fn refuse_in_ledger(&self, customer: &str) {
+        match self {
+            Database::File(path) => Self::ledger_file(path)
+                .execute_batch(&format!(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON request WHEN NEW.customer = '{customer}' \
+                     BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+                ))
+                .expect("a trigger"),
+            Database::Server(_) => {
+                self.sql(&format!("ALTER TABLE request ADD CHECK (customer <> '{customer}')")).await;
             }
         }
     }
@@ -212,4 +247,21 @@ impl Database {
 pub fn postgres(url: &str) -> config::Store {
     let url: PostgresUrl = url.parse().unwrap_or_else(|error| panic!("{error}"));
     config::Store::Postgres(config::Postgres { url, ca_file: None })
+}
+
+/// The first value that a question to a file answers, as text.
+fn ask_file(path: &Path, question: &str) -> Option<String> {
+    let file = rusqlite::Connection::open(path).expect("the store's file");
+    let mut statement = file.prepare(question).unwrap_or_else(|error| panic!("{question}: {error}"));
+    let mut rows = statement.query([]).expect("rows");
+    let row = rows.next().expect("a row or none")?;
+    match row.get_ref(0).expect("a value") {
+        rusqlite::types::ValueRef::Null => None,
+        rusqlite::types::ValueRef::Integer(number) => Some(number.to_string()),
+        rusqlite::types::ValueRef::Real(number) => Some(number.to_string()),
+        rusqlite::types::ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        rusqlite::types::ValueRef::Blob(bytes) => {
+            Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        }
+    }
 }

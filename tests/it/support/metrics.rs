@@ -31,6 +31,13 @@ impl World {
         self.metrics().await.get(sample).copied().unwrap_or_default()
     }
 
+    /// Looks until the sample has this value or a larger one.
+    pub async fn metric_becomes_at_least(&self, sample: &str, value: f64) {
+        while self.metric(sample).await < value {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Looks until the sample has this value.
     pub async fn metric_becomes(&self, sample: &str, value: f64) {
         while (self.metric(sample).await - value).abs() > 1e-9 {

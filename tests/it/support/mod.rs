@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod apps;
+pub mod browser;
 pub mod canary;
 pub mod client;
 pub mod collector;
@@ -13,6 +14,7 @@ pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
 pub mod metrics;
+pub mod page;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
@@ -29,6 +31,7 @@ pub use process::{Ended, Process, until};
 
 use perch::app::{self, Gateway};
 use perch::config::{self, Address, Environ};
+use perch::engine::Reading;
 use perch::sim::{Options, Scenario, Sim};
 use perch::types::{AccessToken, ConnectionId, CustomerId, Environment, ProviderId, UnixMillis};
 use perch::vault::{NewConnection, Status, kek};
@@ -149,6 +152,8 @@ pub struct World {
     own: Vec<(&'static str, String)>,
     pub gateway: Option<Gateway>,
     settings: PathBuf,
+    /// The settings that it began with.
+    first: String,
     environment: Environ,
 }
 
@@ -196,7 +201,7 @@ impl World {
             setup.settings,
         );
         let settings = path("perch.toml");
-        std::fs::write(&settings, toml).expect("a writable folder");
+        std::fs::write(&settings, &toml).expect("a writable folder");
         let own = database.environment(&setup.settings);
         let environment: Environ =
             [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", CLIENT_SECRET)]
@@ -218,6 +223,7 @@ impl World {
             own,
             gateway: None,
             settings,
+            first: toml,
             environment,
         }
     }
@@ -242,6 +248,29 @@ impl World {
     pub async fn restart(&mut self) {
         self.stop().await;
         self.open().await;
+    }
+
+    /// Writes the first settings with these more, in the place of what was there.
+    pub fn rewrite(&self, toml: &str) {
+        let text = format!("{}\n{toml}\n", self.first);
+        // As an editor does it: never half a file.
+        let (new, old) = (self.path("perch.toml.new"), &self.settings);
+        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, old)).expect("a writable folder");
+    }
+
+    /// The same, and has the gateway in this process read it.
+    pub fn reload(&self, toml: &str) -> Reading {
+        self.rewrite(toml);
+        let read = config::load(Some(&self.settings), &self.environment);
+        self.gateway.as_ref().expect("it runs").reload(read)
+    }
+
+    /// The same with the first settings, of which one line is another.
+    pub fn replace(&self, line: &str, by: &str) -> Reading {
+        assert!(self.first.contains(line), "{line} is not there");
+        std::fs::write(&self.settings, self.first.replace(line, by)).expect("a writable folder");
+        let read = config::load(Some(&self.settings), &self.environment);
+        self.gateway.as_ref().expect("it runs").reload(read)
     }
 
     /// An app that names nobody.
@@ -341,7 +370,7 @@ async fn seal(settings: &std::path::Path, environment: &Environ, connections: Ve
 
 async fn start(settings: &std::path::Path, environment: &Environ, lines: &Lines) -> Gateway {
     let loaded = config::load(Some(settings), environment).unwrap_or_else(|problems| panic!("{problems}"));
-    Gateway::start(loaded.config, lines.clone()).await.unwrap_or_else(|error| panic!("{error}"))
+    Gateway::start(loaded, lines.clone()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn tcp(address: &Address) -> SocketAddr {

@@ -1,0 +1,22 @@
+//! Out of the configuration of the request ledger: whether there is one, and the way to it.
+
+use super::StartError;
+use crate::config::{self, Config};
+use crate::store::requests::{Bounds, Requests};
+use crate::telemetry::{Ledger, LedgerRules, Metrics};
+use crate::vault::OpenError;
+use std::sync::Arc;
+
+/// The ledger that a configuration describes, and the way to it.
+pub(super) async fn open(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Option<Arc<Requests>>, Ledger), StartError> {
+    let config::Ledger { keep, flush, queue, rows } = config.ledger;
+    let Some(keep) = keep else { return Ok((None, Ledger::off())) };
+    let requests = Arc::new(Requests::open(&config.vault.store).await.map_err(OpenError::from)?);
+    let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+    let rules = LedgerRules { bounds: Bounds { keep, rows }, flush, queue };
+    let ledger = Ledger::start(Arc::clone(&requests), rules, metrics.ledger.clone());
+    Ok((Some(requests), ledger))
+}
