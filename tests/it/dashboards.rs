@@ -68,15 +68,6 @@ pub fn alerts() -> Vec<(String, String)> {
         .collect()
 }
 
-/// What perch does not tell yet.
-const AHEAD: [&str; 3] = ["perch_config_reloads_total", "perch_limiter_observed_total", "perch_paused"];
-
-/// Whether an expression asks for something that perch does not tell yet.
-pub fn is_ahead(expr: &str) -> bool {
-    let known = registered();
-    metrics_in(expr).iter().any(|metric| AHEAD.contains(&metric.as_str()) && !known.contains(metric))
-}
-
 /// Every metric that perch registers: what its registry calls so in a text of its own.
 pub fn registered() -> BTreeSet<String> {
     fn look(at: &Path, found: &mut BTreeSet<String>) {
@@ -205,15 +196,13 @@ fn boards_and_rules_ask_for_metrics_that_perch_has() {
     let mut missing = BTreeSet::new();
     for name in BOARDS {
         for (title, expr) in queries(&board(name)) {
-            let unknown =
-                metrics_in(&expr).into_iter().filter(|m| !known.contains(m) && !AHEAD.contains(&m.as_str()));
+            let unknown = metrics_in(&expr).into_iter().filter(|metric| !known.contains(metric));
             missing.extend(unknown.map(|metric| format!("{name}, {title}: {metric}")));
         }
     }
     for (alert, rule) in alerts() {
         let expr = rule.split("labels:").next().expect("an expression");
-        let unknown =
-            metrics_in(expr).into_iter().filter(|m| !known.contains(m) && !AHEAD.contains(&m.as_str()));
+        let unknown = metrics_in(expr).into_iter().filter(|metric| !known.contains(metric));
         missing.extend(unknown.map(|metric| format!("{alert}: {metric}")));
     }
     assert!(missing.is_empty(), "{missing:#?}");
