@@ -4,6 +4,7 @@
 //! A waiter sleeps until the time the ledger told it, or until it is rung because it has become
 //! next in line or something was given back. Nobody polls.
 
+mod fair;
 mod notices;
 mod observe;
 mod own;
@@ -275,12 +276,6 @@ impl Quota {
                 }
             }
         }
-    }
-
-    fn note_outcome(&self, ask: &Ask, is_served: bool, waited: Duration) {
-        let Some(customer) = &ask.customer else { return };
-        let outcome = fairness::Outcome { is_served, has_waited: !waited.is_zero() };
-        self.fairness.lock().note(ask.product, (customer, ask.weight), outcome, self.now());
     }
 
     /// Sends nothing in `scope` for this long. A hold is only ever made longer.
