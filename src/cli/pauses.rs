@@ -8,8 +8,8 @@ use crate::app;
 use crate::config::{Config, Environ};
 use crate::policy::brake::PauseScope;
 use crate::telemetry::clock::unix_now;
-use crate::vault::Actor;
-use crate::vault::pauses::{Pause, PauseError, Paused};
+use crate::vault::pauses::{Pause, PauseError, Paused, Resumed};
+use crate::vault::{Actor, Vault};
 use std::io::Write;
 use std::path::Path;
 
@@ -45,6 +45,9 @@ pub struct ResumeArgs {
 /// What is shown.
 #[derive(Debug, clap::Args)]
 pub struct PausesArgs {
+    /// Who paused and resumed what lately, from the audit trail, newest first
+    #[arg(long)]
+    pub history: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -126,15 +129,18 @@ pub fn resume(
         let vault = app::open_vault(&config, false).await?;
         let is_configured = configured(&config).iter().any(|p| p.scope == scope && p.name == args.name);
         match vault.resume(scope, args.name.clone(), Actor::Operator, unix_now()).await {
-            Err(PauseError::NotPaused(..)) | Ok(()) if is_configured => {
+            Err(PauseError::NotPaused(..)) if is_configured => {
                 Err(PauseError::Configured(scope, args.name.clone()).into())
             }
             done => {
                 done?;
-                let done = format!(
-                    "{scope} {} goes on; a running gateway sends its calls within two seconds",
-                    args.name
-                );
+                let done = match is_configured {
+                    true => Resumed::StillConfigured.said(scope, &args.name),
+                    false => format!(
+                        "{scope} {} goes on; a running gateway sends its calls within two seconds",
+                        args.name
+                    ),
+                };
                 said(args.output, "resumed", (scope, &args.name), &done, out)
             }
         }
@@ -153,7 +159,11 @@ pub fn list(
 ) -> Result<(), Failure> {
     let config = serve::load(named, env)?;
     serve::runtime()?.block_on(async {
-        let mut all = app::open_vault(&config, false).await?.paused();
+        let vault = app::open_vault(&config, false).await?;
+        if args.history {
+            return history(&vault, args.output, out).await;
+        }
+        let mut all = vault.paused();
         all.extend(configured(&config));
         match args.output {
             Format::Json => writeln!(out, "{}", serde_json::json!(all))?,
@@ -169,6 +179,19 @@ pub fn list(
         }
         Ok(())
     })
+}
+
+async fn history(vault: &Vault, format: Format, out: &mut dyn Write) -> Result<(), Failure> {
+    let deeds = vault.brake_deeds().await?;
+    match format {
+        Format::Json => writeln!(out, "{}", serde_json::json!(deeds))?,
+        Format::Text if deeds.is_empty() => writeln!(out, "nothing was ever paused")?,
+        Format::Text => {
+            let rows = deeds.into_iter().map(|d| [d.at.to_string(), d.actor, d.action, d.connection_id]);
+            table::print(["AT", "BY", "DID", "WHAT"], rows, out)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the configuration pauses.

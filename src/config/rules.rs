@@ -5,18 +5,19 @@ use super::address::{Address, address, base_url};
 use super::limits::written_store;
 use super::problem::Complaint;
 use super::reader::Reader;
-use super::reference::is_reference;
+use super::reference::{is_reference, reference, resolve};
 use super::sections::{app_auth, kept, optional_door, pem_file, store, tls_files};
 use super::sound::{AppAuth, LimitStore, Store, WARMED};
 use super::tls::{CERT, CLIENTS, KEY};
 use super::traces::{endpoint, traces_have_a_collector};
-use super::value::{duration_or_zero, flag, whole};
+use super::value::{Setting, duration_or_zero, flag, whole};
 use super::webhooks::target;
 
 /// Holds every rule against the settings.
 pub(super) fn hold(r: &mut Reader<'_>) {
     doors(r);
     door_users(r);
+    token_is_long(r);
     door_proofs(r);
     door_files(r);
     nobody_is_perch(r);
@@ -138,6 +139,26 @@ fn door_users(r: &mut Reader<'_>) {
         r.complain(
             "listen.admin",
             complaint.hint("set admin.token to file:… or env:…, or listen on 127.0.0.1"),
+        );
+    }
+}
+
+/// The shortest admin token of a door that others can reach.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// Whoever reaches the door may guess as often as it answers, so the token must be out of reach of guesses.
+fn token_is_long(r: &mut Reader<'_>) {
+    let env = r.env;
+    let length = |s: &Setting| resolve(&reference(s)?, env).map(|text| text.len());
+    let is_open = r.again("listen.admin", address).is_some_and(|door| !door.is_local());
+    if !is_open || r.is_empty("admin.token") {
+        return;
+    }
+    if let Some(length) = r.again("admin.token", length).filter(|length| *length < TOKEN_BYTES_MIN) {
+        let what = format!("is {length} bytes long, and other machines can reach `listen.admin`");
+        r.complain(
+            "admin.token",
+            Complaint::new(what).hint("take one of 16 bytes or more, by chance: openssl rand -hex 32"),
         );
     }
 }

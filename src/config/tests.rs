@@ -147,8 +147,14 @@ fn doors_on_port_0_or_on_sockets_do_not_meet() {
         assert!(load_text(&format!("[listen]\n{listen}"), &environ(&[])).is_ok(), "{listen}");
     }
     let text = "[listen]\nadmin = \"0.0.0.0:4601\"\n[admin]\ntoken = \"env:ADMIN\"";
-    let loaded = load_text(text, &environ(&[("ADMIN", "x")])).expect("a token opens the door to others");
-    assert_eq!(loaded.config.admin.token.expect("read").expose(), "x");
+    let token = "sixteen-bytes-16";
+    let loaded = load_text(text, &environ(&[("ADMIN", token)])).expect("a token opens the door to others");
+    assert_eq!(loaded.config.admin.token.expect("read").expose(), token);
+    let short =
+        load_text(text, &environ(&[("ADMIN", &token[1..])])).expect_err("others can guess").to_string();
+    assert!(short.contains("`admin.token` is 15 bytes long") && !short.contains(&token[1..]), "{short}");
+    let here = "[admin]\ntoken = \"env:ADMIN\"";
+    assert!(load_text(here, &environ(&[("ADMIN", "x")])).is_ok(), "who is on this machine is not a stranger");
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Engine {
                 admitted.map_err(|refusal| Ended::Refused(self.refused(endpoint, &refusal)))
             }
             () = client.gone() => Err(Ended::Abandoned),
-            refusal = self.stopped(endpoint, &*line) => Err(Ended::Refused(refusal)),
+            refusal = self.stopped(caller.by, endpoint, &*line) => Err(Ended::Refused(refusal)),
         };
         line.wait += began.elapsed();
         self.waited(began, Awaited::Quota, endpoint.product, admitted.is_ok(), line);
@@ -106,10 +106,7 @@ impl Engine {
                 Some(token) => Some(format!("Bearer {}", token.expose())),
                 None => return Err(Refusal::Disconnected(entry.facts.connection_id.clone())),
             },
-            Identity::Brought(token) => {
-                self.telemetry.metrics.passed_through.inc();
-                Some(format!("Bearer {}", token.expose()))
-            }
+            Identity::Brought(token) => Some(format!("Bearer {}", token.expose())),
             Identity::Application => {
                 headers.insert(AUTHORIZATION, self.basic()?);
                 None

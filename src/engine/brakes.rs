@@ -5,10 +5,11 @@ use super::call::{By, Call};
 use crate::finch::endpoints::Endpoint;
 use crate::policy::Refusal;
 use crate::policy::brake::{Bound, PauseScope};
+use crate::policy::rollout::Rollout;
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::Product;
-use crate::vault::pauses::{Pause, PauseError, Paused};
+use crate::vault::pauses::{Pause, PauseError, Paused, Resumed};
 use crate::vault::{Actor, Connection};
 use std::collections::BTreeMap;
 
@@ -47,14 +48,16 @@ impl Engine {
             || settings.rollout.outside(customer, provider).is_some()
     }
 
-    /// Ends when a call that waits is paused, with what it is told; never for one that cannot be.
-    pub(super) async fn stopped(&self, endpoint: &Endpoint, line: &AccessLine) -> Refusal {
+    /// Ends when a call that waits is paused, with what it is told; never for one that cannot be, or is an operator's.
+    pub(super) async fn stopped(&self, by: By, endpoint: &Endpoint, line: &AccessLine) -> Refusal {
+        if by == By::Operator || !endpoint.can_be_kept_back() {
+            return std::future::pending().await;
+        }
         loop {
             // Listening begins before the question, or what is set between is missed.
             let mut changed = std::pin::pin!(self.braked.notified());
             changed.as_mut().enable();
-            if let Some(refusal) = self.brake(endpoint.product, line).filter(|_| endpoint.can_be_kept_back())
-            {
+            if let Some(refusal) = self.brake(endpoint.product, line) {
                 return refusal;
             }
             changed.await;
@@ -73,17 +76,18 @@ impl Engine {
     /// [`PauseError`]; nothing is changed then.
     pub async fn pause(&self, pause: Pause, actor: Actor) -> Result<(), PauseError> {
         let what = format!("{} {}", pause.scope, pause.name);
+        let why = pause.reason.clone();
         self.vault.pause(pause, actor.clone(), unix_now()).await?;
         self.brakes_changed();
-        tracing::warn!(by = %actor, "{what} is paused: its calls are refused until it is resumed");
+        tracing::warn!(by = %actor, why, "{what} is paused: its calls are refused until it is resumed");
         Ok(())
     }
 
-    /// Lets them go on.
+    /// Lets them go on, unless the configuration pauses them too.
     ///
     /// # Errors
     /// [`PauseError`]: nothing of the kind is paused, or the configuration alone can end it.
-    pub async fn resume(&self, scope: PauseScope, name: String, actor: Actor) -> Result<(), PauseError> {
+    pub async fn resume(&self, scope: PauseScope, name: String, actor: Actor) -> Result<Resumed, PauseError> {
         let what = format!("{scope} {name}");
         let is_configured = self.settings.now().brakes.has(scope, &name);
         match self.vault.resume(scope, name.clone(), actor.clone(), unix_now()).await {
@@ -93,10 +97,7 @@ impl Engine {
             done => done?,
         }
         tracing::warn!(by = %actor, "{what} is resumed");
-        match is_configured {
-            true => Err(PauseError::Configured(scope, name)),
-            false => Ok(()),
-        }
+        Ok(if is_configured { Resumed::StillConfigured } else { Resumed::GoesOn })
     }
 
     /// Everything that is paused: what operators set, then what the configuration says.
@@ -117,12 +118,17 @@ impl Engine {
     }
 
     /// Whether a call that brought a token of its own for this customer goes out with that, as before perch: it is
-    /// allowed, and the customer is not rolled out.
-    pub(super) fn goes_the_old_way(&self, call: &Call, endpoint: &Endpoint, line: &AccessLine) -> bool {
+    /// allowed, and the customer is not rolled out. `outside` is what keeps it outside.
+    pub(super) fn goes_the_old_way(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        outside: impl FnOnce(&Rollout) -> bool,
+    ) -> bool {
         let settings = self.settings.now();
         settings.pass_through
             && call.by == By::App
             && endpoint.can_be_kept_back()
-            && settings.rollout.outside(line.customer.as_ref(), line.provider.as_ref()).is_some()
+            && outside(&settings.rollout)
     }
 }

@@ -80,6 +80,8 @@ impl std::fmt::Debug for Call {
 pub(super) struct Caller {
     /// Which app calls, when apps are told apart.
     pub(super) app: Option<Arc<App>>,
+    /// Whose will the call is.
+    pub(super) by: By,
     pub(super) selector: Selector,
     pub(super) priority: Priority,
     pub(super) patience: Duration,

@@ -218,7 +218,7 @@ impl Engine {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
                     asked = self.quota.admit(ask) => Turn::Asked(asked),
-                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
+                    refusal = self.stopped(caller.by, endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                 }
             } else {
@@ -226,7 +226,7 @@ impl Engine {
                 tokio::select! {
                     biased;
                     _ = place.stage.changed() => Turn::Changed,
-                    refusal = self.stopped(endpoint, &*line) => Turn::Stopped(refusal),
+                    refusal = self.stopped(caller.by, endpoint, &*line) => Turn::Stopped(refusal),
                     () = client.gone() => Turn::Left,
                     () = sleep(left) => Turn::Late,
                 }

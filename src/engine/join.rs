@@ -449,6 +449,7 @@ mod tests {
         let priority = Priority::Interactive;
         let caller = Caller {
             app: None,
+            by: crate::engine::By::App,
             selector: Selector::default(),
             priority,
             patience: Duration::ZERO,

@@ -56,7 +56,7 @@ use crate::telemetry::{AccessLine, Telemetry};
 use crate::types::RequestId;
 use crate::upstream::Finch;
 use crate::vault::Vault;
-use call::Ended;
+use call::{Ended, Identity};
 use join::Joined;
 use quota::Quota;
 use std::sync::Arc;
@@ -141,6 +141,9 @@ impl Engine {
         self.permit_effect(endpoint)?;
         // Who is refused anyway does not wait first. No token is held while a call waits.
         let identity = self.resolve(call, endpoint, &caller, line).await;
+        if matches!(identity, Ok(Identity::Brought(_))) {
+            self.telemetry.metrics.passed_through.inc();
+        }
         self.check_body(call, endpoint, &caller, line)?;
         // A resend, and a read that is under way already, take the outcome of that exchange.
         let seat = match self.join(call, endpoint, &caller, identity, client, line).await? {

@@ -7,6 +7,7 @@ use crate::finch::endpoints::{Auth, Endpoint, Operation};
 use crate::finch::headers::{PERCH_MAX_WAIT, STAINLESS_LANG, STAINLESS_READ_TIMEOUT, STAINLESS_TIMEOUT};
 use crate::limit::patience::{Hints, patience};
 use crate::policy::resolve::{self, Candidate};
+use crate::policy::rollout::Rollout;
 use crate::policy::{App, Refusal, Selector, caller, paging};
 use crate::telemetry::AccessLine;
 use crate::telemetry::metrics::VaultFault;
@@ -65,7 +66,8 @@ impl Engine {
         let repair = caller::repair(&call.headers, self.settings.now().repair)?;
         let names_page = paging::names_page(call.query.as_deref());
         let app = call.app.clone();
-        Ok(Caller { app, selector, priority, patience, repair, names_page, sent: Sent::default() })
+        let by = call.by;
+        Ok(Caller { app, by, selector, priority, patience, repair, names_page, sent: Sent::default() })
     }
 
     /// Whose credentials the call goes out with.
@@ -101,8 +103,15 @@ impl Engine {
         let is_answered = !matches!(found, Err(Refusal::VaultUnavailable));
         line.timeline.note(began, Did::LookUp { is_answered });
         let entry = match found {
-            Err(Refusal::UnknownCustomer(_))
-                if may_go_the_old_way && self.goes_the_old_way(call, endpoint, line) =>
+            // What the vault has to say, or fails to say, is nothing to a customer who is outside.
+            Err(
+                Refusal::UnknownCustomer(_)
+                | Refusal::UnknownConnection(_)
+                | Refusal::Ambiguous { .. }
+                | Refusal::VaultUnavailable,
+            ) if may_go_the_old_way
+                && self
+                    .goes_the_old_way(call, endpoint, |r| !r.customers.has(selector.customer.as_ref())) =>
             {
                 return self.bring(call, endpoint, line);
             }
@@ -113,7 +122,9 @@ impl Engine {
         line.connection_id = Some(facts.connection_id.clone());
         line.company_id = facts.company_id.clone();
         line.provider = facts.provider_id.clone();
-        if may_go_the_old_way && self.goes_the_old_way(call, endpoint, line) {
+        let outside =
+            |r: &Rollout| r.outside(facts.customer_id.as_ref(), facts.provider_id.as_ref()).is_some();
+        if may_go_the_old_way && self.goes_the_old_way(call, endpoint, outside) {
             return self.bring(call, endpoint, line);
         }
         self.let_through(call.by, endpoint, line)?;

@@ -4,6 +4,7 @@
 use super::StoreError;
 use super::connections::Scope;
 use super::sql::{Record, Tx, values};
+use crate::policy::brake::PauseScope;
 use crate::types::{ConnectionId, UnixMillis};
 
 /// The most rows kept.
@@ -105,6 +106,25 @@ pub fn of_connection(
         "SELECT {COLUMNS} FROM audit WHERE app = ?1 AND env = ?2 AND connection_id = ?3 ORDER BY seq DESC LIMIT ?4"
     );
     let values = values![scope.application.as_str(), scope.environment.as_str(), id.as_str(), limit];
+    tx.rows(&sql, values, |row| Ok(row_of(row)?.deed))
+}
+
+/// The newest rows about what is no connection: pauses of a customer, a product or a provider, newest first. Such a row
+/// names its scope, a space and the name in place of a connection.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_brakes(tx: &Tx<'_>, scope: &Scope, limit: u32) -> Result<Vec<Deed>, StoreError> {
+    // A range for each scope: few rows, found by the index of connections. `!` follows the space.
+    let ranges = PauseScope::ALL.map(|scope| {
+        format!("(connection_id >= '{scope} ' AND connection_id < '{scope}!')", scope = scope.as_str())
+    });
+    let sql = format!(
+        "SELECT {COLUMNS} FROM audit WHERE app = ?1 AND env = ?2 AND ({}) AND action IN ('pause', 'resume') \
+         ORDER BY seq DESC LIMIT ?3",
+        ranges.join(" OR ")
+    );
+    let values = values![scope.application.as_str(), scope.environment.as_str(), limit];
     tx.rows(&sql, values, |row| Ok(row_of(row)?.deed))
 }
 

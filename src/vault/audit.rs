@@ -242,6 +242,16 @@ impl Vault {
         self.store.read(look).await
     }
 
+    /// Who paused and resumed what lately, newest first. A deed names its scope and its name in place of a connection.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub async fn brake_deeds(&self) -> Result<Vec<Deed>, VaultError> {
+        let shared = Arc::clone(&self.shared);
+        let look = move |tx: &Tx<'_>| Ok::<_, VaultError>(audit::of_brakes(tx, &shared.scope, SHOWN_MAX)?);
+        self.store.read(look).await
+    }
+
     /// Holds the whole audit trail against its MACs.
     ///
     /// # Errors

@@ -62,6 +62,28 @@ pub struct Paused {
     pub reason: Option<String>,
 }
 
+/// What became of a pause that was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// Nothing pauses it any more.
+    GoesOn,
+    /// What an operator set is gone; the configuration pauses it still.
+    StillConfigured,
+}
+
+impl Resumed {
+    /// What to tell of it.
+    pub fn said(self, scope: PauseScope, name: &str) -> String {
+        match self {
+            Resumed::GoesOn => format!("Calls of {scope} {name} go on."),
+            Resumed::StillConfigured => format!(
+                "The pause that an operator set for {scope} {name} is ended. The configuration pauses it still: \
+                 take it out of pause.{scope}s there, which a running gateway reads anew."
+            ),
+        }
+    }
+}
+
 /// Why a pause is not what it was to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PauseError {

@@ -64,6 +64,37 @@ async fn each_scope_stops_its_own_calls_and_no_others_until_it_is_resumed() {
     let vault = world.vault().await;
     let rows = vault.verify_audit().await.expect("a sound trail").rows;
     assert!(rows >= 6, "three pauses and three ends are written down: {rows}");
+    let history = world.operator().get("/api/pauses/history").await.json();
+    let told: Vec<_> = history
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|deed| [&deed["action"], &deed["connection_id"]])
+        .collect();
+    assert_eq!(told.len(), 6, "{history}");
+    assert_eq!(
+        told[..2],
+        [[&json!("resume"), &json!("product directory")], [&json!("pause"), &json!("product directory")]]
+    );
+    assert_eq!(told[5], [&json!("pause"), &json!("customer acme")]);
+    let said = world.perch(&["pauses", "--history"]).await;
+    assert!(said.code == Some(0) && said.out.contains("provider bamboo_hr"), "{}", said.all());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_may_ask_finch_about_a_connection_whose_customer_is_paused() {
+    let world = world("").await;
+    let all = world.operator().get("/api/connections?customer=acme").await.json();
+    let id = all[0]["connection_id"].as_str().expect("an id").to_owned();
+    assert_eq!(pause(&world, "customer", "acme").await.status, 200);
+    let asked = world.operator().post(&format!("/api/connections/{id}/introspect"), &json!({})).await;
+    assert_eq!(
+        (asked.status, &asked.json()["account_status"]),
+        (200, &json!("connected")),
+        "{}",
+        asked.text()
+    );
+    assert_paused(&world.for_customer("acme").get("/introspect").await, "customer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,6 +168,15 @@ async fn what_the_configuration_pauses_it_alone_can_resume() {
     assert!(refused.text().contains("pause.customers"), "{}", refused.text());
     let refused = world.perch(&["resume", "customer", "acme"]).await;
     assert!(refused.code == Some(1) && refused.err.contains("pause.customers"), "{}", refused.all());
+    // What an operator set is ended all the same, and who asks is told that it is not all.
+    for _ in 0..2 {
+        assert_eq!(pause(&world, "customer", "acme").await.status, 200);
+    }
+    let ended = resume(&world, "customer", "acme").await;
+    assert_eq!((ended.status, ended.json().as_array().map(Vec::len)), (200, Some(2)), "{}", ended.text());
+    assert_eq!(pause(&world, "customer", "acme").await.status, 200);
+    let ended = world.perch(&["resume", "customer", "acme"]).await;
+    assert!(ended.code == Some(0) && ended.out.contains("pause.customers"), "{}", ended.all());
     world.reload("");
     assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200);
 }

@@ -88,6 +88,11 @@ async fn with_a_token_of_its_own_a_customer_outside_goes_on_as_before() {
     let wrong = world.for_customer("acme").with("authorization", "Bearer not-a-token-of-anybody");
     assert_eq!(wrong.get(COMPANY).await.status, 200);
     assert!((world.metric("perch_passed_through_total").await - 1.0).abs() < 1e-9);
+    // Which of several connections is meant, its token says.
+    world.connect("globex", "gusto").await;
+    assert_eq!(old.get(COMPANY).await.status, 200);
+    let ambiguous = world.for_customer("globex").get(COMPANY).await;
+    assert_refused(&ambiguous, 400, "perch_connection_ambiguous", "invalid_request");
     // A customer that the vault does not know has only the old way.
     let unknown = world.for_customer("elsewhere").with("authorization", &format!("Bearer {token}"));
     assert_eq!(unknown.get(COMPANY).await.status, 200);

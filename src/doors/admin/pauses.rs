@@ -30,14 +30,23 @@ struct Ended {
     name: String,
 }
 
+/// Who paused and resumed what lately.
+const HISTORY: &str = "/api/pauses/history";
+
 /// Whether a path is one of these.
 pub(super) fn is_here(path: &str) -> bool {
-    path == PATH || path == RESUME
+    matches!(path, PATH | RESUME | HISTORY)
 }
 
 /// Answers; `path` is one for which [`is_here`] holds.
 pub(super) async fn answer(engine: &Arc<Engine>, method: &Method, path: &str, body: &[u8]) -> Said {
     let done = match (method, path) {
+        (_, HISTORY) => {
+            return match engine.vault.brake_deeds().await {
+                Ok(deeds) => json(200, &deeds),
+                Err(error) => problem(503, &error.to_string()),
+            };
+        }
         (&Method::POST, PATH) => match serde_json::from_slice::<Wanted>(body) {
             Ok(Wanted { scope, name, reason }) => {
                 let reason = reason.filter(|reason| !reason.trim().is_empty());
@@ -46,7 +55,7 @@ pub(super) async fn answer(engine: &Arc<Engine>, method: &Method, path: &str, bo
             Err(_) => return unread("{\"scope\": \"customer\", \"name\": \"acme\", \"reason\": \"…\"}"),
         },
         (&Method::POST, _) => match serde_json::from_slice::<Ended>(body) {
-            Ok(Ended { scope, name }) => engine.resume(scope, name, Actor::Operator).await,
+            Ok(Ended { scope, name }) => engine.resume(scope, name, Actor::Operator).await.map(drop),
             Err(_) => return unread("{\"scope\": \"customer\", \"name\": \"acme\"}"),
         },
         _ => Ok(()),

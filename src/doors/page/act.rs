@@ -154,7 +154,7 @@ impl Act {
             }
             Act::Resume(scope, name) => {
                 match ask.engine.resume(*scope, name.clone(), Actor::Operator).await {
-                    Ok(()) => Told::done(format!("Calls of {scope} {name} go on.")),
+                    Ok(resumed) => Told::done(resumed.said(*scope, name)),
                     Err(why) => Told::failed(why.to_string()),
                 }
             }
@@ -225,7 +225,7 @@ impl Act {
                 title: format!("Pause this {scope}?"),
                 what: html! {
                     (super::parts::facts(&[("What", html! { (scope) " " strong { (name) } })]))
-                    p { "Its calls are refused with a 503 that no SDK repeats, here at once and at every gateway on the same store within two seconds, until somebody resumes them. Calls that wait are ended; those already sent come to their end." }
+                    p { "Its calls are refused with a 503 that no SDK repeats, here at once and at every gateway on the same store within two seconds, until somebody resumes them. Calls that wait for quota are ended at once, and no other that waits is sent; those already sent come to their end." }
                 },
                 more: html! {
                     (super::parts::field("reason", "Why", "", Some("For whoever finds it; no data of people.")))

@@ -6,12 +6,15 @@ use http::{HeaderMap, HeaderName};
 use std::fmt::Write;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The most cookies that are looked at.
+const COOKIES_MAX: usize = 64;
 /// The most fields of a form or a query that are looked at.
 const FIELDS_MAX: usize = 32;
 /// The cookie where the browser speaks TLS: bound to this host, and to TLS, by its name.
 const COOKIE_TLS: &str = "__Host-perch";
-/// The cookie where it does not: on loopback, and behind a tunnel that ends there.
-const COOKIE_CLEAR: &str = "perch";
+/// How the cookie begins where it does not: on loopback, and behind a tunnel that ends there. The port follows, because
+/// cookies do not tell the doors of one host apart.
+const COOKIE_CLEAR: &str = "perch-";
 
 /// The fields of a form, or of a query.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -60,18 +63,35 @@ pub(super) fn encoded(text: &str) -> String {
     })
 }
 
-/// The name of the session that a browser shows.
-pub(super) fn session_of(headers: &HeaderMap) -> Option<&str> {
+/// The names of sessions that a browser shows, those that only this host can have set first: an older cookie, or one
+/// that a neighbouring host has set, must not hide them.
+pub(super) fn sessions_of(headers: &HeaderMap) -> Vec<&str> {
+    let clear = clear_name(headers);
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| matches!(*name, COOKIE_TLS | COOKIE_CLEAR)).map(|(_, value)| value)
+    let pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let pairs: Vec<(&str, &str)> = pairs.take(COOKIES_MAX).collect();
+    let of = |wanted: &str| -> Vec<&str> {
+        pairs.iter().filter(|(name, _)| *name == wanted).map(|(_, value)| *value).collect()
+    };
+    let (mut all, clear) = (of(COOKIE_TLS), of(&clear));
+    all.extend(clear);
+    all
+}
+
+/// The clear cookie's name at the door that was called.
+fn clear_name(headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    format!("{COOKIE_CLEAR}{}", if is_port { port } else { "80" })
 }
 
 /// The cookie of a session; an empty name ends it. Whether the browser speaks TLS it says itself, in `Origin`, which
 /// no page can forge and no proxy has to be believed about; without TLS `Secure` would only lose the cookie.
 pub(super) fn cookie(name: &str, headers: &HeaderMap) -> String {
     let is_tls = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
-    let (cookie, secure) = if is_tls { (COOKIE_TLS, "; Secure") } else { (COOKIE_CLEAR, "") };
+    let (cookie, secure) =
+        if is_tls { (COOKIE_TLS.to_owned(), "; Secure") } else { (clear_name(headers), "") };
     let end = if name.is_empty() { "; Max-Age=0" } else { "" };
     format!("{cookie}={name}; Path=/; HttpOnly; SameSite=Strict{secure}{end}")
 }
@@ -149,8 +169,11 @@ mod tests {
 
     #[test]
     fn a_cookie_is_as_strict_as_the_browsers_way_allows() {
-        let plain = cookie("n", &headers(&[("origin", "http://localhost:4601")]));
-        assert_eq!(plain, "perch=n; Path=/; HttpOnly; SameSite=Strict");
+        let at = |host| headers(&[("host", host), ("origin", "http://localhost:4601")]);
+        let plain = cookie("n", &at("localhost:4601"));
+        assert_eq!(plain, "perch-4601=n; Path=/; HttpOnly; SameSite=Strict");
+        assert!(cookie("n", &at("[::1]:4602")).starts_with("perch-4602=n;"), "each door has its own");
+        assert!(cookie("n", &at("perch.internal")).starts_with("perch-80=n;"));
         let tls = headers(&[("origin", "https://perch.internal"), ("x-forwarded-proto", "http")]);
         assert_eq!(cookie("n", &tls), "__Host-perch=n; Path=/; HttpOnly; SameSite=Strict; Secure");
         let told = headers(&[("origin", "http://perch.internal"), ("x-forwarded-proto", "https")]);
@@ -159,10 +182,19 @@ mod tests {
             "what a header says that anybody can send is not believed"
         );
         assert!(cookie("", &tls).ends_with("; Max-Age=0"));
-        for (value, name) in
-            [("perch=a", Some("a")), ("x=1; __Host-perch=b", Some("b")), ("xperch=1", None), ("perch", None)]
-        {
-            assert_eq!(session_of(&headers(&[("cookie", value)])), name, "{value}");
+        for (value, names) in [
+            ("perch-80=a", &["a"] as &[_]),
+            ("x=1; __Host-perch=b", &["b"]),
+            ("perch-80=old; perch-80=a; __Host-perch=b", &["b", "old", "a"]),
+            ("perch-4602=another door's", &[]),
+            ("xperch-80=1", &[]),
+            ("perch-80", &[]),
+        ] {
+            assert_eq!(
+                sessions_of(&headers(&[("cookie", value), ("host", "perch.internal")])),
+                names,
+                "{value}"
+            );
         }
     }
 

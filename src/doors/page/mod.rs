@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::telemetry::clock::unix_now;
 use crate::types::{Moment, UnixMillis};
 use act::Act;
-use form::{Fields, encoded, is_our_own, session_of};
+use form::{Fields, encoded, is_our_own, sessions_of};
 use http::{HeaderMap, Method, Response};
 use maud::{Markup, html};
 use parts::{View, frame};
@@ -64,7 +64,12 @@ impl Page {
 
     /// Counts a wrong token, wherever it was shown. `Some`: there were too many; how long until the next is listened to.
     pub(super) fn wrong_token(&self, now: Moment) -> Option<Duration> {
-        self.sessions.wrong_token(now)
+        let wait = self.sessions.wrong_token(now);
+        // As many lines as are listened to.
+        if wait.is_none() {
+            tracing::warn!("somebody showed a wrong admin token");
+        }
+        wait
     }
 }
 
@@ -210,7 +215,8 @@ pub(super) async fn answer(
         };
     }
     let (page, steady) = (&door.page, door.engine.quota.now());
-    let visit = session_of(headers).and_then(|name| page.sessions.visit(name, path != LIVE, steady));
+    let visit =
+        sessions_of(headers).into_iter().find_map(|name| page.sessions.visit(name, path != LIVE, steady));
     let who = match (&door.token, visit) {
         (None, _) => Who::Reader,
         (Some(_), Some(visit)) => Who::Operator(visit),
@@ -262,7 +268,7 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/quota" => quota::view(ask),
         LIVE => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
-        "/pauses" => pauses::view(ask),
+        "/pauses" => pauses::view(ask).await,
         "/configuration" => configuration::view(ask),
         "/requests" => requests::view(ask).await,
         path => match one_of(ask, path).await {

@@ -1,15 +1,17 @@
 //! What is paused, by whom and why; and the two switches.
 
-use super::Ask;
 use super::form::encoded;
-use super::parts::{Tone, View, ago, badge, choice, customer, empty, field, or_dash, table};
+use super::parts::{Tone, View, ago, badge, choice, customer, empty, field, or_dash, problem, table};
+use super::{Ask, in_time};
 use crate::policy::brake::PauseScope;
+use crate::store::audit::Deed;
 use crate::vault::pauses::Paused;
 use maud::{Markup, html};
 
 /// The view.
-pub(super) fn view(ask: &Ask<'_>) -> View {
+pub(super) async fn view(ask: &Ask<'_>) -> View {
     let all = ask.engine.pauses();
+    let deeds = in_time(ask.engine.vault.brake_deeds()).await;
     let scopes = PauseScope::ALL.map(|scope| (scope.as_str(), scope.as_str()));
     let body = html! {
         p {
@@ -28,8 +30,32 @@ pub(super) fn view(ask: &Ask<'_>) -> View {
         } @else {
             (list(ask, &all))
         }
+        section.card aria-labelledby="deeds" {
+            h2 #deeds { "Lately" }
+            @match &deeds {
+                Err(why) => (problem("The audit trail", why)),
+                Ok(all) if all.is_empty() => (empty("Nothing was ever paused.")),
+                Ok(all) => (history(ask, all)),
+            }
+        }
     };
     View::new("Pauses", body)
+}
+
+fn history(ask: &Ask<'_>, all: &[Deed]) -> Markup {
+    let rows: Vec<Vec<Markup>> = all
+        .iter()
+        .map(|deed| {
+            vec![
+                ago(deed.at, ask.now),
+                html! { (deed.action) },
+                // The trail names a pause's scope and name where it names a connection otherwise.
+                html! { (deed.connection_id) },
+                html! { (deed.actor) },
+            ]
+        })
+        .collect();
+    table("Who paused and resumed what, newest first", &["When", "Did", "What", "Who"], &rows)
 }
 
 fn list(ask: &Ask<'_>, all: &[Paused]) -> Markup {

@@ -22,8 +22,7 @@ pub(super) fn try_token(door: &AdminDoor, ask: &Ask<'_>, headers: &HeaderMap) ->
     }
     let now = door.engine.quota.now();
     if !door.is_token(ask.fields.get("token").as_bytes()) {
-        tracing::warn!("somebody showed a wrong admin token at the page");
-        return match door.page.sessions.wrong_token(now) {
+        return match door.page.wrong_token(now) {
             None => {
                 let why = html! { p.notice.bad role="alert" { strong { "That is not the admin token. " } "It is what " code { "admin.token" } " refers to." } };
                 Served::html(401, frame(ask, &form(ask, why), None))
