@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger smoke-batch smoke-limits smoke-plan advisories
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -47,6 +47,11 @@ bench-vault: ## sealing, opening, looking up, and sealing a hundred thousand row
 bench-ledger: ## writing a million calls to the request ledger and searching them, optimised build (CALLS=…: another number)
 	@scripts/setup.sh build
 	cargo run --locked --release --quiet --example ledger -- $(CALLS)
+
+screenshots: ## pictures of every view of the page, light, dark and on a phone, in target/screenshots
+	@scripts/setup.sh page
+	PERCH_SCREENSHOTS=$(CURDIR)/target/screenshots cargo test --locked --test it every_view_can_be_read
+	@ls target/screenshots
 
 smoke-batch: ## a thousand calls for one person each, sharing requests and not, in real time; twenty-five minutes (GATHER='--help')
 	@scripts/setup.sh build

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs Finch's official SDKs at their pinned versions into .cache/sdk, for the tests that drive
-# perch with them. Does nothing when what is there is what is pinned.
+# perch with them, and Grafana's published types, for the test that judges the dashboards. Does nothing when what is there is what is pinned.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sdk=$PWD/.cache/sdk
@@ -33,4 +33,17 @@ if ! is_fresh "$sdk/node" "$pins"; then
         exit 1
     }
     printf '%s\n' "$pins" >"$sdk/node/.installed-from"
+fi
+
+pins=$(node --version && cat tests/grafana/package-lock.json)
+if ! is_fresh "$sdk/grafana" "$pins"; then
+    echo "sdks: installing Grafana's types" >&2
+    rm -rf "$sdk/grafana"
+    mkdir -p "$sdk/grafana"
+    cp tests/grafana/package.json tests/grafana/package-lock.json "$sdk/grafana/"
+    (cd "$sdk/grafana" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2) || {
+        echo "sdks: npm could not install tests/grafana/package-lock.json. It needs the npm registry or a mirror (npm config set registry)." >&2
+        exit 1
+    }
+    printf '%s\n' "$pins" >"$sdk/grafana/.installed-from"
 fi

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`) or of the
-# real-time run (`setup.sh smoke`).
+# Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
+# real-time run (`setup.sh smoke`) or of the page's pictures (`setup.sh page`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
 smoke) wanted=(cc cmake redis) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke" >&2; exit 2 ;;
+page) wanted=(cc cmake chromium) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
@@ -30,6 +31,9 @@ have() {
     node) is_at_least "$(node --version 2>/dev/null | tr -d v)" "$node_min" ;;
     npm) npm --version >/dev/null 2>&1 ;;
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
+    # The driver starts the browser that is installed beside it.
+    chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
+    prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -44,6 +48,8 @@ packages_of() {
     npm) echo npm ;;
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
+    chromium) echo chromium chromium-driver ;;
+    prometheus) echo prometheus ;;
     esac
 }
 
@@ -55,6 +61,8 @@ describe() {
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
+    chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
+    prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }

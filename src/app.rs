@@ -1,11 +1,14 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod essentials;
 mod ledger;
 mod merge;
 mod reload;
 mod settings;
 mod tasks;
 mod traces;
+
+pub use essentials::essentials;
 
 use crate::config::{self, Address, Config, LimitMode, LimitStore, Limits, Loaded, OnOutage, Store};
 use crate::doors::admin::AdminDoor;

@@ -1,5 +1,6 @@
 //! Out of the configuration: what the engine takes of it, at start and whenever it is read anew.
 
+use super::essentials::essentials;
 use super::{merge, proof};
 use crate::config::{self, Config, NotReady, Writes};
 use crate::engine::{Batching, OutlookRules, Settings};
@@ -37,6 +38,7 @@ pub(super) fn settings(config: &Config, before: Option<Arc<ClientSecret>>) -> Se
         introspect_every: config.connections.introspect_every,
         refuses_unready: config.merge.not_ready == NotReady::Error,
         grace: config.drain.grace,
+        essentials: essentials(config),
     }
 }
 

@@ -140,6 +140,7 @@ fn facts(path: Option<&Path>, loaded: &Loaded) -> Vec<(&'static str, String)> {
         ),
         ("quota", quota(loaded)),
         ("webhooks", webhooks(config)),
+        ("traces", traces(config)),
         (
             "apps",
             format!(
@@ -160,6 +161,21 @@ fn webhooks(config: &Config) -> String {
             "delivered to {}, {}, {attempts} attempts",
             target.base,
             if sign_with.is_some() { "signed for the app" } else { "with Finch's signature" },
+        ),
+    }
+}
+
+/// Who gets traces, and of how much.
+fn traces(config: &Config) -> String {
+    let traces = &config.traces;
+    match &traces.collector {
+        None => "to nobody".to_owned(),
+        Some(at) => format!(
+            "to {}{}, {}% of those that begin here, {}",
+            at.base,
+            at.path,
+            traces.sample,
+            if traces.propagate { "Finch is told" } else { "Finch is not told" },
         ),
     }
 }
@@ -205,6 +221,7 @@ mod tests {
             "finch.client_secret from env:FINCH_CLIENT_SECRET",
             "proxy 127.0.0.1:4600, admin 127.0.0.1:4601, webhooks off, probes off",
             "in 60s: company 20, directory 20,",
+            "traces        to nobody",
             "writes allow",
         ] {
             assert!(out.contains(fact), "{fact}: {out}");

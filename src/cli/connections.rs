@@ -4,7 +4,7 @@
 //! others of the machine could read it: an import reads standard input or a file.
 
 mod errands;
-mod gateway;
+pub(super) mod gateway;
 mod import;
 mod show;
 mod verify;

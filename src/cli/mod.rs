@@ -19,7 +19,9 @@ mod signals;
 pub mod sim;
 pub mod simulate;
 mod source;
+pub mod support;
 mod table;
+pub mod usage;
 pub mod vault;
 pub mod webhooks;
 
@@ -78,6 +80,10 @@ pub enum Command {
     Webhooks(webhooks::WebhooksArgs),
     /// What became of calls, from the request ledger
     Requests(requests::RequestsArgs),
+    /// What is known of a request, a connection or a customer, ready to paste into a ticket
+    Support(support::SupportArgs),
+    /// Active connections and calls of a month, to hold against Finch's bill
+    Usage(usage::UsageArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -110,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Vault(args) => vault::run(named, &env, &args, &mut out),
         Command::Webhooks(args) => done(webhooks::run(named, &env, &args, &mut out)),
         Command::Requests(args) => done(requests::run(named, &env, &args, &mut out)),
+        Command::Support(args) => done(support::run(named, &env, &args, &mut out, &mut err)),
+        Command::Usage(args) => done(usage::run(named, &env, &args, &mut out)),
         Command::Completions(args) => done(completions::run(&args, &mut out)),
     };
     match ended {

@@ -24,7 +24,7 @@ const REFERRING: [&str; 12] = [
 ];
 
 /// What can be changed while perch runs. A name with a dot at its end stands for everything in that section.
-const LIVE: [&str; 27] = [
+const LIVE: [&str; 25] = [
     "finch.client_secret",
     "finch.webhook_secret",
     "finch.webhook_secret_previous",
@@ -50,9 +50,6 @@ const LIVE: [&str; 27] = [
     "connections.",
     "drain.",
     "log.",
-    // Only while this process counts alone: see `ALONE`.
-    "limits.products.",
-    "limits.ip.requests",
 ];
 
 /// Keys of the ledger itself. Replicas that share one must have the same, so there they need a restart of each.
@@ -142,5 +139,74 @@ impl Written {
             changed.into_iter().partition(|key| is_live(key, counts_alone));
         let texts = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
         Changes { live: texts(live), restart: texts(restart) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environ, MANUAL, load};
+
+    fn written(text: &str, secret: &str) -> Written {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("perch.toml");
+        std::fs::write(&path, text).expect("written");
+        let env: Environ =
+            [("FINCH_CLIENT_ID", "3fa85f64"), ("FINCH_CLIENT_SECRET", secret)].into_iter().collect();
+        let loaded = load(Some(&path), &env).unwrap_or_else(|problems| panic!("{problems}"));
+        loaded.apart().1
+    }
+
+    fn changes(text: &str, counts_alone: bool) -> (Vec<String>, Vec<String>) {
+        let Changes { live, restart } = written("", "one").changes(&written(text, "one"), counts_alone);
+        (live, restart)
+    }
+
+    fn keys(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_changes_is_told_by_key_and_by_what_it_needs() {
+        assert_eq!(changes("# only a comment", true), (keys(&[]), keys(&[])));
+        let text = "[pause]\ncustomers = [\"acme\"]\n[listen]\nidle_timeout = \"1s\"\n[limits.products]\ncompany = 5\n";
+        let (alone, restart) =
+            (keys(&["limits.products.company", "pause.customers"]), keys(&["listen.idle_timeout"]));
+        assert_eq!(changes(text, true), (alone, restart));
+        assert_eq!(
+            changes(text, false),
+            (keys(&["pause.customers"]), keys(&["limits.products.company", "listen.idle_timeout"])),
+            "replicas that share a ledger must agree about its limits"
+        );
+        // Of a product that falls to the default, the product is told too.
+        let (live, _) = changes("[limits.products]\ndefault = 5\ncompany = 20", true);
+        assert!(
+            live.contains(&"limits.products.default".to_owned())
+                && live.contains(&"limits.products.payment".to_owned())
+        );
+        assert!(!live.contains(&"limits.products.company".to_owned()), "{live:?}");
+    }
+
+    #[test]
+    fn a_secret_that_is_another_behind_the_same_reference_is_a_change() {
+        let changed = written("", "one").changes(&written("", "two"), true);
+        assert_eq!(changed, Changes { live: keys(&["finch.client_secret"]), restart: Vec::new() });
+        assert_eq!(format!("{:?}", written("", "hunter2").marks), "Marks(…)");
+    }
+
+    #[test]
+    fn every_name_here_is_a_key_of_the_manual_and_is_told_in_the_documentation() {
+        let all: Vec<String> = written("", "one").origins.into_iter().map(|origin| origin.key).collect();
+        let docs = include_str!("../../docs/rollout.md");
+        for name in LIVE.iter().chain(&ALONE).chain(&REFERRING) {
+            let is_there = all.iter().any(|key| key == name || name.ends_with('.') && key.starts_with(name));
+            assert!(is_there, "{name} is no key: {MANUAL:.0}");
+        }
+        for name in LIVE.iter().chain(&ALONE) {
+            assert!(
+                docs.contains(&format!("`{}", name.trim_end_matches('.'))),
+                "docs/rollout.md does not name {name}"
+            );
+        }
     }
 }

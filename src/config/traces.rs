@@ -96,8 +96,8 @@ fn headers(s: &Setting, read: impl Fn(&Setting) -> Check<String>) -> Check<Vec<(
         let value = read(&Setting { value: value.clone(), place: s.place.clone() })
             .map_err(|complaint| Complaint { what: of(&complaint.what).what, ..complaint })?;
         match HeaderValue::from_str(&value) {
-            Ok(_) => Ok((known, CollectorKey::new(value))),
-            Err(_) => Err(of("refers to a text that cannot stand in a header")),
+            Ok(_) if value.is_ascii() => Ok((known, CollectorKey::new(value))),
+            Ok(_) | Err(_) => Err(of("refers to a text that cannot stand in a header")),
         }
     };
     table.iter().map(header).collect()

@@ -3,6 +3,7 @@
 pub(in crate::doors) mod connections;
 mod pauses;
 mod requests;
+mod support;
 
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
@@ -139,6 +140,9 @@ impl AdminDoor {
                 let said = requests::answer(&self.engine, (path, query.as_deref())).await;
                 (said.0, "application/json", said.1)
             }
+            _ if support::is_here(path) => {
+                support::answer(&self.engine, (path, query.as_deref()), headers).await
+            }
             // What cannot be called now, and until when.
             "/api/holds" => match serde_json::to_vec(&self.engine.standstills()) {
                 Ok(body) => (200, "application/json", body),
@@ -151,7 +155,7 @@ impl AdminDoor {
             },
             _ => text(
                 404,
-                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/holds, /api/pauses, /api/drift and /api/webhooks",
+                "there is the page at /, and /livez, /readyz, /metrics, /api/config, /api/connections, /api/requests, /api/support/{id}, /api/usage, /api/holds, /api/pauses, /api/drift and /api/webhooks",
             ),
         }
     }

@@ -26,6 +26,8 @@ mod resolve;
 mod settings;
 mod shield;
 mod split;
+mod support;
+mod usage;
 mod warm;
 mod watch;
 pub mod webhooks;
@@ -41,6 +43,8 @@ pub use outlook::{Outlook, OutlookRules, Standstill};
 pub use readiness::Readiness;
 pub use relay::Relay;
 pub use settings::{Current, Settings};
+pub use support::{Sources, support};
+pub use usage::usage;
 
 use crate::finch::endpoints::{Effect, Endpoint, Method, Operation, find};
 use crate::finch::headers::{FINCH_REQUEST_ID, PERCH_REQUEST_ID};

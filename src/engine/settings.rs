@@ -58,6 +58,8 @@ pub struct Settings {
     pub refuses_unready: bool,
     /// How long calls under way may take when perch stops.
     pub grace: Duration,
+    /// What perch is told to do, for a support bundle.
+    pub essentials: Vec<(String, String)>,
 }
 
 /// A value that can be replaced while others use it.

@@ -4,6 +4,8 @@ use super::*;
 use crate::limit::beat::Incarnation;
 use crate::types::CustomerId;
 
+#[path = "ledger_tests/changes.rs"]
+mod changes;
 #[path = "ledger_tests/crowd.rs"]
 mod crowd;
 #[path = "ledger_tests/dice.rs"]

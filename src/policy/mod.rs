@@ -27,8 +27,10 @@ pub mod retry;
 pub mod rollout;
 pub mod route;
 pub mod shield;
+pub mod support;
 pub mod sync;
 pub mod trace;
+pub mod usage;
 pub mod wire;
 
 pub use apps::{App, Policy};

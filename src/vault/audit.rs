@@ -84,11 +84,6 @@ impl Action {
     }
 }
 
-/// What stands in place of a connection where something is done that is about none, or about many.
-pub(super) fn no_connection() -> ConnectionId {
-    ConnectionId::new("-").expect("a dash is an id")
-}
-
 /// A chain that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {

@@ -1,7 +1,6 @@
 //! Webhooks, kept beside the connections they are about: same file, same application, same environment. Nothing of them
 //! is sealed; they hold no secret.
 
-use super::audit::no_connection;
 use super::{Action, Actor, Vault};
 use crate::store::StoreError;
 use crate::store::webhooks::{self as rows, Arrived, Depth, Kept, Listed, Put, State};
@@ -157,8 +156,9 @@ impl Vault {
                     let count = rows::revive(tx, scope, one.as_ref(), now)?;
                     if count > 0 {
                         let of = one.as_ref().map(|id| rows::connection_of(tx, scope, id)).transpose()?;
-                        let of = of.flatten().unwrap_or_else(no_connection);
-                        shared.record(&ring, tx, (&actor, Action::Replay), (&of, 0), now)?;
+                        // All of them are about no one connection.
+                        let name = of.flatten().map_or("webhooks".to_owned(), |id| id.to_string());
+                        shared.record_of(&ring, tx, (&actor, Action::Replay), (&name, 0), now)?;
                     }
                     let Some(id) = one.filter(|_| count == 0) else { return Ok(Revived::These(count)) };
                     Ok(match rows::state_of(tx, scope, &id)? {

@@ -262,7 +262,16 @@ async fn a_life(world: &mut World) -> (Artefacts, Vec<String>) {
         let app = world.for_customer("acme").with("perch-max-wait", "0");
         under(world, "list_directory", fault, async || drop(app.get("/employer/directory").await)).await;
     }
-    for path in ["/metrics", "/readyz", "/livez", "/nowhere"] {
+    for path in [
+        "/metrics",
+        "/readyz",
+        "/livez",
+        "/nowhere",
+        "/",
+        "/connections",
+        "/requests",
+        "/configuration?show=all",
+    ] {
         world.operator().get(path).await;
     }
     assert!(world.report().await["rate_limited"].is_object());

@@ -298,7 +298,7 @@ async fn with_an_admin_token_only_probes_go_without() {
     }
     for shown in ["", "Bearer", "Bearer ", "Bearer a-long-admin-token", "Basic a-long-admin-token-for-tests"]
     {
-        for path in ["/metrics", "/", "/api/connections"] {
+        for path in ["/metrics", "/nowhere", "/api/connections"] {
             let answer = world.operator().with("authorization", shown).get(path).await;
             assert_eq!(
                 (answer.status, answer.header("www-authenticate")),

@@ -29,7 +29,7 @@ async fn a_customer_outside_is_refused_and_nothing_is_sent_until_it_is_let_in() 
     assert_refused(&answer, 403, "perch_not_rolled_out", "caller_refused");
     assert_eq!(answer.header("x-should-retry"), "false");
     assert!(answer.text().contains("rollout.customers"), "{}", answer.text());
-    assert_eq!(world.report().await["arrivals"], before);
+    assert_eq!(world.report().await["requests"], before);
     assert!(world.metric("perch_rollout_refused_total").await >= 1.0);
     let unknown = world.for_customer("nobody").get(COMPANY).await;
     assert_refused(&unknown, 404, "perch_unknown_customer", "unknown_customer");

@@ -21,13 +21,15 @@ use zeroize::Zeroizing;
 
 /// How long a gateway may take to let the command in.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long it may take over a question that asks nothing of Finch.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 /// How much longer than Finch its answer may take: it waits for quota too.
 const ANSWER_MARGIN: Duration = Duration::from_secs(60);
 /// The largest answer read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A gateway's admin door.
-pub(super) struct AdminClient {
+pub(in crate::cli) struct AdminClient {
     address: Address,
     authorization: Option<Zeroizing<String>>,
     answer_max: Duration,
@@ -61,6 +63,24 @@ impl AdminClient {
             "perch: no gateway answers at {address}; this command asks Finch by itself, inside the same limits"
         )?;
         Ok(Self { address: own.admin().clone(), authorization, answer_max, own: Some(own) })
+    }
+
+    /// Finds the gateway that runs; none when nobody answers at its admin door.
+    pub(in crate::cli) async fn running(config: &Config) -> Option<Self> {
+        let address = reachable(&config.listen.admin);
+        connect(&address).await.ok()?;
+        let token = config.admin.token.as_ref();
+        let authorization = token.map(|token| Zeroizing::new(format!("Bearer {}", token.expose())));
+        Some(Self { address, authorization, answer_max: LOOK_MAX, own: None })
+    }
+
+    /// What a gateway answers to a question that only looks: a status and a body.
+    ///
+    /// # Errors
+    /// It does not answer, or not in time.
+    pub(in crate::cli) async fn look(&self, path: &str) -> Result<(u16, Bytes), Failure> {
+        let late = |_| Failure::unavailable("the gateway did not answer in time; look into its log");
+        timeout(self.answer_max, self.send("GET", path, "")).await.map_err(late)?
     }
 
     /// Asks, and reads the JSON that comes back; what is no success is the failure.

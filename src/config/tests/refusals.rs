@@ -286,14 +286,18 @@ fn what_cannot_hold_is_refused_where_it_stands() {
         ),
         ("[webhooks]\nattempts = 0", "2:12 `webhooks.attempts` is 0; it must be between 1 and 100"),
         (
-            "[rollout]\ncustomers = [\"acme\"]",
-            "2:13 `rollout.customers` is a list, which is not available in this version; \
-          \"all\" is",
+            "[rollout]\ncustomers = \"110%\"",
+            "2:13 `rollout.customers` is \"110%\"; it can be \"all\", [\"acme\"] or \"10%\"; write a whole number from 0% \
+             to 100%",
         ),
         (
             "[rollout]\nproviders = \"10%\"",
-            "2:13 `rollout.providers` is less than everyone, which is not available in this \
-          version; \"all\" is",
+            "2:13 `rollout.providers` is a share; only customers are rolled out by shares; write a list of providers",
+        ),
+        ("[pause]\ncustomers = [\"\"]", "2:13 `pause.customers` has \"\" in it, a name that is empty"),
+        (
+            "[limits]\nmode = \"watch\"",
+            "2:8 `limits.mode` is \"watch\"; it can be \"enforce\" or \"observe\"",
         ),
         (
             "[merge]\nbatch = [\"individuals\"]",

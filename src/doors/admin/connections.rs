@@ -181,7 +181,7 @@ fn unknown() -> Said {
     of_vault(&VaultError::UnknownConnection)
 }
 
-fn of_vault(error: &VaultError) -> Said {
+pub(super) fn of_vault(error: &VaultError) -> Said {
     let status = match error {
         VaultError::UnknownConnection => 404,
         VaultError::Store(_) | VaultError::Damaged(_) => 503,

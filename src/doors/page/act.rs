@@ -4,13 +4,16 @@
 
 use super::form::{Fields, encoded};
 use super::parts::{View, connection_path, facts, frame, id, is_link, or_dash, status};
-use super::{Ask, Served, Told, Who, in_time, refuse};
+use super::{Ask, Served, Told, VIEW_MAX, Who, refuse};
 use crate::doors::admin::connections::decoded;
 use crate::engine::webhooks::Webhooks;
 use crate::engine::{Answer, AnswerBody, Errand};
+use crate::policy::brake::PauseScope;
 use crate::types::json::RawObject;
 use crate::types::{ConnectionId, EventId};
-use crate::vault::{Actor, Connection, webhooks::Revived};
+use crate::vault::pauses::Pause;
+use crate::vault::webhooks::Revived;
+use crate::vault::{Actor, Connection, VaultError};
 use maud::{Markup, html};
 
 /// A deed, and what it is done to.
@@ -24,6 +27,10 @@ pub(super) enum Act {
     Disconnect(ConnectionId),
     /// Offering a dead letter to the app again, or all of them.
     Replay(Option<EventId>),
+    /// Stopping the calls of a customer, product or provider.
+    Pause(PauseScope, String),
+    /// Letting them go on.
+    Resume(PauseScope, String),
 }
 
 /// What is asked before a deed is done.
@@ -46,6 +53,15 @@ impl Act {
                 Some(id) => EventId::new(id).ok().map(|id| Act::Replay(Some(id))),
             };
         }
+        if let "/pauses/pause" | "/pauses/resume" = path {
+            let scope = PauseScope::parse(fields.get("scope"))?;
+            let name = fields.get("name").to_owned();
+            return Some(if path.ends_with("pause") {
+                Act::Pause(scope, name)
+            } else {
+                Act::Resume(scope, name)
+            });
+        }
         let (id, deed) = path.strip_prefix("/connections/")?.split_once('/')?;
         let id = ConnectionId::new(decoded(id)?).ok()?;
         match deed {
@@ -64,6 +80,8 @@ impl Act {
             Act::Disconnect(id) => format!("{}/disconnect", connection_path(id.as_str())),
             Act::Replay(None) => "/webhooks/replay".to_owned(),
             Act::Replay(Some(id)) => format!("/webhooks/replay?id={}", encoded(id.as_str())),
+            Act::Pause(scope, name) => format!("/pauses/pause?scope={scope}&name={}", encoded(name)),
+            Act::Resume(scope, name) => format!("/pauses/resume?scope={scope}&name={}", encoded(name)),
         }
     }
 
@@ -72,6 +90,7 @@ impl Act {
         match self {
             Act::Introspect(id) | Act::ReauthLink(id) | Act::Disconnect(id) => connection_path(id.as_str()),
             Act::Replay(_) => "/webhooks".to_owned(),
+            Act::Pause(..) | Act::Resume(..) => "/pauses".to_owned(),
         }
     }
 
@@ -83,6 +102,8 @@ impl Act {
             Act::Disconnect(id) => format!("perch connections disconnect {id}"),
             Act::Replay(Some(id)) => format!("perch webhooks replay {id}"),
             Act::Replay(None) => "perch webhooks replay --all-dead".to_owned(),
+            Act::Pause(scope, name) => format!("perch pause {scope} {name}"),
+            Act::Resume(scope, name) => format!("perch resume {scope} {name}"),
         }
     }
 
@@ -92,7 +113,12 @@ impl Act {
             Act::Disconnect(id) if fields.get("typed") != id.as_str() => {
                 Some("What you typed is not the id of this connection.")
             }
-            Act::Disconnect(_) | Act::Introspect(_) | Act::ReauthLink(_) | Act::Replay(_) => None,
+            Act::Disconnect(_)
+            | Act::Introspect(_)
+            | Act::ReauthLink(_)
+            | Act::Replay(_)
+            | Act::Pause(..)
+            | Act::Resume(..) => None,
         }
     }
 
@@ -117,6 +143,19 @@ impl Act {
                         _ => Told::failed("Finch's answer has no link in it."),
                     },
                     Err(why) => Told::failed(why),
+                }
+            }
+            Act::Pause(scope, name) => {
+                let (scope, reason) = (*scope, ask.fields.filled("reason").map(str::to_owned));
+                match ask.engine.pause(Pause { scope, name: name.clone(), reason }, Actor::Operator).await {
+                    Ok(()) => Told::done(format!("Calls of {scope} {name} are refused until it is resumed.")),
+                    Err(why) => Told::failed(why.to_string()),
+                }
+            }
+            Act::Resume(scope, name) => {
+                match ask.engine.resume(*scope, name.clone(), Actor::Operator).await {
+                    Ok(()) => Told::done(format!("Calls of {scope} {name} go on.")),
+                    Err(why) => Told::failed(why.to_string()),
                 }
             }
             Act::Replay(_) if !ask.engine.delivers_webhooks() => Told::failed(Webhooks::NOWHERE),
@@ -182,6 +221,29 @@ impl Act {
                 button: "Disconnect",
                 is_final: true,
             },
+            Act::Pause(scope, name) => Question {
+                title: format!("Pause this {scope}?"),
+                what: html! {
+                    (super::parts::facts(&[("What", html! { (scope) " " strong { (name) } })]))
+                    p { "Its calls are refused with a 503 that no SDK repeats, here at once and at every gateway on the same store within two seconds, until somebody resumes them. Calls that wait are ended; those already sent come to their end." }
+                },
+                more: html! {
+                    (super::parts::field("reason", "Why", "", Some("For whoever finds it; no data of people.")))
+                    (target(*scope, name))
+                },
+                button: "Pause",
+                is_final: false,
+            },
+            Act::Resume(scope, name) => Question {
+                title: format!("Resume this {scope}?"),
+                what: html! {
+                    (super::parts::facts(&[("What", html! { (scope) " " strong { (name) } })]))
+                    p { "Its calls go to Finch again." }
+                },
+                more: target(*scope, name),
+                button: "Resume",
+                is_final: false,
+            },
             Act::Replay(one) => Question {
                 title: match one {
                     Some(_) => "Offer this event to the app again?".to_owned(),
@@ -211,12 +273,25 @@ pub(super) async fn answer(ask: &Ask<'_>, act: &Act, is_post: bool) -> Served {
     let deed = act.path();
     let known = match act {
         Act::Introspect(id) | Act::ReauthLink(id) | Act::Disconnect(id) => {
-            match in_time(ask.engine.vault.connection(id)).await {
-                Ok(entry) => Some(entry.facts.clone()),
-                Err(why) => return refuse(ask, 404, "This connection cannot be used", &why),
+            match tokio::time::timeout(VIEW_MAX, ask.engine.vault.connection(id)).await {
+                Ok(Ok(entry)) => Some(entry.facts.clone()),
+                Ok(Err(VaultError::UnknownConnection | VaultError::OtherEnvironment { .. })) => {
+                    return refuse(
+                        ask,
+                        404,
+                        "There is no such connection",
+                        "The list of connections has those there are.",
+                    );
+                }
+                Ok(Err(error)) => {
+                    return refuse(ask, 503, "This connection cannot be used", &error.to_string());
+                }
+                Err(_) => {
+                    return refuse(ask, 503, "The store does not answer", "Try again; the log has more.");
+                }
             }
         }
-        Act::Replay(_) => None,
+        Act::Replay(_) | Act::Pause(..) | Act::Resume(..) => None,
     };
     let ask_again = |status, why: Option<&str>| {
         let view = confirm(act, act.question(known.as_ref()), &visit.seal_of(&deed), why);
@@ -239,6 +314,14 @@ pub(super) async fn answer(ask: &Ask<'_>, act: &Act, is_post: bool) -> Served {
     let told = act.carry_out(ask).await;
     ask.page.sessions.tell(visit, told);
     Served::see(&act.back())
+}
+
+/// What a pause is about, carried along.
+fn target(scope: PauseScope, name: &str) -> Markup {
+    html! {
+        input type="hidden" name="scope" value=(scope);
+        input type="hidden" name="name" value=(name);
+    }
 }
 
 fn confirm(act: &Act, question: Question, seal: &str, why: Option<&str>) -> View {
@@ -304,6 +387,8 @@ mod tests {
             Act::Disconnect(id),
             Act::Replay(None),
             Act::Replay(Some(EventId::new("msg_1&x=y").expect("an id"))),
+            Act::Pause(PauseScope::Customer, "a&b <c>".to_owned()),
+            Act::Resume(PauseScope::Product, "directory".to_owned()),
         ] {
             let whole = act.path();
             let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));

@@ -5,9 +5,13 @@ use super::parts::{View, ago, ago_in_full, customer, empty, facts, id, or_dash, 
 use super::{Ask, in_time};
 use crate::doors::admin::connections::decoded;
 use crate::store::audit::Deed;
+use crate::store::requests::Search;
 use crate::types::ConnectionId;
 use crate::vault::{Connection, Status, VaultError};
 use maud::{Markup, html};
+
+/// How many of its calls are shown.
+const CALLS: u32 = 10;
 
 /// The connection that a path is about.
 pub(super) fn id_of(path: &str) -> Option<ConnectionId> {
@@ -30,7 +34,9 @@ pub(super) async fn view(ask: &Ask<'_>, id: &ConnectionId) -> Option<View> {
             ));
         }
     };
-    let deeds = in_time(engine.vault.deeds(id)).await;
+    let calls = Search { connection: Some(id.clone()), limit: CALLS, ..Search::default() };
+    let (deeds, calls) =
+        tokio::join!(in_time(engine.vault.deeds(id)), in_time(engine.search_requests(&calls)));
     let held: Vec<_> = engine
         .standstills()
         .into_iter()
@@ -44,6 +50,17 @@ pub(super) async fn view(ask: &Ask<'_>, id: &ConnectionId) -> Option<View> {
             (doing(ask, known))
         }
         @if !held.is_empty() { (super::overview::holds(ask, &held)) }
+        section.card aria-labelledby="calls" {
+            h2 #calls { "Latest calls" }
+            @match &calls {
+                Err(why) => (problem("The latest calls", why)),
+                Ok(all) if all.is_empty() => (empty("No call used it lately.")),
+                Ok(all) => {
+                    (super::requests::list(ask, "Calls of this connection, newest first", all))
+                    p { a href={ "/requests?connection=" (encoded(id.as_str())) } { "All its calls" } }
+                }
+            }
+        }
         section.card aria-labelledby="deeds" {
             h2 #deeds { "Audit trail" }
             @match &deeds {
@@ -94,10 +111,14 @@ fn doing(ask: &Ask<'_>, known: &Connection) -> Markup {
         @if known.status == Status::Held && known.customer_id.is_none() {
             p { "Give it to a customer with: " code { "perch connections assign" } }
         }
-        @if ask.who.may_act() && !is_gone {
-            p.buttons {
+        p.buttons {
+            a.button href={ "/support/" (encoded(known.connection_id.as_str())) } { "Support bundle" }
+            @if ask.who.may_act() && !is_gone {
                 a.button href={ (path) "/introspect" } { "Ask Finch" }
                 a.button href={ (path) "/reauth-link" } { "Reauth link" }
+                @if let Some(customer) = &known.customer_id {
+                    a.button href={ "/pauses/pause?scope=customer&name=" (encoded(customer.as_str())) } { "Pause customer" }
+                }
                 a.button.danger href={ (path) "/disconnect" } { "Disconnect" }
             }
         }

@@ -6,14 +6,18 @@
 //! happen, the second carries a seal of its session and deed, and comes from this very page.
 
 mod act;
+mod configuration;
 mod connection;
 mod connections;
 mod form;
 mod overview;
 mod parts;
+mod pauses;
 mod quota;
+mod requests;
 mod session;
 mod sign_in;
+mod support;
 mod webhooks;
 
 use super::admin::AdminDoor;
@@ -33,6 +37,9 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("page.js");
 const ICON: &str = include_str!("icon.svg");
 const HTML: &str = "text/html; charset=utf-8";
+
+/// The part of the quota's view that a script asks for again and again.
+const LIVE: &str = "/quota/now";
 
 /// How long the store may take over a view; what is later is said to be missing.
 const VIEW_MAX: Duration = Duration::from_secs(5);
@@ -180,6 +187,7 @@ pub(super) fn is_here(path: &str) -> bool {
                     | "webhooks"
                     | "pauses"
                     | "configuration"
+                    | "support"
                     | "page"
                     | "sign-in"
                     | "sign-out"
@@ -202,7 +210,7 @@ pub(super) async fn answer(
         };
     }
     let (page, steady) = (&door.page, door.engine.quota.now());
-    let visit = session_of(headers).and_then(|name| page.sessions.visit(name, steady));
+    let visit = session_of(headers).and_then(|name| page.sessions.visit(name, path != LIVE, steady));
     let who = match (&door.token, visit) {
         (None, _) => Who::Reader,
         (Some(_), Some(visit)) => Who::Operator(visit),
@@ -252,21 +260,17 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/" => overview::view(ask).await,
         "/connections" => connections::view(ask).await,
         "/quota" => quota::view(ask),
-        "/quota/now" => return Served::html(200, quota::now(ask)),
+        LIVE => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
-        path => match connection::id_of(path) {
-            Some(id) => match connection::view(ask, &id).await {
-                Some(view) => view,
-                None => {
-                    return refuse(
-                        ask,
-                        404,
-                        "There is no such connection",
-                        "It was never stored here, or belongs to another environment. The list of connections has those there are.",
-                    );
-                }
-            },
-            None => return refuse(ask, 404, "There is no such page", "The navigation has all there are."),
+        "/pauses" => pauses::view(ask),
+        "/configuration" => configuration::view(ask),
+        "/requests" => requests::view(ask).await,
+        path => match one_of(ask, path).await {
+            Some(view) => view,
+            None => {
+                let advice = "It was never here, or is gone by now. The navigation leads to all there is.";
+                return refuse(ask, 404, "There is no such page", advice);
+            }
         },
     };
     let told = match &ask.who {
@@ -274,6 +278,17 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         _ => None,
     };
     Served::html(200, frame(ask, &view, told.as_ref()))
+}
+
+/// The view of one thing; `None` when it is not there.
+async fn one_of(ask: &Ask<'_>, path: &str) -> Option<View> {
+    if let Some(id) = requests::id_of(path) {
+        return requests::one(ask, &id).await;
+    }
+    if let Some(id) = support::id_of(path) {
+        return support::view(ask, &id).await;
+    }
+    connection::view(ask, &connection::id_of(path)?).await
 }
 
 /// A page that says no, and what to do.

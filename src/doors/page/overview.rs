@@ -8,18 +8,23 @@ use super::quota::waiting;
 use super::{Ask, in_time};
 use crate::engine::Standstill;
 use crate::engine::quota::{Mode, Snapshot};
+use crate::store::requests::Search;
 use crate::store::webhooks::Depth;
 use crate::vault::{Stats, Status};
 use maud::{Markup, html};
 
+/// How many calls are shown.
+const CALLS: u32 = 8;
 /// The most rows of a list on this view; its own view has the rest.
 const ROWS_MAX: usize = 12;
 
 /// The view.
 pub(super) async fn view(ask: &Ask<'_>) -> View {
-    let (stats, depth, readiness) = tokio::join!(
+    let latest = Search { limit: CALLS, ..Search::default() };
+    let (stats, depth, latest, readiness) = tokio::join!(
         in_time(ask.engine.vault.stats()),
         in_time(ask.engine.vault.webhook_depth()),
+        in_time(ask.engine.search_requests(&latest)),
         ask.engine.readiness(),
     );
     let is_ready = readiness.is_ready();
@@ -46,6 +51,17 @@ pub(super) async fn view(ask: &Ask<'_>) -> View {
             (connections(&stats))
             (quota(&snapshot))
             (holds(ask, &held))
+        }
+        section.card aria-labelledby="latest" {
+            h2 #latest { "Latest calls" }
+            @match &latest {
+                Err(why) => (problem("The latest calls", why)),
+                Ok(all) if all.is_empty() => (empty("No call has ended yet.")),
+                Ok(all) => {
+                    (super::requests::list(ask, "Calls, newest first", all))
+                    p { a href="/requests" { "Search all calls" } }
+                }
+            }
         }
     };
     View::new("Overview", body)
@@ -94,20 +110,27 @@ fn wanting(
         counts.filter(|(status, ..)| *status == wanted).map(|(.., count)| count).sum()
     };
     for (wanted, what) in [
-        (Status::Held, "connections are held until an operator decides"),
-        (Status::NeedsReauth, "connections need their customer to sign in again"),
-        (Status::Disconnecting, "disconnects are not confirmed by Finch yet"),
+        (Status::Held, "held until an operator decides"),
+        (Status::NeedsReauth, "waiting for their customer to sign in again"),
+        (Status::Disconnecting, "being disconnected, which Finch did not confirm yet"),
     ] {
         let count = of(wanted);
         if count > 0 {
             let tone = if wanted == Status::Held { Tone::Bad } else { Tone::Warn };
             all.push(html! {
-                (badge(tone, &number(count))) " " a href={ "/connections?status=" (wanted.as_str()) } { (what) } "."
+                (badge(tone, &number(count))) " of the connections: " a href={ "/connections?status=" (wanted.as_str()) } { (what) } "."
             });
         }
     }
+    let paused = ask.engine.pauses().len() as u64;
+    if paused > 0 {
+        all.push(html! { (badge(Tone::Warn, &number(paused))) " " a href="/pauses" { "paused" } ": their calls are refused until somebody resumes them." });
+    }
+    if ask.engine.quota.is_observing() {
+        all.push(html! { (badge(Tone::Warn, "observing")) " " code { "limits.mode" } " is \"observe\": the limits hold nobody back." });
+    }
     if let Some(dead) = depth.map(|depth| depth.dead).filter(|dead| *dead > 0) {
-        all.push(html! { (badge(Tone::Warn, &number(dead))) " " a href="/webhooks" { "webhooks were given up" } ": the app did not take them." });
+        all.push(html! { (badge(Tone::Warn, &number(dead))) " of the webhooks: " a href="/webhooks" { "dead letters" } ", which the app did not take." });
     }
     all
 }

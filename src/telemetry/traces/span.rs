@@ -8,7 +8,11 @@ use crate::policy::Class;
 use crate::policy::trace::{Context, SpanId, TraceId};
 use crate::telemetry::AccessLine;
 use crate::telemetry::timeline::{Awaited, Did, Step};
+use crate::types::Product;
 use std::time::Duration;
+
+/// What perch asks on a call's behalf.
+const INTROSPECT: &str = "/introspect";
 
 /// What a gateway is, the same for all of its spans.
 #[derive(Debug, Clone)]
@@ -190,8 +194,10 @@ fn of_step(step: &Step, line: &AccessLine, place: &Place, attempts: &mut u64) ->
         }
         Did::Attempt { product, status, failed, finch_request_id } => {
             let resends = std::mem::replace(attempts, *attempts + 1);
-            known.text("http.request.method", line.method);
-            known.text("url.template", line.path);
+            let is_question = *product == Product::Introspect && line.product != product.as_str();
+            let (method, path) = if is_question { ("GET", INTROSPECT) } else { (line.method, line.path) };
+            known.text("http.request.method", method);
+            known.text("url.template", path);
             known.text("server.address", &place.finch_host);
             known.whole("server.port", u64::from(place.finch_port));
             if let Some(status) = status {
@@ -208,7 +214,7 @@ fn of_step(step: &Step, line: &AccessLine, place: &Place, attempts: &mut u64) ->
             }
             known.text("perch.product", product.as_str());
             known.some("finch.request_id", finch_request_id.as_ref().map(|id| id.as_str()));
-            let name = format!("{} {}", line.method, line.path);
+            let name = format!("{method} {path}");
             (name, Kind::Client, known.0, is_bad.then_some(failed.unwrap_or_default()))
         }
     }

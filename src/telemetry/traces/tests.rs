@@ -141,6 +141,8 @@ async fn what_failed_says_so_where_it_failed() {
     };
     line.timeline.note(began, unanswered);
     line.timeline.note(began, Did::LookUp { is_answered: false });
+    let (product, finch_request_id) = (Product::Introspect, None);
+    line.timeline.note(began, Did::Attempt { product, status: Some(401), failed: None, finch_request_id });
     (line.status, line.class) = (504, Class::FinchUnreachable);
     let all = spans(&line, when, &place());
     assert_eq!((text(&all[0], "error.type"), all[0].error), ("finch_unreachable".into(), Some("")));
@@ -149,6 +151,8 @@ async fn what_failed_says_so_where_it_failed() {
         ("finch_unreachable".into(), Some("no answer in time"))
     );
     assert_eq!((text(&all[6], "error.type"), all[6].error), ("vault_unanswered".into(), Some("")));
+    // What perch asked on the call's behalf is named as what it was.
+    assert_eq!((all[7].name.as_str(), text(&all[7], "error.type")), ("GET /introspect", "401".into()));
     // The client's mistake is no failure of the server.
     (line.status, line.class) = (422, Class::InvalidRequest);
     let call = &spans(&line, when, &place())[0];

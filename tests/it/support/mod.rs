@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod apps;
+pub mod browser;
 pub mod canary;
 pub mod client;
 pub mod collector;
@@ -13,8 +14,10 @@ pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
 pub mod metrics;
+pub mod page;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod redis;
 pub mod script;

@@ -1,0 +1,78 @@
+//! A month's use and bill, out of the vault and the request ledger.
+
+use super::Engine;
+use crate::policy::usage::{Held, Month, Usage, Used, reckon};
+use crate::store::requests::Requests;
+use crate::types::UnixMillis;
+use crate::vault::{Connection, Status, Vault, VaultError};
+use std::collections::BTreeSet;
+
+/// Reckons up a month. Without a ledger nothing is said of calls.
+///
+/// # Errors
+/// [`VaultError`] when the vault's store or the ledger does not answer.
+pub async fn usage(
+    vault: &Vault,
+    requests: Option<&Requests>,
+    month: Month,
+    bill: Option<&BTreeSet<String>>,
+    now: UnixMillis,
+) -> Result<Usage, VaultError> {
+    let mut held = Vec::new();
+    for facts in vault.list().await? {
+        held.push(held_of(vault, facts).await?);
+    }
+    let used: Option<Vec<Used>> = match requests {
+        None => None,
+        Some(requests) => {
+            let rows = requests.usage(&month.to_string()).await.map_err(VaultError::from)?;
+            let used = rows.into_iter().map(|row| Used {
+                connection_id: row.connection_id,
+                company_id: row.company_id,
+                customer: row.customer,
+                provider: row.provider,
+                calls: row.calls,
+                attempts: row.attempts,
+                first: row.first,
+                last: row.last,
+            });
+            Some(used.collect())
+        }
+    };
+    Ok(reckon(month, &held, used.as_deref(), bill, now))
+}
+
+async fn held_of(vault: &Vault, facts: Connection) -> Result<Held, VaultError> {
+    let disconnected_at = match facts.status {
+        Status::Disconnected => {
+            let deeds = vault.deeds(&facts.connection_id).await?;
+            // The trail says it to the moment; where it does not reach back, nothing has changed since.
+            let deed = deeds.iter().find(|deed| deed.action == "disconnected").map(|deed| deed.at);
+            Some(deed.unwrap_or(facts.updated_at))
+        }
+        Status::Active | Status::NeedsReauth | Status::Held | Status::Disconnecting => None,
+    };
+    Ok(Held {
+        connection_id: facts.connection_id,
+        company_id: facts.company_id,
+        customer: facts.customer_id,
+        provider: facts.provider_id,
+        connected_at: facts.created_at,
+        disconnected_at,
+    })
+}
+
+impl Engine {
+    /// Reckons up a month, with a bill or without.
+    ///
+    /// # Errors
+    /// As [`usage`].
+    pub async fn month_of_usage(
+        &self,
+        month: Month,
+        bill: Option<&BTreeSet<String>>,
+        now: UnixMillis,
+    ) -> Result<Usage, VaultError> {
+        usage(&self.vault, self.requests.as_deref(), month, bill, now).await
+    }
+}

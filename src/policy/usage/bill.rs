@@ -1,0 +1,102 @@
+//! A bill: which connections are in it. A table with a column of connection ids, or a plain list of them.
+
+use super::csv;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The largest bill read, in bytes.
+pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The most columns that a message names.
+const SHOWN_MAX: usize = 12;
+/// What parts cells: RFC 4180's, that of spreadsheets where the comma is a decimal sign, and that of a paste.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
+/// Why a text is no bill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoBill {
+    /// There is nothing in it.
+    Empty,
+    /// It has several columns, and none of connection ids.
+    NoColumn(Vec<String>),
+}
+
+impl fmt::Display for NoBill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoBill::Empty => f.write_str("there is nothing in it"),
+            NoBill::NoColumn(found) => write!(
+                f,
+                "it has no column connection_id; its first line has {}. Name the column with the connections' ids \
+                 connection_id, or give a list with one id a line",
+                found.join(", ")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NoBill {}
+
+/// The connection ids of a bill, each once.
+///
+/// # Errors
+/// [`NoBill`]: it cannot be told which column has them.
+pub fn connections(text: &str) -> Result<BTreeSet<String>, NoBill> {
+    let mut first = None;
+    for separator in SEPARATORS {
+        let rows = csv::read(text, separator);
+        let Some(heading) = rows.first() else { return Err(NoBill::Empty) };
+        if let Some(column) = heading.iter().position(|cell| is_heading(cell)) {
+            return Ok(ids(rows.iter().skip(1).filter_map(|row| row.get(column))));
+        }
+        if heading.len() > 1 {
+            first.get_or_insert_with(|| heading.clone());
+        } else if first.is_none() && separator == '\t' {
+            return Ok(ids(rows.iter().filter_map(|row| row.first())));
+        }
+    }
+    let shown =
+        first.unwrap_or_default().into_iter().take(SHOWN_MAX).map(|cell| format!("{:?}", cell.trim()));
+    Err(NoBill::NoColumn(shown.collect()))
+}
+
+/// `connection_id`, `Connection ID`, `connectionId`.
+fn is_heading(cell: &str) -> bool {
+    let word: String = cell.chars().filter(char::is_ascii_alphanumeric).collect();
+    word.eq_ignore_ascii_case("connectionid")
+}
+
+fn ids<'a>(cells: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    cells.map(|cell| cell.trim()).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_column_is_found_by_its_name() {
+        for bill in [
+            "company,connection_id,amount\nAcme,c1,10\n\"B, Inc\",c2,20\n,,\nAcme,c1,5\n",
+            "\u{feff}Connection ID;Amount\r\nc1;1,5\r\nc2;2,5\r\n",
+            "amount\tconnectionId\n1\tc1\n2\t c2 \n",
+            "connection_id\nc1\nc2",
+            "c1\n\nc2\n",
+        ] {
+            assert_eq!(connections(bill), Ok(["c1", "c2"].map(str::to_owned).into()), "{bill}");
+        }
+        // A line that ends early has no id.
+        assert_eq!(connections("a,connection_id\nx\ny,c1"), Ok(["c1".to_owned()].into()));
+    }
+
+    #[test]
+    fn what_is_no_bill_says_what_is_missing() {
+        assert_eq!(connections(" \n"), Err(NoBill::Empty));
+        for bill in ["company,amount\nAcme,10", "company;amount\nAcme;10", "company\tamount\nAcme\t10"] {
+            let said = connections(bill).expect_err("no column").to_string();
+            assert!(
+                said.contains("no column connection_id") && said.contains("\"company\", \"amount\""),
+                "{said}"
+            );
+        }
+    }
+}
