@@ -191,7 +191,8 @@ async fn a_search_finds_what_a_list_would_in_the_order_of_coming_in_page_by_page
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_have_been_written_is_not_written_twice_nor_counted_twice() {
     let dir = tempfile::tempdir().expect("a folder");
-    let ledger = open(&Database::of_this_run(dir.path()).await).await;
+    let database = Database::of_this_run(dir.path()).await;
+    let ledger = open(&database).await;
     let mut dice = Dice(7);
     let calls: Vec<Recorded> = (0..250)
         .map(|n| Recorded { connection_id: Some(connection(&mut dice)), ..call(n, &mut dice) })
