@@ -96,7 +96,13 @@ async fn a_bundle_is_made_of_any_id_beside_a_gateway_and_without_one() {
     assert_eq!(text.header("content-type"), "text/markdown; charset=utf-8");
     let asked =
         world.operator().with("accept", "text/markdown").get(&format!("/api/support/{connection}")).await;
-    assert!(parts(&asked.text()).1.contains("perch_writes_denied"), "{}", asked.text());
+    assert!(
+        parts(&asked.text()).0.contains("`GET /introspect`"),
+        "asked after the exchange: {}",
+        asked.text()
+    );
+    let of_customer = world.operator().get("/api/support/acme-secretly?format=markdown").await;
+    assert!(parts(&of_customer.text()).1.contains("perch_writes_denied"), "{}", of_customer.text());
 
     // Without a gateway only the limits are not known.
     world.stop().await;
