@@ -74,6 +74,13 @@ async fn who_is_not_rolled_out_is_connected_and_disconnected_all_the_same() {
     let app = world.app().with("authorization", &format!("Bearer {reference}"));
     assert_refused(&app.get(COMPANY).await, 403, "perch_not_rolled_out", "caller_refused");
     world.reload("rollout.customers = [\"acme\", \"newcomer\"]");
+    assert_eq!(app.get(COMPANY).await.status, 200, "the token was kept");
+    world.reload("rollout.customers = [\"acme\"]");
+    assert_eq!(
+        app.post("/disconnect", &json!({})).await.status,
+        200,
+        "a connection can be ended all the same"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
