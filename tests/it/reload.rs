@@ -212,7 +212,11 @@ async fn operators_see_what_is_in_force_who_wrote_it_and_no_secret() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_notices_by_itself_that_its_file_or_a_secret_has_changed() {
-    let mut world = World::with().scenario(SCENARIO).settings(ALONE).without_gateway().await;
+    let mut world = World::with()
+        .scenario(&format!("{SCENARIO}[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n"))
+        .settings(&format!("{ALONE}limits.window = \"1s\"\nlimits.ip.window = \"1s\"\n"))
+        .without_gateway()
+        .await;
     world.import().await;
     // As Kubernetes mounts a map: the file is a link to a link, and the folder behind it is swapped.
     let map = |name: &str, text: &str| {
