@@ -66,11 +66,11 @@ fn is_within(report: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
-    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
+    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 150\n";
     let world = world("limits.window = \"1s\"\nlimits.ip.window = \"1s\"", finch).await;
     let load = Load::on(&world, COMPANY);
     for n in 0..100 {
-        let limit = [20, 30, 10, 25][n % 4];
+        let limit = [100, 150, 50, 120][n % 4];
         let reading = match n % 5 {
             // Unsound: refused as a whole.
             4 => world.reload(&format!("limits.products.company = {limit}\nlimits.products.payment = 0")),
@@ -94,21 +94,21 @@ async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_signals_to_the_program_under_load_cost_no_call() {
-    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
+    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 150\n";
     let mut world = World::with()
         .scenario(&format!("{SCENARIO}{finch}"))
         .settings(&format!("{ALONE}limits.window = \"1s\"\nlimits.ip.window = \"1s\"\nreload.watch = false"))
         .without_gateway()
         .await;
     world.import().await;
-    world.rewrite("limits.products.company = 20");
+    world.rewrite("limits.products.company = 100");
     let program: Process = world.serve().await;
     let load = Load::on(&world, COMPANY);
     for n in 0..100 {
         match n % 3 {
-            0 => world.rewrite(&format!("limits.products.company = {}", 15 + n % 10)),
+            0 => world.rewrite(&format!("limits.products.company = {}", 80 + n % 10)),
             1 => world.rewrite("this is not TOML at all"),
-            _ => world.rewrite(&format!("limits.products.company = 18\nlimits.queue.total = {}", 1000 + n)),
+            _ => world.rewrite(&format!("limits.products.company = 90\nlimits.queue.total = {}", 1000 + n)),
         }
         program.signal(SIGHUP);
         // Signals that come together are one: each is waited for.
@@ -212,7 +212,11 @@ async fn operators_see_what_is_in_force_who_wrote_it_and_no_secret() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_notices_by_itself_that_its_file_or_a_secret_has_changed() {
-    let mut world = World::with().scenario(SCENARIO).settings(ALONE).without_gateway().await;
+    let mut world = World::with()
+        .scenario(&format!("{SCENARIO}[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n"))
+        .settings(&format!("{ALONE}limits.window = \"1s\"\nlimits.ip.window = \"1s\"\n"))
+        .without_gateway()
+        .await;
     world.import().await;
     // As Kubernetes mounts a map: the file is a link to a link, and the folder behind it is swapped.
     let map = |name: &str, text: &str| {

@@ -33,9 +33,8 @@ async fn a_customer_outside_is_refused_and_nothing_is_sent_until_it_is_let_in() 
     assert!(world.metric("perch_rollout_refused_total").await >= 1.0);
     let unknown = world.for_customer("nobody").get(COMPANY).await;
     assert_refused(&unknown, 404, "perch_unknown_customer", "unknown_customer");
-    world.rewrite("");
-    let refused = world.reload("rollout.providers = [\"gusto\"]");
-    assert!(refused.why.is_empty(), "{refused:?}");
+    let taken = world.replace("rollout.customers = [\"acme\"]", "rollout.providers = [\"gusto\"]");
+    assert!(taken.why.is_empty(), "{taken:?}");
     let answer = world.for_customer("globex").get(COMPANY).await;
     assert_refused(&answer, 403, "perch_not_rolled_out", "caller_refused");
 }
@@ -73,7 +72,14 @@ async fn who_is_not_rolled_out_is_connected_and_disconnected_all_the_same() {
     assert!(reference.starts_with("connection:"), "{reference}");
     let app = world.app().with("authorization", &format!("Bearer {reference}"));
     assert_refused(&app.get(COMPANY).await, 403, "perch_not_rolled_out", "caller_refused");
-    world.reload("rollout.customers = [\"acme\", \"newcomer\"]");
+    world.replace("rollout.customers = [\"acme\"]", "rollout.customers = [\"acme\", \"newcomer\"]");
+    assert_eq!(app.get(COMPANY).await.status, 200, "the token was kept");
+    world.reload("");
+    assert_eq!(
+        app.post("/disconnect", &json!({})).await.status,
+        200,
+        "a connection can be ended all the same"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
