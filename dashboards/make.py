@@ -332,8 +332,10 @@ RUNTIME = [
     row("Switches and traces"),
     graph("Paused", "short", "Customers, products or providers that an operator has paused.", (held("perch_paused", ["scope"]), "{{scope}}")),
     graph("What observed limits would have done", "cps", "Where limits are only observed, nothing waits: this tells what would have.",
-          ("sum by (would) (rate(perch_limiter_observed_total{SEL}" + RATE + "))", "{{would}}")),
-    graph("Traces", "cps", "Spans' batches sent, dropped for want of room, and failed at the collector.",
+          (rate("perch_limiter_observed_total", ["would"]) + " or sum(0 * perch_limiter_observes{SEL})", "{{would}}")),
+    graph("Refused by roll-out", "cps", "Calls for customers or providers that perch does not work for yet.",
+          (f"sum(rate(perch_rollout_refused_total{{SEL}}{RATE}))", "refused")),
+    graph("Traces", "cps", "Spans sent to the collector, dropped for want of room, and failed there.",
           (rate("perch_traces_total", ["outcome"]), "{{outcome}}")),
 ]
 

@@ -166,6 +166,10 @@ fn every_setting_in_the_documents_is_in_the_manual() {
                     if key.ends_with(".rs") || key.ends_with(".toml") || key.starts_with("limits.products") {
                         continue;
                     }
+                    // An attribute of spans, which happens to begin like a section.
+                    if key == "finch.request_id" {
+                        continue;
+                    }
                     looked += 1;
                     if !known.contains(key) {
                         missing.insert(format!("{name}: {key}"));

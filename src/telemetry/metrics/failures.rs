@@ -69,6 +69,12 @@ impl Failures {
         for why in WHY.into_iter().chain([OVER_BUDGET]) {
             failures.retries.with_label_values(&[why]).inc_by(0);
         }
+        for health in FOUND {
+            failures.probes.with_label_values(&[health]).inc_by(0);
+        }
+        for outcome in [LINK_MADE, LINK_REFUSED] {
+            failures.links.with_label_values(&[outcome]).inc_by(0);
+        }
         for ailment in Ailment::ALL {
             failures.shielded.with_label_values(&[ailment.class().as_str()]).inc_by(0);
         }
@@ -100,18 +106,22 @@ impl Failures {
     /// `/introspect` was asked about a login.
     pub fn probe(&self, found: Health) {
         let found = match found {
-            Health::Well => "well",
-            Health::Ill(_) => "ill",
-            Health::Unknown => "unknown",
+            Health::Well => FOUND[0],
+            Health::Ill(_) => FOUND[1],
+            Health::Unknown => FOUND[2],
         };
         self.probes.with_label_values(&[found]).inc();
     }
 
     /// Finch was asked for a link.
     pub fn link(&self, is_made: bool) {
-        self.links.with_label_values(&[if is_made { "made" } else { "refused" }]).inc();
+        self.links.with_label_values(&[if is_made { LINK_MADE } else { LINK_REFUSED }]).inc();
     }
 }
+
+const FOUND: [&str; 3] = ["well", "ill", "unknown"];
+const LINK_MADE: &str = "made";
+const LINK_REFUSED: &str = "refused";
 
 const WHY: [&str; 5] = ["not_sent", "stale", "cut", "408", "5xx"];
 
