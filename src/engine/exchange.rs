@@ -110,6 +110,7 @@ impl Engine {
             self.telemetry.redacted();
         }
         line.finch_request_id.retain(|id| !secrets.are_in(id.as_str().as_bytes()));
+        line.timeline.forget_ids(|id| secrets.are_in(id.as_str().as_bytes()));
         // Two copies: the vault keeps one, the other asks whose it is.
         let token = AccessToken::new(text.clone());
         let probe = AccessToken::new(text);

@@ -116,6 +116,17 @@ impl Timeline {
         }
     }
 
+    /// Forgets Finch's ids of attempts that are not to be kept.
+    pub fn forget_ids(&mut self, is_unfit: impl Fn(&FinchRequestId) -> bool) {
+        for step in &mut self.steps {
+            if let Did::Attempt { finch_request_id, .. } = &mut step.did
+                && finch_request_id.as_ref().is_some_and(&is_unfit)
+            {
+                *finch_request_id = None;
+            }
+        }
+    }
+
     /// The last attempt lasts until now: its body has come.
     pub fn extend_attempt(&mut self) {
         let now = self.came.elapsed();
