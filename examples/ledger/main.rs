@@ -35,14 +35,18 @@ const SEARCHES: u64 = 2_000;
 /// Customers, with one connection each.
 const CUSTOMERS: u64 = 200;
 
+/// Draws the nth search of a kind.
+type Draw<'a> = &'a dyn Fn(u64) -> Outcome<Search>;
+
 /// When the first call came in; then one every hundred milliseconds.
 const BEGAN: UnixMillis = UnixMillis(1_760_000_000_000);
 const APART: u64 = 100;
 
 fn main() -> ExitCode {
     let calls = std::env::args().nth(1).map_or(Ok(CALLS), |text| text.parse());
-    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into);
-    let ran = done.and_then(|runtime| Ok(runtime.block_on(run(calls?))?));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ran: Outcome<bool> =
+        runtime.map_err(Into::into).and_then(|it| it.block_on(async { run(calls?).await }));
     match ran {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -123,7 +127,7 @@ async fn measure(store: &Store, calls: u64, p99_max_ms: f64) -> Outcome<bool> {
     let mut is_within = Times::of(batches).told(&format!("{BATCH} calls in one transaction"), 1000.0);
     let any = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % calls;
     let newest = |limit| Search { limit, ..Search::default() };
-    let kinds: [(&str, f64, &dyn Fn(u64) -> Outcome<Search>); 5] = [
+    let kinds: [(&str, f64, Draw<'_>); 5] = [
         ("one call by Finch's id", p99_max_ms, &|n| {
             Ok(Search { finch_request_id: Some(finch_id(any(n))?), ..newest(50) })
         }),

@@ -1,7 +1,7 @@
 //! What perch is told to do, as far as it matters to who looks into a failure: for a support bundle. No secret, and no
 //! address that could hold one.
 
-use crate::config::{Config, LimitStore, Store};
+use crate::config::{Circle, Config, LimitStore, Store};
 use crate::types::Product;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub fn essentials(config: &Config) -> Vec<(String, String)> {
         ("vault.store", vault_store.to_owned()),
         ("vault.cache_ttl", span(config.vault.cache_ttl)),
         ("limits.store", quota_store.to_owned()),
+        ("limits.mode", limits.mode.as_str().to_owned()),
         ("limits.replicas", limits.replicas.to_string()),
         ("limits.window", span(limits.window)),
         ("limits.arrival_bound", or_off(limits.arrival_bound)),
@@ -39,6 +40,8 @@ pub fn essentials(config: &Config) -> Vec<(String, String)> {
         ("limits.wait", format!("interactive {:?}, batch {:?}", limits.wait.interactive, limits.wait.batch)),
         ("apps.auth", config.apps.auth.as_str().to_owned()),
         ("apps.writes", word(&config.apps.writes)),
+        ("rollout.customers", circle(&config.rollout.customers)),
+        ("rollout.providers", circle(&config.rollout.providers)),
         ("merge.coalesce", merge.coalesce.to_string()),
         ("merge.resend_memory", span(merge.resend_memory)),
         ("merge.batch", merge.batch.iter().map(|product| product.as_str()).collect::<Vec<_>>().join(", ")),
@@ -48,4 +51,12 @@ pub fn essentials(config: &Config) -> Vec<(String, String)> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
+}
+
+fn circle<T>(of: &Circle<T>) -> String {
+    match of {
+        Circle::All => "all".to_owned(),
+        Circle::Listed(list) => format!("a list of {}", list.len()),
+        Circle::Share(percent) => format!("{percent}%"),
+    }
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod doors;
+mod ledger;
 mod refusals;
 mod shared;
 mod traces;

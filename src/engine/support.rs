@@ -2,6 +2,8 @@
 
 use super::Engine;
 use super::webhooks::LIST_MAX;
+use crate::policy::Class;
+use crate::policy::brake::PauseScope;
 use crate::policy::support::{
     About, Attempt, Bundle, CALLS_MAX, CONNECTIONS_MAX, Call, Connection, Deed, Facts, Hold, Limiter,
     Standing, Step, Webhook, bundle,
@@ -266,12 +268,21 @@ impl Engine {
             .map(|(product, it)| standing(product.as_str(), it, waiting(*product)))
             .collect();
         standings.extend(quota.ip.as_ref().map(|ip| standing("egress-ip", ip, 0)));
-        let holds = self.standstills().into_iter().map(|it| Hold {
+        let held = self.standstills().into_iter().map(|it| Hold {
             scope: it.scope.to_owned(),
+            whose: it.connection_id.clone(),
             of: it.connection_id.or(it.entity_id).or(it.product.map(str::to_owned)),
             class: it.class.to_owned(),
             until: it.until,
         });
-        Limiter { mode: quota.mode.as_str().to_owned(), standings, holds: holds.collect() }
+        let paused = self.pauses().into_iter().map(|it| Hold {
+            scope: format!("pause of a {}", it.scope),
+            whose: (it.scope == PauseScope::Customer).then(|| it.name.clone()),
+            of: Some(it.name),
+            class: Class::PerchUnavailable.as_str().to_owned(),
+            until: None,
+        });
+        let holds = held.chain(paused).collect();
+        Limiter { mode: quota.mode.as_str().to_owned(), standings, holds }
     }
 }

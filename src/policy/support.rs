@@ -249,6 +249,9 @@ pub struct Hold {
     pub scope: String,
     /// Of what.
     pub of: Option<String>,
+    /// Whose, when it is one connection's or one customer's: it is of no interest to others.
+    #[serde(skip)]
+    pub whose: Option<String>,
     /// What calls are answered with.
     pub class: String,
     /// Until when.
@@ -317,7 +320,7 @@ pub struct FinchRequest {
     pub company_id: Option<String>,
 }
 
-/// Makes a bundle. Beyond the bounds, the newest stay.
+/// Makes a bundle. Beyond the bounds, the newest stay; what holds others only is left out.
 pub fn bundle(mut facts: Facts) -> Bundle {
     facts.has_more_calls |= facts.calls.len() > CALLS_MAX;
     facts.calls.truncate(CALLS_MAX);
@@ -327,6 +330,13 @@ pub fn bundle(mut facts: Facts) -> Bundle {
     facts.webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.received_at));
     facts.webhooks.truncate(EVENTS_MAX);
     if let Some(limiter) = &mut facts.limiter {
+        let is_concerned = |whose: &String| {
+            facts
+                .connections
+                .iter()
+                .any(|it| it.connection_id == *whose || it.customer.as_ref() == Some(whose))
+        };
+        limiter.holds.retain(|hold| hold.whose.as_ref().is_none_or(is_concerned));
         limiter.holds.truncate(HOLDS_MAX);
     }
     let mut requests: Vec<FinchRequest> = facts.calls.iter().flat_map(requests_of).collect();

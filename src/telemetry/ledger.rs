@@ -21,7 +21,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long whoever stops waits until all is written.
-const SETTLE_MAX: Duration = Duration::from_secs(5);
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// How the ledger is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +229,9 @@ impl Writer {
 
     async fn prune(&mut self) {
         let more = self.requests.prune(self.rules.bounds, unix_now()).await;
-        // Where that failed, writing tells why.
+        if let Err(cause) = &more {
+            tracing::warn!(error = %cause, "old calls could not be deleted from the request ledger; it grows until they can be");
+        }
         let pause = if more == Ok(true) { Duration::ZERO } else { PRUNE_EVERY };
         self.next_prune = Instant::now() + pause;
     }

@@ -204,6 +204,7 @@ async fn no_form_from_anywhere_else_does_anything() {
     let connection = id_of(&world.connect("acme", "gusto").await);
     let (operator, other) = (world.sign_in().await, world.sign_in().await);
     let path = format!("/connections/{connection}/disconnect");
+    let before = trail(&world, &connection).await;
     let seal_of = async |operator: &Operator, path: &str| {
         let page = operator.app.get(path).await.text();
         hidden(page.split("<main").nth(1).expect("a page"), "seal").expect("a form")
@@ -241,7 +242,7 @@ async fn no_form_from_anywhere_else_does_anything() {
         stranger.call("POST", &path, form(&[("typed", &connection), ("seal", &good)]).into()).await;
     assert!(turned_away.status == 303 && turned_away.header("location").starts_with("/sign-in"));
     assert_eq!(status_of(&world, &connection).await, "active");
-    assert_eq!(trail(&world, &connection).await.len(), 1, "nothing was done");
+    assert_eq!(trail(&world, &connection).await, before, "nothing was done");
     assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200);
     // And the very same form from the page itself works.
     assert_eq!(post(&good, &[ours, ("sec-fetch-site", "same-origin")]).await, 303);
@@ -309,7 +310,7 @@ async fn dead_letters_are_listed_and_offered_again() {
         page.contains("m1") && page.contains("m2") && page.contains("it answered 302")
     })
     .await;
-    assert!(operator.app.get("/").await.text().contains("webhooks were given up"));
+    assert!(operator.app.get("/").await.text().contains("dead letters</a>, which the app did not take"));
     let one = world.confirm(&operator, "/webhooks/replay?id=m1", &[]).await;
     assert_eq!((one.status, one.header("location")), (303, "/webhooks"), "{}", one.text());
     app.arrived(3).await;
@@ -378,7 +379,7 @@ fn links(page: &str) -> Vec<String> {
 }
 
 /// Reads all that can be reached from the overview by following links.
-async fn crawl(world: &World, operator: &Operator) -> Vec<(String, Answer)> {
+async fn crawl(operator: &Operator) -> Vec<(String, Answer)> {
     let (mut seen, mut queue) = (BTreeSet::new(), vec!["/".to_owned()]);
     let mut read = Vec::new();
     while let Some(path) = queue.pop() {
@@ -391,7 +392,6 @@ async fn crawl(world: &World, operator: &Operator) -> Vec<(String, Answer)> {
         queue.extend(links(&answer.text()));
         read.push((path, answer));
     }
-    let _ = world;
     read
 }
 
@@ -423,7 +423,7 @@ async fn looking_changes_nothing_and_shows_no_secret() {
         (facts, webhooks, world.report().await["requests"].clone(), world.generation().await)
     };
     let before = state().await;
-    let read = crawl(&world, &operator).await;
+    let read = crawl(&operator).await;
     assert_eq!(state().await, before);
     let paths: Vec<&str> = read.iter().map(|(path, _)| path.as_str()).collect();
     for part in [
@@ -445,7 +445,7 @@ async fn looking_changes_nothing_and_shows_no_secret() {
         for secret in [TOKEN_MARKER, CLIENT_SECRET, ADMIN_TOKEN, cookie] {
             assert!(!text.contains(secret), "{path} shows {secret}");
         }
-        assert_eq!(text.matches("<h1").count(), 1, "{path}");
+        assert_eq!(text.matches("<h1").count(), usize::from(!path.starts_with("/page/")), "{path}");
     }
     let one = world.confirm(&operator, &format!("/connections/{connection}/reauth-link"), &[]).await;
     assert_eq!(one.status, 303);
@@ -464,6 +464,7 @@ async fn without_a_token_one_may_look_and_do_nothing() {
     }
     assert!(world.operator().get("/").await.text().contains("Read only."));
     let home = format!("/connections/{connection}");
+    let before = world.operator().get(&format!("/api{home}")).await.json();
     let page = world.operator().get(&home).await.text();
     assert!(page.contains("acme") && !page.contains("/disconnect"), "{page}");
     let ours = world.operator().with("origin", &world.origin());
@@ -480,8 +481,8 @@ async fn without_a_token_one_may_look_and_do_nothing() {
         assert_eq!(ours.call("POST", &path, body.into()).await.status, 403, "{deed}");
     }
     assert_eq!(ours.call("POST", "/sign-in", form(&[("token", "")]).into()).await.header("location"), "/");
-    let facts = world.operator().get(&format!("/api{home}")).await.json();
-    assert_eq!((&facts["status"], facts["deeds"].as_array().map(Vec::len)), (&json!("active"), Some(1)));
+    let after = world.operator().get(&format!("/api{home}")).await.json();
+    assert_eq!((&after["status"], &after["deeds"]), (&json!("active"), &before["deeds"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

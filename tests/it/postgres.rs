@@ -275,7 +275,10 @@ async fn a_gateway_s_role_needs_no_right_to_change_tables_and_is_told_who_does()
         assert_eq!(ended.code, Some(0), "{words:?}: {}", ended.err);
     }
     assert!(!process.err.text().contains("superuser"), "{}", process.err.text());
+    assert!(!process.err.text().contains("request ledger"), "{}", process.err.text());
     assert_eq!(process.end_by(SIGTERM).await.code, Some(0));
+    let kept = run(&world, &gateway, &["requests", "--customer", "acme", "-o", "json"]).await;
+    assert!(kept.lines().iter().any(|call| call["path"] == "/employer/company"), "{}", kept.all());
     let (client, connection) =
         tokio_postgres::connect(&gateway, tokio_postgres::NoTls).await.expect("it may");
     tokio::spawn(async move { drop(connection.await) });
@@ -286,10 +289,14 @@ async fn a_gateway_s_role_needs_no_right_to_change_tables_and_is_told_who_does()
         "DELETE FROM vault_key",
         "UPDATE audit SET actor = 'nobody'",
         "UPDATE perch_schema SET version = 0",
+        "UPDATE request SET facts = ''",
     ] {
         let refused = client.batch_execute(forbidden).await.expect_err(forbidden);
         assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{forbidden}: {refused:?}");
     }
+    // What is too old goes.
+    let old = "DELETE FROM request; DELETE FROM finch_request; DELETE FROM usage";
+    client.batch_execute(old).await.expect("it may");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,8 +66,8 @@ fn is_within(report: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
-    let finch = "[limits]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
-    let world = world("limits.window = \"1s\"", finch).await;
+    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
+    let world = world("limits.window = \"1s\"\nlimits.ip.window = \"1s\"", finch).await;
     let load = Load::on(&world, COMPANY);
     for n in 0..100 {
         let limit = [20, 30, 10, 25][n % 4];
@@ -94,10 +94,10 @@ async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_signals_to_the_program_under_load_cost_no_call() {
-    let finch = "[limits]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
+    let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 30\n";
     let mut world = World::with()
         .scenario(&format!("{SCENARIO}{finch}"))
-        .settings(&format!("{ALONE}limits.window = \"1s\"\nreload.watch = false"))
+        .settings(&format!("{ALONE}limits.window = \"1s\"\nlimits.ip.window = \"1s\"\nreload.watch = false"))
         .without_gateway()
         .await;
     world.import().await;

@@ -92,7 +92,8 @@ async fn every_line_is_a_row_whoever_called_and_whatever_became_of_it() {
     let mut told: Vec<&str> = names(&lines);
     let calls = found(&world, "").await;
     let mut kept = names(&calls);
-    (told.sort_unstable(), kept.sort_unstable());
+    told.sort_unstable();
+    kept.sort_unstable();
     assert_eq!(kept, told);
     assert!(calls.iter().any(|call| call["by"] == "operator"), "{calls:#?}");
     assert!(calls.iter().any(|call| call["class"] == "unknown_customer" && call["attempts"] == 0));
@@ -151,7 +152,7 @@ async fn the_command_finds_calls_beside_a_gateway_and_without_key_or_credentials
             assert!(row.contains(part), "{part}: {row}");
         }
         let steps = world.perch(&["requests", "--request-id", perch, "--steps"]).await;
-        assert!(steps.out.contains(&format!("sent to Finch (directory): 200, ")), "{}", steps.out);
+        assert!(steps.out.contains("sent to Finch (directory): 200, "), "{}", steps.out);
         assert!(steps.out.contains(&format!("Finch-Request-ID {finch}")), "{}", steps.out);
         let lines =
             world.perch(&["requests", "--customer", "acme", "--limit", "2", "-o", "json"]).await.lines();

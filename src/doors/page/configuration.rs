@@ -41,7 +41,7 @@ pub(super) fn view(ask: &Ask<'_>) -> View {
             }
         }
         @for (section, settings) in &sections {
-            section.card {
+            section.card.settings {
                 h2 { code { "[" (section) "]" } }
                 (list(section, settings))
             }

@@ -38,6 +38,9 @@ const SCRIPT: &str = include_str!("page.js");
 const ICON: &str = include_str!("icon.svg");
 const HTML: &str = "text/html; charset=utf-8";
 
+/// The part of the quota's view that a script asks for again and again.
+const LIVE: &str = "/quota/now";
+
 /// How long the store may take over a view; what is later is said to be missing.
 const VIEW_MAX: Duration = Duration::from_secs(5);
 
@@ -207,7 +210,7 @@ pub(super) async fn answer(
         };
     }
     let (page, steady) = (&door.page, door.engine.quota.now());
-    let visit = session_of(headers).and_then(|name| page.sessions.visit(name, steady));
+    let visit = session_of(headers).and_then(|name| page.sessions.visit(name, path != LIVE, steady));
     let who = match (&door.token, visit) {
         (None, _) => Who::Reader,
         (Some(_), Some(visit)) => Who::Operator(visit),
@@ -257,7 +260,7 @@ async fn view(ask: &Ask<'_>, is_head: bool) -> Served {
         "/" => overview::view(ask).await,
         "/connections" => connections::view(ask).await,
         "/quota" => quota::view(ask),
-        "/quota/now" => return Served::html(200, quota::now(ask)),
+        LIVE => return Served::html(200, quota::now(ask)),
         "/webhooks" => webhooks::view(ask).await,
         "/pauses" => pauses::view(ask),
         "/configuration" => configuration::view(ask),

@@ -110,15 +110,15 @@ fn wanting(
         counts.filter(|(status, ..)| *status == wanted).map(|(.., count)| count).sum()
     };
     for (wanted, what) in [
-        (Status::Held, "connections are held until an operator decides"),
-        (Status::NeedsReauth, "connections need their customer to sign in again"),
-        (Status::Disconnecting, "disconnects are not confirmed by Finch yet"),
+        (Status::Held, "held until an operator decides"),
+        (Status::NeedsReauth, "waiting for their customer to sign in again"),
+        (Status::Disconnecting, "being disconnected, which Finch did not confirm yet"),
     ] {
         let count = of(wanted);
         if count > 0 {
             let tone = if wanted == Status::Held { Tone::Bad } else { Tone::Warn };
             all.push(html! {
-                (badge(tone, &number(count))) " " a href={ "/connections?status=" (wanted.as_str()) } { (what) } "."
+                (badge(tone, &number(count))) " of the connections: " a href={ "/connections?status=" (wanted.as_str()) } { (what) } "."
             });
         }
     }
@@ -130,7 +130,7 @@ fn wanting(
         all.push(html! { (badge(Tone::Warn, "observing")) " " code { "limits.mode" } " is \"observe\": the limits hold nobody back." });
     }
     if let Some(dead) = depth.map(|depth| depth.dead).filter(|dead| *dead > 0) {
-        all.push(html! { (badge(Tone::Warn, &number(dead))) " " a href="/webhooks" { "webhooks were given up" } ": the app did not take them." });
+        all.push(html! { (badge(Tone::Warn, &number(dead))) " of the webhooks: " a href="/webhooks" { "dead letters" } ", which the app did not take." });
     }
     all
 }

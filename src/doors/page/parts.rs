@@ -119,13 +119,16 @@ fn told_part(told: &Told) -> Markup {
     }
 }
 
-/// A table that scrolls on a desk and becomes cards on a phone. A head that begins with `#` is a column of numbers; the
+/// The most columns that fit a phone as they are.
+const SLIM_MAX: usize = 3;
+
+/// A table that scrolls on a desk; on a phone each row of a wide one becomes a card. A head that begins with `#` is a column of numbers; the
 /// first cell of a row names it.
 pub(super) fn table(caption: &str, heads: &[&str], rows: &[Vec<Markup>]) -> Markup {
     let is_number = |head: &str| head.starts_with('#');
     let name = |head: &'_ str| head.trim_start_matches('#').to_owned();
     html! {
-        div.table role="region" aria-label=(caption) tabindex="0" {
+        div.table.cards[heads.len() > SLIM_MAX] role="region" aria-label=(caption) tabindex="0" {
             table role="table" {
                 caption { (caption) }
                 thead role="rowgroup" {
@@ -140,9 +143,9 @@ pub(super) fn table(caption: &str, heads: &[&str], rows: &[Vec<Markup>]) -> Mark
                         tr role="row" {
                             @for (nth, (cell, head)) in row.iter().zip(heads).enumerate() {
                                 @if nth == 0 {
-                                    th role="rowheader" scope="row" data-label=(name(head)) { (cell) }
+                                    th role="rowheader" scope="row" data-label=(name(head)) { div.cell { (cell) } }
                                 } @else {
-                                    td role="cell" data-label=(name(head)) .num[is_number(head)] { (cell) }
+                                    td role="cell" data-label=(name(head)) .num[is_number(head)] { div.cell { (cell) } }
                                 }
                             }
                         }

@@ -14,7 +14,7 @@ pub(super) fn view(ask: &Ask<'_>) -> View {
             "A permit is busy from the moment a request is sent until one window after its answer began. Calls that find none wait in line; customers take turns."
         }
         // The script asks for this part again and again; without it, this is the moment of the page.
-        div #live data-live="/quota/now" { (now(ask)) }
+        div #live data-live=(super::LIVE) { (now(ask)) }
         p.buttons {
             a.button.quiet href="/quota" { "Refresh" }
             button.quiet #live-toggle type="button" hidden { "Pause updates" }

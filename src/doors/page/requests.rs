@@ -113,7 +113,7 @@ pub(super) fn list(ask: &Ask<'_>, caption: &str, calls: &[Recorded]) -> Markup {
             vec![
                 html! { a href={ "/requests/" (encoded(call.request_id.as_str())) } { (ago(call.ts, ask.now)) } },
                 or_dash(call.customer.as_ref(), |c| customer(c.as_str())),
-                html! { code { (call.method) " " (call.path) } },
+                html! { code.call { (call.method) " " (call.path) } },
                 html! { (call.status) },
                 class(&call.class),
                 html! { (call.attempts) },
@@ -186,7 +186,7 @@ fn whole(ask: &Ask<'_>, call: &Recorded) -> Markup {
                 ("Items", or_dash(call.batch.as_ref(), |batch| html! {
                     (batch.total) ", " (batch.failed) " failed, " (batch.pending) " pending"
                 })),
-                ("Age of the data", or_dash(call.data_age_s, |age| html! { (span(Duration::from_secs(age))) })),
+                ("Age of the data", or_dash(call.data_age_s, |age| html! { @if age == 0 { "under a second" } @else { (span(Duration::from_secs(age))) } })),
                 ("Kept answers", word(&call.cache)),
                 ("Sent again after", other(&call.resend_of)),
                 ("Carried by", other(&call.carried_by)),

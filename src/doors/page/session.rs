@@ -99,14 +99,16 @@ impl Sessions {
         name
     }
 
-    /// Whose name this is. A visit ends the silence.
-    pub(super) fn visit(&self, name: &str, now: Moment) -> Option<Visit> {
+    /// Whose name this is. A visit ends the silence, unless it is a script's: a page that renews itself is nobody's hand.
+    pub(super) fn visit(&self, name: &str, is_by_hand: bool, now: Moment) -> Option<Visit> {
         let digest = digest(name);
         let mut open = self.open.lock();
         open.retain(|session| session.is_alive(now));
         // Digests of guesses are compared: how long that takes tells nothing of a name.
         let session = open.iter_mut().find(|session| session.digest == digest)?;
-        session.seen = now;
+        if is_by_hand {
+            session.seen = now;
+        }
         Some(Visit { digest, key: session.key })
     }
 
@@ -181,22 +183,33 @@ mod tests {
         let sessions = Sessions::default();
         let name = sessions.open(&[1; 32], [2; 32], at(0));
         assert_eq!(name.len(), 64);
-        assert!(sessions.visit("", at(1)).is_none() && sessions.visit(&name[..63], at(1)).is_none());
-        assert!(sessions.visit(&name, at(30 * 60 - 1)).is_some());
-        assert!(sessions.visit(&name, at(2 * 30 * 60 - 2)).is_some(), "each visit ends the silence");
-        assert!(sessions.visit(&name, at(3 * 30 * 60 - 2)).is_none(), "silent for too long");
-        assert!(sessions.visit(&name, at(1)).is_none(), "and gone for good");
+        assert!(
+            sessions.visit("", true, at(1)).is_none() && sessions.visit(&name[..63], true, at(1)).is_none()
+        );
+        assert!(sessions.visit(&name, true, at(30 * 60 - 1)).is_some());
+        assert!(sessions.visit(&name, true, at(2 * 30 * 60 - 2)).is_some(), "each visit ends the silence");
+        assert!(sessions.visit(&name, true, at(3 * 30 * 60 - 2)).is_none(), "silent for too long");
+        assert!(sessions.visit(&name, true, at(1)).is_none(), "and gone for good");
 
         let name = sessions.open(&[1; 32], [2; 32], at(0));
         for minute in (20..480).step_by(20) {
-            assert!(sessions.visit(&name, at(minute * 60)).is_some(), "minute {minute}");
+            assert!(sessions.visit(&name, true, at(minute * 60)).is_some(), "minute {minute}");
         }
-        assert!(sessions.visit(&name, at(480 * 60)).is_none(), "a working day is over");
+        assert!(sessions.visit(&name, true, at(480 * 60)).is_none(), "a working day is over");
 
         let name = sessions.open(&[1; 32], [2; 32], at(0));
-        let visit = sessions.visit(&name, at(1)).expect("it is open");
+        for minute in 0..30 {
+            assert!(sessions.visit(&name, false, at(minute * 60)).is_some(), "minute {minute}");
+        }
+        assert!(
+            sessions.visit(&name, false, at(30 * 60)).is_none(),
+            "a page that renews itself is nobody's hand"
+        );
+
+        let name = sessions.open(&[1; 32], [2; 32], at(0));
+        let visit = sessions.visit(&name, true, at(1)).expect("it is open");
         sessions.close(&visit);
-        assert!(sessions.visit(&name, at(1)).is_none());
+        assert!(sessions.visit(&name, true, at(1)).is_none());
     }
 
     #[test]
@@ -205,8 +218,8 @@ mod tests {
         let names: Vec<String> =
             (0..=SESSIONS_MAX as u64).map(|n| sessions.open(&[n as u8; 32], [0; 32], at(n))).collect();
         assert_eq!(sessions.open.lock().len(), SESSIONS_MAX);
-        assert!(sessions.visit(&names[0], at(100)).is_none());
-        assert!(sessions.visit(&names[1], at(100)).is_some());
+        assert!(sessions.visit(&names[0], true, at(100)).is_none());
+        assert!(sessions.visit(&names[1], true, at(100)).is_some());
     }
 
     #[test]
@@ -214,7 +227,7 @@ mod tests {
         let sessions = Sessions::default();
         let [one, other] = [[3; 32], [4; 32]].map(|key| {
             let name = sessions.open(&key, key, at(0));
-            sessions.visit(&name, at(0)).expect("it is open")
+            sessions.visit(&name, true, at(0)).expect("it is open")
         });
         let seal = one.seal_of("/connections/c1/disconnect");
         assert!(one.fits("/connections/c1/disconnect", &seal));
@@ -243,7 +256,7 @@ mod tests {
     fn a_word_for_the_next_page_is_said_once() {
         let sessions = Sessions::default();
         let name = sessions.open(&[1; 32], [2; 32], at(0));
-        let visit = sessions.visit(&name, at(0)).expect("it is open");
+        let visit = sessions.visit(&name, true, at(0)).expect("it is open");
         sessions.tell(&visit, Told::done("done"));
         assert_eq!(sessions.take_told(&visit), Some(Told::done("done")));
         assert_eq!(sessions.take_told(&visit), None);

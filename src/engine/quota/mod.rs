@@ -8,6 +8,7 @@ mod fair;
 mod notices;
 mod observe;
 mod own;
+mod permit;
 mod shared;
 mod waiters;
 
@@ -19,6 +20,7 @@ use crate::store::redis::Redis;
 use crate::types::{CustomerId, Moment, Priority, Product};
 use observe::Observed;
 use own::Own;
+pub use permit::Permit;
 use parking_lot::{Mutex, RwLock};
 use shared::Shared;
 use std::sync::Arc;
@@ -423,73 +425,6 @@ impl Book {
             }
             // The store says at every heartbeat who is next.
             Book::Shared(_) => {}
-        }
-    }
-}
-
-/// The right to send one attempt, now. One that is dropped without a word counts as sent and
-/// never answered, because nobody can say that it was not.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped is spent"]
-pub struct Permit {
-    quota: Arc<Quota>,
-    ticket: Ticket,
-    product: Product,
-    priority: Priority,
-    tag: Option<Tag>,
-    /// When it was asked for: it may be used for [`Rules::grace`] from then on.
-    asked: Moment,
-    waited: Duration,
-    /// Whether the ledger knows of it: without, nothing is to be told.
-    is_counted: bool,
-}
-
-impl Permit {
-    /// How long the attempt waited for it.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// What it counts against.
-    pub fn product(&self) -> Product {
-        self.product
-    }
-
-    /// The place it had in line, where that is known: a further attempt of the same call shows it.
-    pub fn tag(&self) -> Option<Tag> {
-        self.tag
-    }
-
-    /// The first byte is about to be written: the fence. When time has passed since the question, in
-    /// connecting for instance, the permit is taken anew. `false`: it has run out; refund it and ask
-    /// for another.
-    #[must_use = "a permit that has run out must not be used"]
-    pub async fn is_good(&mut self) -> bool {
-        let now = self.quota.now();
-        let grace = self.quota.rules.read().grace;
-        if !self.is_counted || now.since(self.asked) <= grace {
-            return true;
-        }
-        let is_good = self.quota.book.extend(self.ticket, self.product, self.priority, now).await;
-        if is_good {
-            self.asked = now;
-        }
-        // Whoever looks on only would send it anyway.
-        self.quota.is_observing() || is_good && self.quota.now().since(now) <= grace
-    }
-
-    /// The response headers are here, or an error came after the first byte was written. `is_429`:
-    /// Finch refused it for a limit.
-    pub fn arrived(self, is_429: bool) {
-        if self.is_counted {
-            self.quota.book.arrived(self.ticket, self.product, is_429, self.quota.now());
-        }
-    }
-
-    /// Not one byte was written: somebody else may have it.
-    pub fn refund(self) {
-        if self.is_counted {
-            self.quota.give_up(self.ticket, self.product);
         }
     }
 }

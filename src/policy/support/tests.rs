@@ -153,7 +153,13 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
     facts.deeds = (0..200).map(|n| Deed { at: at(n), ..deed.clone() }).collect();
     facts.webhooks = (0..200).map(|n| Webhook { received_at: at(n), ..webhook.clone() }).collect();
     facts.connections = vec![connection; 200];
-    let hold = Hold { scope: "login".to_owned(), of: None, class: "disconnected".to_owned(), until: None };
+    let hold = Hold {
+        scope: "login".to_owned(),
+        of: None,
+        whose: None,
+        class: "disconnected".to_owned(),
+        until: None,
+    };
     facts.limiter =
         Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds: vec![hold; 200] });
     let bundle = bundle(facts);
@@ -185,4 +191,27 @@ fn what_others_wrote_stays_in_its_place() {
         let bars = line.matches('|').count();
         assert!(!line.starts_with('|') || [7, 9, 12].contains(&bars), "{bars}: {line}");
     }
+}
+
+#[test]
+fn what_holds_others_only_is_not_in_the_bundle() {
+    let hold = |of: &str, is_its_own: bool| Hold {
+        scope: "login".to_owned(),
+        of: some(of),
+        whose: is_its_own.then(|| of.to_owned()),
+        class: "disconnected".to_owned(),
+        until: None,
+    };
+    let holds = vec![
+        hold("c-1", true),
+        hold("c-other", true),
+        hold("ours-customer", true),
+        hold("other-customer", true),
+        hold("directory", false),
+    ];
+    let mut facts = facts(vec![call(1)]);
+    facts.limiter = Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds });
+    let kept = bundle(facts).for_us.limiter.expect("known").holds;
+    let kept: Vec<_> = kept.iter().filter_map(|hold| hold.of.as_deref()).collect();
+    assert_eq!(kept, ["c-1", "ours-customer", "directory"]);
 }

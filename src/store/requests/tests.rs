@@ -203,7 +203,7 @@ async fn a_newer_ledger_is_not_read_wrongly() {
     drop(Requests::open(&store(dir.path())).await.unwrap());
     let path = dir.path().join("perch.db.requests");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-    let said = Requests::look(&store(dir.path())).await.err().expect("refused").to_string();
+    let said = Requests::look(&store(dir.path())).await.expect_err("refused").to_string();
     assert!(said.contains("version 9"), "{said}");
     assert!(sqlite::beside(&path, "").exists());
 }

@@ -149,7 +149,8 @@ async fn a_search_finds_what_a_list_would_in_the_order_of_coming_in_page_by_page
             let mut names: Vec<_> = found.iter().map(|call| call.request_id.as_str()).collect();
             let mut wanted: Vec<_> =
                 all.iter().filter(|call| fits(&search, call)).map(|call| call.request_id.as_str()).collect();
-            (names.sort_unstable(), wanted.sort_unstable());
+            names.sort_unstable();
+            wanted.sort_unstable();
             assert_eq!(names, wanted, "{search:?}");
             found_some += usize::from(!wanted.is_empty());
             paged += usize::from(wanted.len() > search.limit as usize);
