@@ -1,19 +1,20 @@
 //! A month's use and bill, out of the vault and the request ledger.
 
 use super::Engine;
-use crate::policy::usage::{Held, Month, Usage, Used, reckon};
+use crate::policy::usage::{Held, Known, Month, Usage, Used, reckon};
 use crate::store::requests::Requests;
 use crate::types::UnixMillis;
 use crate::vault::{Connection, Status, Vault, VaultError};
 use std::collections::BTreeSet;
 
-/// Reckons up a month. Without a ledger nothing is said of calls.
+/// Reckons up a month. Without a ledger nothing is said of calls; `has_unnamed` says that apps may bring tokens, whose calls
+/// name no connection.
 ///
 /// # Errors
 /// [`VaultError`] when the vault's store or the ledger does not answer.
 pub async fn usage(
     vault: &Vault,
-    requests: Option<&Requests>,
+    (requests, has_unnamed): (Option<&Requests>, bool),
     month: Month,
     bill: Option<&BTreeSet<String>>,
     now: UnixMillis,
@@ -22,7 +23,7 @@ pub async fn usage(
     for facts in vault.list().await? {
         held.push(held_of(vault, facts).await?);
     }
-    let used: Option<Vec<Used>> = match requests {
+    let used: Option<(Vec<Used>, _)> = match requests {
         None => None,
         Some(requests) => {
             let rows = requests.usage(&month.to_string()).await.map_err(VaultError::from)?;
@@ -36,10 +37,12 @@ pub async fn usage(
                 first: row.first,
                 last: row.last,
             });
-            Some(used.collect())
+            let since = requests.counts_since().await.map_err(VaultError::from)?;
+            Some((used.collect(), since))
         }
     };
-    Ok(reckon(month, &held, used.as_deref(), bill, now))
+    let known = used.as_ref().map(|(used, since)| Known { used, since: *since, has_unnamed });
+    Ok(reckon(month, &held, known, bill, now))
 }
 
 async fn held_of(vault: &Vault, facts: Connection) -> Result<Held, VaultError> {
@@ -73,6 +76,7 @@ impl Engine {
         bill: Option<&BTreeSet<String>>,
         now: UnixMillis,
     ) -> Result<Usage, VaultError> {
-        usage(&self.vault, self.requests.as_deref(), month, bill, now).await
+        let requests = (self.requests.as_deref(), self.settings.now().pass_through);
+        usage(&self.vault, requests, month, bill, now).await
     }
 }

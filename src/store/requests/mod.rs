@@ -94,6 +94,14 @@ impl Requests {
         self.read(move |tx| rows::usage(tx, &month)).await
     }
 
+    /// The first moment of which use is counted; none while there was no call with a connection.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the ledger does not answer.
+    pub async fn counts_since(&self) -> Result<Option<UnixMillis>, StoreError> {
+        self.read(rows::counts_since).await
+    }
+
     /// Writes calls, all or none, and counts them into their month. `is_again` when an earlier try to write them may have
     /// succeeded: those that are there already are left alone.
     ///

@@ -219,6 +219,13 @@ pub(super) fn probe(tx: &Tx<'_>) -> Result<(), StoreError> {
     insert(tx, "usage", 10, cells, USAGE_AGAIN)
 }
 
+/// The first moment of which use is counted.
+pub(super) fn counts_since(tx: &Tx<'_>) -> Result<Option<UnixMillis>, StoreError> {
+    let first = "SELECT min(first_at) FROM usage WHERE month > ?1";
+    let first = tx.row(first, values![PROBE_MONTH], |row| row.get::<Option<i64>>(0))?;
+    Ok(first.flatten().map(UnixMillis))
+}
+
 /// What each connection was used for in a month.
 pub(super) fn usage(tx: &Tx<'_>, month: &str) -> Result<Vec<UsageRow>, StoreError> {
     tx.rows(
