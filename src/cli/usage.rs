@@ -75,7 +75,7 @@ pub(super) async fn ledger(config: &Config) -> Result<Option<Requests>, Failure>
     if config.ledger.keep.is_none() {
         return Ok(None);
     }
-    Requests::look(&config.vault.store).await.map_err(Failure::unavailable)
+    Requests::look(&config.vault.store, app::scope(config)).await.map_err(Failure::unavailable)
 }
 
 fn read_bill(path: &Path) -> Result<BTreeSet<String>, Failure> {
@@ -146,7 +146,10 @@ fn known(usage: &Usage, out: &mut dyn Write) -> std::io::Result<()> {
         Some(_) => {}
     }
     if usage.has_unnamed_calls {
-        writeln!(out, "apps may bring tokens (apps.pass_through), and such calls name no connection: nothing is called unused")?;
+        writeln!(
+            out,
+            "apps may bring tokens (apps.pass_through), and such calls name no connection: nothing is called unused"
+        )?;
     }
     Ok(())
 }

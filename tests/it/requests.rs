@@ -108,7 +108,11 @@ async fn every_line_is_a_row_whoever_called_and_whatever_became_of_it() {
     assert_eq!(found(&world, "").await.len(), lines.len() + 1);
 
     // Use is counted by month and connection; what perch and operators asked for is counted apart.
-    let ledger = perch::store::requests::Requests::look(&world.config().vault.store).await;
+    let ledger = perch::store::requests::Requests::look(
+        &world.config().vault.store,
+        perch::app::scope(&world.config()),
+    )
+    .await;
     let ledger = ledger.expect("it answers").expect("a ledger");
     let month = perch::telemetry::clock::unix_now().month();
     let used = ledger.usage(&month).await.expect("it answers");

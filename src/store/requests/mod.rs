@@ -22,6 +22,7 @@ pub use record::{Recorded, RecordedBatch, RecordedCut, RecordedStep};
 pub use rows::{Row, UsageRow};
 pub use search::{Found, LIMIT_MAX, LOOKED_MAX, Search};
 
+use super::connections::Scope;
 use super::postgres::PostgresStore;
 use super::sql::Tx;
 use super::sqlite::SqliteStore;
@@ -30,8 +31,11 @@ use crate::config;
 use crate::types::UnixMillis;
 use std::sync::Arc;
 
-/// The ledger of one store.
-pub struct Requests(Place);
+/// The ledger of one store, as far as it is of one Finch application and environment: several may share a store.
+pub struct Requests {
+    place: Place,
+    scope: Arc<Scope>,
+}
 
 /// Where it is.
 enum Place {
@@ -47,33 +51,35 @@ impl Requests {
     ///
     /// # Errors
     /// [`StoreError`] with the place's name.
-    pub async fn open(store: &config::Store) -> Result<Self, StoreError> {
-        Ok(Self(match store {
+    pub async fn open(store: &config::Store, scope: Scope) -> Result<Self, StoreError> {
+        let place = match store {
             config::Store::Sqlite(path) => {
                 let path = path.clone();
                 let (writes, reads) = blocking(move || file::open(&path)).await?;
                 Place::File { writes: Some(writes), reads }
             }
             config::Store::Postgres(server) => Place::Server(PostgresStore::open_beside(server).await?),
-        }))
+        };
+        Ok(Self { place, scope: Arc::new(scope) })
     }
 
-    /// Opens the ledger of a store to search it, beside a running gateway. Makes nothing; `None` when there is none.
+    /// Opens the ledger of a store to search it, beside a running gateway. Makes and changes nothing; `None` when there is none.
     ///
     /// # Errors
     /// [`StoreError`] with the place's name.
-    pub async fn look(store: &config::Store) -> Result<Option<Self>, StoreError> {
-        Ok(match store {
+    pub async fn look(store: &config::Store, scope: Scope) -> Result<Option<Self>, StoreError> {
+        let place = match store {
             config::Store::Sqlite(path) => {
                 let path = path.clone();
                 let reads = blocking(move || file::look(&path)).await?;
-                reads.map(|reads| Self(Place::File { writes: None, reads }))
+                reads.map(|reads| Place::File { writes: None, reads })
             }
             config::Store::Postgres(server) => match Store::is_used(server).await? {
-                true => Some(Self(Place::Server(PostgresStore::open_beside(server).await?))),
+                true => Some(Place::Server(PostgresStore::look_beside(server).await?)),
                 false => None,
             },
-        })
+        };
+        Ok(place.map(|place| Self { place, scope: Arc::new(scope) }))
     }
 
     /// The calls that a search is for, newest first.
@@ -82,7 +88,7 @@ impl Requests {
     /// [`StoreError`] when the ledger does not answer.
     pub async fn search(&self, search: &Search) -> Result<Found, StoreError> {
         let search = search.clone();
-        self.read(move |tx| search::run(tx, &search)).await
+        self.read(move |tx, scope| search::run(tx, scope, &search)).await
     }
 
     /// What each connection was used for in a month, such as `2026-11`, in UTC.
@@ -91,7 +97,7 @@ impl Requests {
     /// [`StoreError`] when the ledger does not answer.
     pub async fn usage(&self, month: &str) -> Result<Vec<UsageRow>, StoreError> {
         let month = month.to_owned();
-        self.read(move |tx| rows::usage(tx, &month)).await
+        self.read(move |tx, scope| rows::usage(tx, scope, &month)).await
     }
 
     /// The first moment of which use is counted; none while there was no call with a connection.
@@ -109,7 +115,7 @@ impl Requests {
     /// [`StoreError`].
     pub async fn write(&self, rows: &Arc<Vec<Row>>, is_again: bool) -> Result<(), StoreError> {
         let rows = Arc::clone(rows);
-        self.change(move |tx| rows::write(tx, &rows, is_again)).await
+        self.change(move |tx, scope| rows::write(tx, scope, &rows, is_again)).await
     }
 
     /// Finds out, by writing something of no meaning, whether the ledger can be written at all.
@@ -126,14 +132,16 @@ impl Requests {
     /// # Errors
     /// [`StoreError`].
     pub async fn prune(&self, bounds: Bounds, now: UnixMillis) -> Result<bool, StoreError> {
-        self.change(move |tx| prune::step(tx, bounds, now)).await
+        self.change(move |tx, scope| prune::step(tx, scope, bounds, now)).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>, &Scope) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match &self.0 {
+        let scope = Arc::clone(&self.scope);
+        let work = move |tx: &Tx<'_>| work(tx, &scope);
+        match &self.place {
             Place::File { reads, .. } => reads.read(work).await,
             Place::Server(server) => server.read(work).await,
         }
@@ -141,9 +149,11 @@ impl Requests {
 
     async fn change<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>, &Scope) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match &self.0 {
+        let scope = Arc::clone(&self.scope);
+        let work = move |tx: &Tx<'_>| work(tx, &scope);
+        match &self.place {
             Place::File { writes: Some(file), .. } => file.write(work, |_| ()).await,
             Place::File { writes: None, .. } => {
                 Err(StoreError::Refused("the ledger was opened to be searched, not to be written".to_owned()))
@@ -155,7 +165,7 @@ impl Requests {
 
 impl std::fmt::Debug for Requests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &self.place {
             Place::File { .. } => "Requests(a file)",
             Place::Server(_) => "Requests(a server)",
         })
