@@ -103,7 +103,7 @@ async fn a_bill_that_is_none_and_a_month_that_is_none_are_refused() {
         (
             vec!["usage", "--bill", "bill.csv"],
             1,
-            "no column connection_id; its first line has \"company\", \"amount\"",
+            "no column connection_id; its first line with several cells has \"company\", \"amount\"",
         ),
         (vec!["usage", "--bill", "absent.csv"], 1, "the bill absent.csv"),
         (vec!["usage", "--month", "2026-13"], 2, "a month is written as 2026-11"),
