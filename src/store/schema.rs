@@ -294,6 +294,14 @@ pub(super) fn check(db: &Connection, kind: &Kind) -> Result<(), StoreError> {
     }
 }
 
+/// The version of a file of this kind that is newer than what is known here.
+pub(super) fn newer(db: &Connection, kind: &Kind) -> Option<i64> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).ok()?;
+    let owner: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).ok()?;
+    let is_newer = usize::try_from(version).is_ok_and(|version| version > kind.migrations.len());
+    (owner == kind.application_id && is_newer).then_some(version)
+}
+
 /// Brings the file to the newest version, in one transaction.
 ///
 /// # Errors

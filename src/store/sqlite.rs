@@ -74,6 +74,22 @@ impl SqliteStore {
         Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), times: OnceLock::new(), _guard: None }
     }
 
+    /// Puts other connections in the place of these two, while nobody uses either; where they cannot be had, all stays.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(super) fn replace_both(
+        first: &Self,
+        second: &Self,
+        open: impl FnOnce(&Path) -> Result<(Connection, Connection), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut one = first.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut other = second.db.lock().unwrap_or_else(PoisonError::into_inner);
+        (*one, *other) = open(&first.path)?;
+        Ok(())
+    }
+
     /// Reads in one consistent view.
     ///
     /// # Errors
@@ -372,10 +388,16 @@ fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
     }
 }
 
-/// Keeps a file that cannot be understood under another name.
-pub(super) fn set_apart(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (beside(path, suffix), beside(path, &format!(".damaged{suffix}")));
+/// Keeps a file that cannot be understood under another name, which is answered. What was set apart earlier stays.
+pub(super) fn set_apart(path: &Path) -> Result<PathBuf, StoreError> {
+    const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+    let is_free = |name: &PathBuf| SUFFIXES.iter().all(|suffix| !beside(name, suffix).exists());
+    let name = (0..)
+        .map(|n| beside(path, &if n == 0 { ".damaged".to_owned() } else { format!(".damaged-{n}") }))
+        .find(is_free)
+        .expect("the numbers do not end");
+    for suffix in SUFFIXES {
+        let (from, to) = (beside(path, suffix), beside(&name, suffix));
         match fs::rename(&from, &to) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
@@ -383,7 +405,7 @@ pub(super) fn set_apart(path: &Path) -> Result<(), StoreError> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(name)
 }
 
 /// The file beside `path` whose name is longer by `suffix`.

@@ -40,23 +40,23 @@ pub struct Requests {
 /// Where it is.
 enum Place {
     /// In a file beside the store's: who searches does not wait for who writes.
-    File { writes: Option<SqliteStore>, reads: SqliteStore },
+    File { writes: Option<Arc<SqliteStore>>, reads: Arc<SqliteStore> },
     /// Among the store's tables on a server.
     Server(PostgresStore),
 }
 
 impl Requests {
     /// Opens the ledger of a store for its gateway, making it where it is missing. A file that is no ledger, or a damaged
-    /// one, is set apart: calls are not stopped for want of evidence.
+    /// one, is set apart: calls are not stopped for want of evidence. So is one whose damage shows later, when it is written.
     ///
     /// # Errors
-    /// [`StoreError`] with the place's name.
+    /// [`StoreError`] with the place's name; [`StoreError::Refused`] for a newer perch's file, which is left as it is.
     pub async fn open(store: &config::Store, scope: Scope) -> Result<Self, StoreError> {
         let place = match store {
             config::Store::Sqlite(path) => {
                 let path = path.clone();
                 let (writes, reads) = blocking(move || file::open(&path)).await?;
-                Place::File { writes: Some(writes), reads }
+                Place::File { writes: Some(Arc::new(writes)), reads: Arc::new(reads) }
             }
             config::Store::Postgres(server) => Place::Server(PostgresStore::open_beside(server).await?),
         };
@@ -72,7 +72,7 @@ impl Requests {
             config::Store::Sqlite(path) => {
                 let path = path.clone();
                 let reads = blocking(move || file::look(&path)).await?;
-                reads.map(|reads| Place::File { writes: None, reads })
+                reads.map(|reads| Place::File { writes: None, reads: Arc::new(reads) })
             }
             config::Store::Postgres(server) => match Store::is_used(server).await? {
                 true => Some(Place::Server(PostgresStore::look_beside(server).await?)),
@@ -114,8 +114,30 @@ impl Requests {
     /// # Errors
     /// [`StoreError`].
     pub async fn write(&self, rows: &Arc<Vec<Row>>, is_again: bool) -> Result<(), StoreError> {
+        match self.try_to_write(rows, is_again).await {
+            Err(StoreError::Damaged(why)) => {
+                self.begin_anew(why).await?;
+                self.try_to_write(rows, is_again).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_to_write(&self, rows: &Arc<Vec<Row>>, is_again: bool) -> Result<(), StoreError> {
         let rows = Arc::clone(rows);
         self.change(move |tx, scope| rows::write(tx, scope, &rows, is_again)).await
+    }
+
+    /// A damaged file recovers by itself never: it is set apart, and a new one begun.
+    ///
+    /// # Errors
+    /// That it is damaged, where nothing can be begun; or why nothing could.
+    async fn begin_anew(&self, why: String) -> Result<(), StoreError> {
+        let Place::File { writes: Some(writes), reads } = &self.place else {
+            return Err(StoreError::Damaged(why));
+        };
+        let (writes, reads) = (writes.clone(), reads.clone());
+        blocking(move || file::begin_anew(&writes, &reads, &why)).await
     }
 
     /// Finds out, by writing something of no meaning, whether the ledger can be written at all.
@@ -132,7 +154,10 @@ impl Requests {
     /// # Errors
     /// [`StoreError`].
     pub async fn prune(&self, bounds: Bounds, now: UnixMillis) -> Result<bool, StoreError> {
-        self.change(move |tx, scope| prune::step(tx, scope, bounds, now)).await
+        match self.change(move |tx, scope| prune::step(tx, scope, bounds, now)).await {
+            Err(StoreError::Damaged(why)) => self.begin_anew(why).await.map(|()| false),
+            outcome => outcome,
+        }
     }
 
     async fn read<T: Send + 'static>(

@@ -220,6 +220,33 @@ async fn a_file_that_is_no_ledger_is_set_apart_and_calls_go_on() {
 }
 
 #[tokio::test]
+async fn damage_that_shows_when_it_is_written_is_set_apart_at_once_and_no_call_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("perch.db.requests");
+    std::fs::write(sqlite::beside(&path, ".damaged"), "evidence").unwrap();
+    for (n, kept) in [(1, ".damaged-1"), (2, ".damaged-2")] {
+        drop(Requests::open(&store(dir.path()), ours()).await.unwrap());
+        // The header and the schema are sound; the table's first page is not.
+        let page = {
+            let db = Connection::open(&path).unwrap();
+            let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'request'";
+            let root: u64 = db.query_row(root, [], |row| row.get(0)).unwrap();
+            let size: u64 = db.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+            (root - 1) * size..root * size
+        };
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[usize::try_from(page.start).unwrap()..usize::try_from(page.end).unwrap()].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
+        ledger.write(&rows([call(n, "acme")]), false).await.unwrap();
+        let found = ledger.search(&newest(5)).await.unwrap();
+        assert_eq!(found.calls.iter().map(|call| call.ts).collect::<Vec<_>>(), [UnixMillis(n)]);
+        assert!(sqlite::beside(&path, kept).exists(), "{kept}");
+    }
+    assert_eq!(std::fs::read(sqlite::beside(&path, ".damaged")).unwrap(), b"evidence");
+}
+
+#[tokio::test]
 async fn who_only_looks_makes_nothing_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Requests::look(&store(dir.path()), ours()).await.unwrap().is_none());
@@ -246,7 +273,12 @@ async fn a_newer_ledger_is_not_read_wrongly() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let said = Requests::look(&store(dir.path()), ours()).await.expect_err("refused").to_string();
     assert!(said.contains("version 9"), "{said}");
-    assert!(sqlite::beside(&path, "").exists());
+    // Who would write it leaves it where it is, and as it is.
+    let before = std::fs::read(&path).unwrap();
+    let refused = Requests::open(&store(dir.path()), ours()).await.expect_err("refused");
+    assert!(matches!(&refused, StoreError::Refused(why) if why.contains("newer perch")), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert!(!sqlite::beside(&path, ".damaged").exists());
 }
 
 #[tokio::test]
