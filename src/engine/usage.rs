@@ -5,7 +5,7 @@ use crate::policy::usage::{Held, Known, Month, Usage, Used, reckon};
 use crate::store::requests::Requests;
 use crate::types::UnixMillis;
 use crate::vault::{Connection, Status, Vault, VaultError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reckons up a month. Without a ledger nothing is said of calls; `has_unnamed` says that apps may bring tokens, whose calls
 /// name no connection.
@@ -20,8 +20,9 @@ pub async fn usage(
     now: UnixMillis,
 ) -> Result<Usage, VaultError> {
     let mut held = Vec::new();
+    let mut ended = vault.disconnections().await?;
     for facts in vault.list().await? {
-        held.push(held_of(vault, facts).await?);
+        held.push(held_of(&mut ended, facts));
     }
     let used: Option<(Vec<Used>, _)> = match requests {
         None => None,
@@ -45,24 +46,22 @@ pub async fn usage(
     Ok(reckon(month, &held, known, bill, now))
 }
 
-async fn held_of(vault: &Vault, facts: Connection) -> Result<Held, VaultError> {
+fn held_of(ended: &mut BTreeMap<String, UnixMillis>, facts: Connection) -> Held {
     let disconnected_at = match facts.status {
         Status::Disconnected => {
-            let deeds = vault.deeds(&facts.connection_id).await?;
             // The trail says it to the moment; where it does not reach back, nothing has changed since.
-            let deed = deeds.iter().find(|deed| deed.action == "disconnected").map(|deed| deed.at);
-            Some(deed.unwrap_or(facts.updated_at))
+            Some(ended.remove(facts.connection_id.as_str()).unwrap_or(facts.updated_at))
         }
         Status::Active | Status::NeedsReauth | Status::Held | Status::Disconnecting => None,
     };
-    Ok(Held {
+    Held {
         connection_id: facts.connection_id,
         company_id: facts.company_id,
         customer: facts.customer_id,
         provider: facts.provider_id,
         connected_at: facts.created_at,
         disconnected_at,
-    })
+    }
 }
 
 impl Engine {
