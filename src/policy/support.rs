@@ -67,6 +67,8 @@ pub struct Facts {
     pub without_calls: Option<String>,
     /// The connections it is about.
     pub connections: Vec<Connection>,
+    /// Whether there were more of them, of which neither deeds nor webhooks are told.
+    pub has_more_connections: bool,
     /// What was done to them, newest first.
     pub deeds: Vec<Deed>,
     /// What Finch told of them, newest first.
@@ -325,7 +327,6 @@ pub struct FinchRequest {
 pub fn bundle(mut facts: Facts) -> Bundle {
     facts.has_more_calls |= facts.calls.len() > CALLS_MAX;
     facts.calls.truncate(CALLS_MAX);
-    facts.connections.truncate(CONNECTIONS_MAX);
     facts.deeds.sort_by_key(|deed| std::cmp::Reverse(deed.at));
     facts.deeds.truncate(EVENTS_MAX);
     facts.webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.received_at));
@@ -336,10 +337,18 @@ pub fn bundle(mut facts: Facts) -> Bundle {
                 .connections
                 .iter()
                 .any(|it| it.connection_id == *whose || it.customer.as_ref() == Some(whose))
+                || facts
+                    .calls
+                    .iter()
+                    .any(|it| [&it.customer, &it.connection_id].contains(&&Some(whose.clone())))
+                || facts.id == *whose
         };
         limiter.holds.retain(|hold| hold.whose.as_ref().is_none_or(is_concerned));
         limiter.holds.truncate(HOLDS_MAX);
     }
+    // Not before: what holds one that is not shown holds its customer's calls all the same.
+    facts.has_more_connections |= facts.connections.len() > CONNECTIONS_MAX;
+    facts.connections.truncate(CONNECTIONS_MAX);
     let mut requests: Vec<FinchRequest> = facts.calls.iter().flat_map(sent_of).collect();
     let sent: BTreeSet<String> = requests.iter().filter_map(|it| it.finch_request_id.clone()).collect();
     let is_sent = |it: &FinchRequest| it.finch_request_id.as_ref().is_some_and(|id| sent.contains(id));
@@ -369,7 +378,9 @@ fn at_finch(connection: &Connection) -> FinchConnection {
 fn sent_of(call: &Call) -> Vec<FinchRequest> {
     let attempts = call.steps.iter().filter_map(|step| Some((step, step.attempt.as_ref()?)));
     let (questions, mut requests): (Vec<_>, Vec<_>) = attempts
-        .map(|(step, attempt)| (attempt.endpoint.is_some(), request(call, (step.at_ms, step.lasted_ms), attempt)))
+        .map(|(step, attempt)| {
+            (attempt.endpoint.is_some(), request(call, (step.at_ms, step.lasted_ms), attempt))
+        })
         .partition(|(is_question, _)| *is_question);
     // Finch's code is that of the answer that became the call's, and not of what was asked about the connection.
     let became = requests.iter_mut().rev().find(|(_, request)| request.status == Some(call.status));
@@ -382,10 +393,8 @@ fn sent_of(call: &Call) -> Vec<FinchRequest> {
 /// Requests of which the call has Finch's id and no step: too many steps, or an older perch. Where it took the outcome of
 /// another's request, the id is of that one, and nothing was sent.
 fn stand_ins_of(call: &Call) -> Vec<FinchRequest> {
-    let is_anothers = matches!(
-        call.cache.as_deref(),
-        Some("hit" | "shared" | "coalesced" | "batched" | "journal")
-    );
+    let is_anothers =
+        matches!(call.cache.as_deref(), Some("hit" | "shared" | "coalesced" | "batched" | "journal"));
     if is_anothers || call.resend_of.is_some() || call.carried_by.is_some() {
         return Vec::new();
     }

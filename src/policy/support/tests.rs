@@ -64,6 +64,7 @@ fn facts(calls: Vec<Call>) -> Facts {
             updated_at: at(1),
             last_used_at: None,
         }],
+        has_more_connections: false,
         deeds: vec![Deed {
             at: at(2),
             connection_id: "c-1".to_owned(),
@@ -183,7 +184,9 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
         (facts.deeds[0].clone(), facts.webhooks[0].clone(), facts.connections[0].clone());
     facts.deeds = (0..200).map(|n| Deed { at: at(n), ..deed.clone() }).collect();
     facts.webhooks = (0..200).map(|n| Webhook { received_at: at(n), ..webhook.clone() }).collect();
+    let last = Connection { connection_id: "c-last".to_owned(), ..connection.clone() };
     facts.connections = vec![connection; 200];
+    facts.connections.push(last);
     let hold = Hold {
         scope: "login".to_owned(),
         of: None,
@@ -191,8 +194,10 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
         class: "disconnected".to_owned(),
         until: None,
     };
+    // Of one beyond those that are shown.
+    let its_own = Hold { whose: some("c-last"), ..hold };
     facts.limiter =
-        Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds: vec![hold; 200] });
+        Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds: vec![its_own; 200] });
     let bundle = bundle(facts);
     let us = &bundle.for_us;
     assert_eq!((us.calls.len(), us.connections.len()), (CALLS_MAX, CONNECTIONS_MAX));
@@ -200,6 +205,7 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
     assert_eq!((us.webhooks[0].received_at, us.calls[0].ts), (at(199), at(199)));
     assert_eq!(us.limiter.as_ref().expect("known").holds.len(), HOLDS_MAX);
     assert!(us.has_more_calls && bundle.to_markdown().contains("There are older ones"));
+    assert!(us.has_more_connections && bundle.to_markdown().contains("There are more, which"));
 }
 
 #[test]
