@@ -388,26 +388,6 @@ fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
     }
 }
 
-/// Keeps a file that cannot be understood under another name, which is answered. What was set apart earlier stays.
-pub(super) fn set_apart(path: &Path) -> Result<PathBuf, StoreError> {
-    const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
-    let is_free = |name: &PathBuf| SUFFIXES.iter().all(|suffix| !beside(name, suffix).exists());
-    let name = (0..)
-        .map(|n| beside(path, &if n == 0 { ".damaged".to_owned() } else { format!(".damaged-{n}") }))
-        .find(is_free)
-        .expect("the numbers do not end");
-    for suffix in SUFFIXES {
-        let (from, to) = (beside(path, suffix), beside(&name, suffix));
-        match fs::rename(&from, &to) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
-            }
-            _ => {}
-        }
-    }
-    Ok(name)
-}
-
 /// The file beside `path` whose name is longer by `suffix`.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -80,8 +80,8 @@ async fn both_stores_have_the_same_tables() {
 
     type Columns = BTreeMap<(String, String), (String, bool)>;
     let scope = perch::store::connections::Scope {
-        application: perch::types::ApplicationId::new("ours").expect("an id"),
-        environment: perch::types::Environment::Sandbox,
+        application: ApplicationId::new("ours").expect("an id"),
+        environment: Environment::Sandbox,
     };
     drop(Requests::open(&Store::Sqlite(file.clone()), scope).await.expect("a ledger"));
     let mut of_file = Columns::new();

@@ -1,6 +1,7 @@
 //! The ledger's file beside the store's.
 
 use crate::store::StoreError;
+use crate::store::replace::set_apart;
 use crate::store::schema::{self, REQUESTS};
 use crate::store::sqlite::{self, SqliteStore};
 use rusqlite::{Connection, OpenFlags};
@@ -49,7 +50,7 @@ pub(super) fn begin_anew(writes: &SqliteStore, reads: &SqliteStore, why: &str) -
 }
 
 fn anew(path: &Path, why: &str) -> Result<(Connection, Connection), StoreError> {
-    let name = sqlite::set_apart(path)?;
+    let name = set_apart(path)?;
     tracing::error!(
         "{}: {why}; it is set apart as {} and a new ledger begun, so that calls go on",
         path.display(),
