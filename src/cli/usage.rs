@@ -19,7 +19,7 @@ pub struct UsageArgs {
     /// The month in UTC, such as 2026-11; else the one that runs
     #[arg(long, value_parser = Month::parse)]
     pub month: Option<Month>,
-    /// Finch's bill: a CSV file with a column connection_id, or a list of ids, one a line
+    /// Finch's bill: a CSV file with a column `connection_id`, or a list of ids, one a line
     #[arg(long, value_name = "FILE")]
     pub bill: Option<PathBuf>,
     /// How to print

@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium behind its own driver, spoken to in W3C WebDriver. It has a folder of its own, reaches
+//! A real browser: headless Chromium behind its own driver, spoken to in W3C `WebDriver`. It has a folder of its own, reaches
 //! nothing but this machine, and is ended by its id, with everything it has started.
 
 use super::process::{Process, within};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Keys as WebDriver writes them.
+/// Keys as `WebDriver` writes them.
 pub const TAB: &str = "\u{e004}";
 pub const ENTER: &str = "\u{e007}";
 pub const SPACE: &str = " ";
