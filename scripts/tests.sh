@@ -10,7 +10,7 @@ if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked
     # What a store has to do with runs on the other kind of store too.
     PERCH_TEST_STORE=postgres cargo nextest run --locked \
-        -E 'binary(it) and test(/^(vault|exchange|import|identity|life|killed|parting|strangers|webhooks|webhooks_busy|webhooks_sdk|apps|keys|requests|pauses|page)::/) and not test(three_gateways)'
+        -E 'binary(it) and test(/^(vault|exchange|import|identity|life|killed|parting|strangers|webhooks|webhooks_busy|webhooks_sdk|apps|keys|requests|pauses|page|usage|bundles)::/) and not test(three_gateways)'
     # nextest leaves the examples in the documentation to cargo.
     cargo test --locked --quiet --doc
 else
@@ -19,5 +19,5 @@ else
     echo "       To have it: cargo install cargo-nextest --locked" >&2
     cargo test --locked --no-fail-fast
     PERCH_TEST_STORE=postgres cargo test --locked --test it -- \
-        vault:: exchange:: import:: identity:: life:: killed:: parting:: strangers:: webhooks:: apps:: keys:: requests:: pauses:: page:: --skip three_gateways --skip cli::
+        vault:: exchange:: import:: identity:: life:: killed:: parting:: strangers:: webhooks:: apps:: keys:: requests:: pauses:: page:: usage:: bundles:: --skip three_gateways --skip cli::
 fi

@@ -9,6 +9,7 @@ mod tasks;
 mod traces;
 
 pub use essentials::essentials;
+pub use ledger::scope;
 
 use crate::config::{self, Address, Config, LimitMode, LimitStore, Limits, Loaded, OnOutage, Store};
 use crate::doors::admin::AdminDoor;

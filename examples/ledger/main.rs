@@ -13,9 +13,13 @@ mod server;
 
 use perch::config::{Postgres, Store};
 use perch::policy::Class;
+use perch::store::connections::Scope;
 use perch::store::requests::{Bounds, Recorded, RecordedStep, Requests, Row, Search};
 use perch::telemetry::AccessLine;
-use perch::types::{CompanyId, ConnectionId, CustomerId, FinchRequestId, ProviderId, RequestId, UnixMillis};
+use perch::types::{
+    ApplicationId, CompanyId, ConnectionId, CustomerId, Environment, FinchRequestId, ProviderId, RequestId,
+    UnixMillis,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -104,7 +108,9 @@ async fn size_on(server: &server::Server) -> Outcome<u64> {
 
 /// Writes, searches and lets go; answers whether each took no longer than it may.
 async fn measure(store: &Store, calls: u64, p99_max_ms: f64) -> Outcome<bool> {
-    let ledger = Requests::open(store).await?;
+    let application = ApplicationId::new("bench")?;
+    let scope = Scope { application, environment: Environment::Sandbox };
+    let ledger = Requests::open(store, scope).await?;
     let (began, mut batches, mut making) = (Instant::now(), Vec::new(), Duration::ZERO);
     for first in (0..calls).step_by(BATCH as usize) {
         let made = Instant::now();

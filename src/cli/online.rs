@@ -130,7 +130,7 @@ async fn ledger(config: &Config) -> Look {
         return Look::fine(NAME, "off: calls are kept nowhere".to_owned());
     }
     let newest = Search { limit: 1, ..Search::default() };
-    let found = match Requests::look(&config.vault.store).await {
+    let found = match Requests::look(&config.vault.store, app::scope(config)).await {
         Ok(None) => return Look::fine(NAME, "is not there yet; the first start makes it".to_owned()),
         Ok(Some(ledger)) => ledger.search(&newest).await,
         Err(why) => Err(why),

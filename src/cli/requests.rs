@@ -1,5 +1,5 @@
 //! `perch requests`: what became of calls, from the request ledger. Beside a running gateway or without one; it needs
-//! neither the sealing key nor Finch's credentials.
+//! neither the sealing key nor Finch's secrets.
 
 mod print;
 
@@ -8,6 +8,7 @@ use super::output::Format;
 use super::serve;
 use crate::config::{self, Environ, Store};
 use crate::policy::Class;
+use crate::store::connections::Scope;
 use crate::store::requests::{Found, LIMIT_MAX, Recorded, Requests, Search};
 use crate::telemetry::clock::unix_now;
 use crate::types::{
@@ -86,11 +87,11 @@ pub fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let path = config::locate(named, env);
-    let store = config::load_store(path.as_deref(), env)
+    let (store, application, environment) = config::load_place(path.as_deref(), env)
         .map_err(|problems| Failure { exit: Exit::BadConfiguration, message: problems.to_string() })?;
     let search = search_of(args, unix_now())?;
     serve::runtime()?.block_on(async {
-        let Some(ledger) = Requests::look(&store).await? else {
+        let Some(ledger) = Requests::look(&store, Scope { application, environment }).await? else {
             return Err(Failure::unavailable(format_args!(
                 "there is no request ledger beside {}; the first start of a gateway makes it, unless ledger.keep is \"off\"",
                 place(&store)

@@ -7,7 +7,6 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ};
 use crate::engine::{Sources, support};
-use crate::store::requests::Requests;
 use crate::telemetry::clock::unix_now;
 use crate::types::id::ID_BYTES_MAX;
 use std::io::Write;
@@ -89,7 +88,7 @@ async fn ask(config: &Config, args: &SupportArgs, err: &mut dyn Write) -> Result
 /// The same without a gateway.
 async fn gather(config: &Config, args: &SupportArgs) -> Result<String, Failure> {
     let vault = app::open_vault(config, false).await?;
-    let requests = Requests::look(&config.vault.store).await.map_err(Failure::unavailable)?;
+    let requests = super::usage::ledger(config).await?;
     let sources = Sources {
         vault: &vault,
         requests: requests.as_ref(),

@@ -56,7 +56,8 @@ pub fn run(
     let usage = serve::runtime()?.block_on(async {
         let vault = app::open_vault(&config, false).await?;
         let requests = ledger(&config).await?;
-        Ok::<_, Failure>(engine::usage(&vault, requests.as_ref(), month, bill.as_ref(), now).await?)
+        let requests = (requests.as_ref(), config.apps.pass_through);
+        Ok::<_, Failure>(engine::usage(&vault, requests, month, bill.as_ref(), now).await?)
     })?;
     match args.output {
         UsageFormat::Table => print(&usage, out)?,
@@ -69,8 +70,12 @@ pub fn run(
     Ok(())
 }
 
-async fn ledger(config: &Config) -> Result<Option<Requests>, Failure> {
-    Requests::look(&config.vault.store).await.map_err(Failure::unavailable)
+/// What is kept of calls; none where nothing is kept any more, whatever is there from earlier.
+pub(super) async fn ledger(config: &Config) -> Result<Option<Requests>, Failure> {
+    if config.ledger.keep.is_none() {
+        return Ok(None);
+    }
+    Requests::look(&config.vault.store, app::scope(config)).await.map_err(Failure::unavailable)
 }
 
 fn read_bill(path: &Path) -> Result<BTreeSet<String>, Failure> {
@@ -118,11 +123,33 @@ fn print(usage: &Usage, out: &mut dyn Write) -> std::io::Result<()> {
     if !usage.has_calls {
         writeln!(out, "no calls are known: there is no request ledger (ledger.keep)")?;
     }
+    known(usage, out)?;
     if !usage.is_over {
         writeln!(out, "the month is not over")?;
     }
     for (flag, count) in Flag::ALL.iter().filter_map(|flag| Some((flag, total.flags.get(flag.as_str())?))) {
         writeln!(out, "{count} {}: {}", flag.as_str(), meaning(*flag))?;
+    }
+    Ok(())
+}
+
+/// Of which calls nothing is known.
+fn known(usage: &Usage, out: &mut dyn Write) -> std::io::Result<()> {
+    if !usage.has_calls {
+        return Ok(());
+    }
+    match usage.calls_since {
+        None => writeln!(out, "no call is known yet: nothing is called unused")?,
+        Some(since) if since > usage.month.begin() => {
+            writeln!(out, "calls are known since {since}: what is older is not called unused")?;
+        }
+        Some(_) => {}
+    }
+    if usage.has_unnamed_calls {
+        writeln!(
+            out,
+            "apps may bring tokens (apps.pass_through), and such calls name no connection: nothing is called unused"
+        )?;
     }
     Ok(())
 }

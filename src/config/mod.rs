@@ -36,7 +36,7 @@ pub use shown::as_json;
 pub use sound::*;
 pub use value::parse_duration;
 
-use crate::types::ApplicationId;
+use crate::types::{ApplicationId, Environment};
 use reader::Reader;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -134,16 +134,22 @@ pub fn load_limits(path: Option<&Path>, env: &Environ) -> Result<Limits, Problem
     }
 }
 
-/// Reads the store alone, for commands that look at what is not sealed: without a sealing key, and without Finch's
-/// credentials.
+/// Reads where the store is and whose part of it is meant, for commands that look at what is not sealed: without a sealing
+/// key, and without Finch's secrets.
 ///
 /// # Errors
 /// [`Problems`]: everything that is wrong with it, at once.
-pub fn load_store(path: Option<&Path>, env: &Environ) -> Result<Store, Problems> {
+pub fn load_place(
+    path: Option<&Path>,
+    env: &Environ,
+) -> Result<(Store, ApplicationId, Environment), Problems> {
     let mut reader = Reader::of_manual(MANUAL, env);
     lay(&mut reader, path);
-    match sections::vault_store(&mut reader) {
-        Some(store) if reader.problems.is_empty() => Ok(store),
+    let (store, whose) = (sections::vault_store(&mut reader), sections::whose(&mut reader));
+    match store.zip(whose) {
+        Some((store, (application, environment))) if reader.problems.is_empty() => {
+            Ok((store, application, environment))
+        }
         _ => Err(reader.problems),
     }
 }

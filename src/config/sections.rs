@@ -87,8 +87,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
 
 fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     let base_url = r.get("finch.base_url", base_url);
-    let environment = r.get("finch.environment", |s| word(s, &Environment::ALL.map(|e| (e.as_str(), e))));
-    let client_id = client_id(r);
+    let whose = whose(r);
     let client_secret = if r.is_empty("finch.client_secret") {
         r.complain("finch.client_secret", Complaint::new("is empty").hint("write file:… or env:…"));
         None
@@ -101,10 +100,11 @@ fn finch(r: &mut Reader<'_>) -> Option<Finch> {
     let redirect_uri = r.get_unless_empty("finch.redirect_uri", redirect_uri);
     let timeout = r.get("finch.timeout", duration);
     let connect_timeout = r.get("finch.connect_timeout", duration);
+    let (client_id, environment) = whose?;
     Some(Finch {
         base_url: base_url?,
-        environment: environment?,
-        client_id: client_id?,
+        environment,
+        client_id,
         client_secret: Arc::new(ClientSecret::new(client_secret?)),
         webhook_secret: current?,
         webhook_secret_previous: previous?,
@@ -129,15 +129,18 @@ fn redirect_uri(s: &Setting) -> Check<String> {
     }
 }
 
-fn client_id(r: &mut Reader<'_>) -> Option<ApplicationId> {
+/// The Finch application and its environment; neither is a secret.
+pub(super) fn whose(r: &mut Reader<'_>) -> Option<(ApplicationId, Environment)> {
     let env = r.env;
-    r.get("finch.client_id", |s| {
+    let environment = r.get("finch.environment", |s| word(s, &Environment::ALL.map(|e| (e.as_str(), e))));
+    let client_id = r.get("finch.client_id", |s| {
         let text = s.text()?;
         let text =
             if is_reference(text) { resolve(&reference(s)?, env)? } else { Zeroizing::new(text.to_owned()) };
         ApplicationId::new(&*text)
             .map_err(|why| Complaint::new(why.to_string()).hint("write the id, file:… or env:…"))
-    })
+    });
+    client_id.zip(environment)
 }
 
 /// A secret that may be left empty, read from where it is.

@@ -31,7 +31,10 @@ impl Engine {
 
     fn ledger(&self) -> Result<&Requests, StoreError> {
         self.requests.as_deref().ok_or_else(|| {
-            StoreError::Refused("there is no request ledger: ledger.keep is \"off\"".to_owned())
+            StoreError::Refused(
+                "there is no request ledger: ledger.keep is \"off\", or the file is a newer perch's"
+                    .to_owned(),
+            )
         })
     }
 }

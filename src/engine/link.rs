@@ -1,19 +1,24 @@
 //! Links through which a customer renews a login: made by Finch, kept, and renewed long before they end.
 
 use super::Engine;
+use super::attempt::{note_attempt, note_id};
+use super::own_line::own_line;
 use super::quota::AskFacts;
-use crate::finch::headers::FINCH_REQUEST_ID;
-use crate::policy::headers;
+use crate::policy::{Class, headers};
+use crate::telemetry::AccessLine;
 use crate::types::json::RawObject;
 use crate::types::{ConnectionId, Moment, Priority, Product};
+use crate::upstream::SendError;
 use crate::upstream::{Attempt, Body};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use moka::future::Cache;
 use serde::Serialize;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+/// Where a link is had.
+const TARGET: &str = "/connect/sessions/reauthenticate";
 /// The life that perch asks for, Finch's own default (30 days), in minutes.
 const MINUTES: u32 = 43_200;
 /// A link is handed out for half its life, so that who gets it has the other half to follow it.
@@ -84,7 +89,20 @@ impl Engine {
         self.outlook.links.0.invalidate(connection).await;
     }
 
+    /// Asks Finch for a link. The request has a line of its own in log and ledger.
     async fn make_link(&self, connection: &ConnectionId) -> Option<String> {
+        let mut line = own_line(connection, Product::Connect, ("POST", TARGET));
+        let began = Instant::now();
+        let url = self.ask_for_link(connection, &mut line).await;
+        if line.attempts > 0 {
+            line.total = began.elapsed();
+            self.telemetry.record(line);
+        }
+        url
+    }
+
+    async fn ask_for_link(&self, connection: &ConnectionId, line: &mut AccessLine) -> Option<String> {
+        let began = Instant::now();
         let ask = AskFacts {
             product: Product::Connect,
             customer: None,
@@ -92,8 +110,12 @@ impl Engine {
             patience: PATIENCE,
             tag: None,
         };
-        let mut permit = self.quota.admit(ask).await.ok()?;
+        let admitted = self.quota.admit(ask).await;
+        line.wait = began.elapsed();
+        let mut permit = admitted.ok()?;
         let attempt = self.link_attempt(connection)?;
+        let began = Instant::now();
+        let until = began + ANSWER_MAX;
         let sent = async {
             let connected = match self.finch.connect().await {
                 Ok(connected) if permit.is_good().await => connected,
@@ -102,14 +124,22 @@ impl Engine {
                     return None;
                 }
             };
-            let sent = connected.send(&attempt).await;
+            line.attempts += 1;
+            let sent = match timeout_at(until, connected.send(&attempt)).await {
+                Ok(sent) => sent,
+                Err(_) => Err(SendError::TimedOut),
+            };
+            line.finch = began.elapsed();
+            note_attempt(began, Product::Connect, sent.as_ref(), line);
             permit.arrived(sent.as_ref().is_ok_and(|answer| answer.status == 429));
             let status = sent.as_ref().ok().map(|answer| answer.status);
             self.telemetry.metrics.attempt(Product::Connect.as_str(), status);
             let answer = sent.ok()?;
-            let id = answer.headers.get(FINCH_REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or("none");
-            let id = id.chars().take(64).collect::<String>();
+            note_id(&answer, line);
+            let id = line.finch_request_id.last().map_or_else(|| "none".to_owned(), ToString::to_string);
             let status = answer.status;
+            line.status = status;
+            line.class = if (200..300).contains(&status) { Class::Ok } else { Class::FinchError };
             let body = match answer.rest.read(ANSWER_BYTES_MAX).await {
                 Ok(Body::Whole(body)) => body,
                 Ok(Body::Larger(..)) | Err(_) => return None,
@@ -126,7 +156,7 @@ impl Engine {
             }
             url
         };
-        timeout(ANSWER_MAX, sent).await.ok().flatten()
+        timeout_at(until, sent).await.ok().flatten()
     }
 
     fn link_attempt(&self, connection: &ConnectionId) -> Option<Attempt> {
@@ -140,7 +170,7 @@ impl Engine {
         let mut headers = headers::to_finch(&HeaderMap::new());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, self.basic().ok()?);
-        let target = "/connect/sessions/reauthenticate".to_owned();
+        let target = TARGET.to_owned();
         Some(Attempt { method: "POST", target, headers, body: body.into() })
     }
 }

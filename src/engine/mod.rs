@@ -17,6 +17,7 @@ mod join;
 pub mod life;
 mod link;
 mod outlook;
+mod own_line;
 pub mod quota;
 mod readiness;
 mod relay;

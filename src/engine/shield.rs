@@ -3,6 +3,7 @@
 use super::Engine;
 use super::call::{self, Answer, AnswerBody, Call, Identity};
 use super::outlook::ILL_SPAN;
+use super::own_line::own_line;
 use super::reply::{advise, own};
 use super::resolve::in_time;
 use crate::finch::endpoints::{Endpoint, Operation};
@@ -14,12 +15,13 @@ use crate::policy::shield::{Advice, Case, Health, Login, entity_in, may_probe, n
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
 use crate::types::json::RawObject;
-use crate::types::{ConnectionId, EntityId, RequestId, UnixMillis};
+use crate::types::{ConnectionId, EntityId, Product, UnixMillis};
 use crate::upstream::{IntrospectError, Introspection};
 use crate::vault::{Entry, Status, VaultError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a question of the shield's waits for its admission at most.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
@@ -296,8 +298,11 @@ impl Engine {
         let is_final = health == Health::Ill(Ailment::Disconnected) && login.entity.is_none();
         let mut is_dead = false;
         if is_doubtful || is_final {
-            // A webhook is no call: its line is not written.
-            let mut line = AccessLine::begin(new_line_id(), unix_now());
+            // A webhook is no call; what is asked for it is one of perch's own.
+            let mut line = own_line(connection, Product::Introspect, ("GET", "/introspect"));
+            (line.customer, line.company_id) = (facts.customer_id.clone(), facts.company_id.clone());
+            line.provider = facts.provider_id.clone();
+            let began = Instant::now();
             let found = match may_ask {
                 true => self.asked_about(&login, &entry, (ASK_PATIENCE, &mut line)).await,
                 false => (Health::Unknown, false),
@@ -306,6 +311,7 @@ impl Engine {
                 connection.id = %connection, finch.request_ids = ?line.finch_request_id,
                 "asked Finch about connection {connection} before its webhook is believed: {:?}", found.0
             );
+            self.record_question(line, found.0, began.elapsed());
             // Where Finch does not tell, a new word stands. It stops calls, and erases nothing.
             if is_doubtful || found.0 != Health::Unknown {
                 (health, is_dead) = found;
@@ -460,11 +466,6 @@ fn entities_of(body: &[u8]) -> Vec<EntityId> {
     let ids = RawObject::parse(body)
         .and_then(|body| serde_json::from_str::<Vec<String>>(body.get("entity_ids")?.get()).ok());
     ids.into_iter().flatten().filter_map(|id| EntityId::new(id).ok()).collect()
-}
-
-/// The id of a line that nobody reads.
-fn new_line_id() -> RequestId {
-    RequestId::new("webhook").expect("a plain word is an id")
 }
 
 /// What `/introspect` says of one login.

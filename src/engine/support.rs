@@ -1,12 +1,11 @@
 //! A support bundle's facts, out of the vault, the request ledger and what this gateway knows of limits.
 
 use super::Engine;
-use super::webhooks::LIST_MAX;
 use crate::policy::Class;
 use crate::policy::brake::PauseScope;
 use crate::policy::support::{
-    About, Attempt, Bundle, CALLS_MAX, CONNECTIONS_MAX, Call, Connection, Deed, Facts, Hold, Limiter,
-    Standing, Step, Webhook, bundle,
+    About, Attempt, Bundle, CALLS_MAX, CONNECTIONS_MAX, Call, Connection, Deed, EVENTS_MAX, Facts, Hold,
+    Limiter, Standing, Step, Webhook, bundle,
 };
 use crate::store::requests::{Recorded, RecordedStep, Requests, Search};
 use crate::store::webhooks::Listed;
@@ -71,9 +70,8 @@ pub async fn support(sources: Sources<'_>, id: &str, now: UnixMillis) -> Result<
     let mut about_them: Vec<&vault::Connection> =
         all.iter().filter(|facts| named.contains(facts.connection_id.as_str())).collect();
     about_them.sort_by_key(|facts| std::cmp::Reverse(facts.updated_at));
-    about_them.truncate(CONNECTIONS_MAX);
     let mut deeds = Vec::new();
-    for facts in &about_them {
+    for facts in about_them.iter().take(CONNECTIONS_MAX) {
         deeds.extend(vault.deeds(&facts.connection_id).await?.into_iter().map(|deed| Deed {
             at: deed.at,
             connection_id: deed.connection_id,
@@ -81,8 +79,13 @@ pub async fn support(sources: Sources<'_>, id: &str, now: UnixMillis) -> Result<
             actor: deed.actor,
         }));
     }
-    let told = vault.list_webhooks(false, LIST_MAX).await?;
-    let webhooks = told.into_iter().filter_map(|event| webhook(event, &named)).collect();
+    // Those that the bundle shows, and those that only calls tell of.
+    let shown = about_them.iter().take(CONNECTIONS_MAX).map(|facts| &facts.connection_id);
+    let of_calls = calls.iter().take(CALLS_MAX).filter_map(|call| call.connection_id.as_ref());
+    let asked: BTreeSet<String> = shown.chain(of_calls).map(ToString::to_string).collect();
+    let limit = u32::try_from(EVENTS_MAX).unwrap_or(u32::MAX);
+    let told = vault.webhooks_of(asked.into_iter().collect(), limit).await?;
+    let webhooks = told.into_iter().filter_map(webhook).collect();
     let has_more_calls = calls.len() > CALLS_MAX;
     Ok(Some(bundle(Facts {
         id: id.to_owned(),
@@ -95,6 +98,7 @@ pub async fn support(sources: Sources<'_>, id: &str, now: UnixMillis) -> Result<
         has_more_calls,
         without_calls: requests.is_none().then(|| "there is no request ledger (ledger.keep)".to_owned()),
         connections: about_them.into_iter().map(connection).collect(),
+        has_more_connections: false,
         deeds,
         webhooks,
         limiter,
@@ -221,8 +225,8 @@ fn connection(facts: &vault::Connection) -> Connection {
     }
 }
 
-fn webhook(event: Listed, of: &BTreeSet<&str>) -> Option<Webhook> {
-    let connection_id = event.connection_id.filter(|id| of.contains(id.as_str()))?;
+fn webhook(event: Listed) -> Option<Webhook> {
+    let connection_id = event.connection_id?;
     Some(Webhook {
         received_at: event.received_at,
         event_id: event.event_id,

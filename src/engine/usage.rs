@@ -1,28 +1,30 @@
 //! A month's use and bill, out of the vault and the request ledger.
 
 use super::Engine;
-use crate::policy::usage::{Held, Month, Usage, Used, reckon};
+use crate::policy::usage::{Held, Known, Month, Usage, Used, reckon};
 use crate::store::requests::Requests;
 use crate::types::UnixMillis;
 use crate::vault::{Connection, Status, Vault, VaultError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Reckons up a month. Without a ledger nothing is said of calls.
+/// Reckons up a month. Without a ledger nothing is said of calls; `has_unnamed` says that apps may bring tokens, whose calls
+/// name no connection.
 ///
 /// # Errors
 /// [`VaultError`] when the vault's store or the ledger does not answer.
 pub async fn usage(
     vault: &Vault,
-    requests: Option<&Requests>,
+    (requests, has_unnamed): (Option<&Requests>, bool),
     month: Month,
     bill: Option<&BTreeSet<String>>,
     now: UnixMillis,
 ) -> Result<Usage, VaultError> {
     let mut held = Vec::new();
+    let mut ended = vault.disconnections().await?;
     for facts in vault.list().await? {
-        held.push(held_of(vault, facts).await?);
+        held.push(held_of(&mut ended, facts));
     }
-    let used: Option<Vec<Used>> = match requests {
+    let used: Option<(Vec<Used>, _)> = match requests {
         None => None,
         Some(requests) => {
             let rows = requests.usage(&month.to_string()).await.map_err(VaultError::from)?;
@@ -36,30 +38,30 @@ pub async fn usage(
                 first: row.first,
                 last: row.last,
             });
-            Some(used.collect())
+            let since = requests.counts_since().await.map_err(VaultError::from)?;
+            Some((used.collect(), since))
         }
     };
-    Ok(reckon(month, &held, used.as_deref(), bill, now))
+    let known = used.as_ref().map(|(used, since)| Known { used, since: *since, has_unnamed });
+    Ok(reckon(month, &held, known, bill, now))
 }
 
-async fn held_of(vault: &Vault, facts: Connection) -> Result<Held, VaultError> {
+fn held_of(ended: &mut BTreeMap<String, UnixMillis>, facts: Connection) -> Held {
     let disconnected_at = match facts.status {
         Status::Disconnected => {
-            let deeds = vault.deeds(&facts.connection_id).await?;
             // The trail says it to the moment; where it does not reach back, nothing has changed since.
-            let deed = deeds.iter().find(|deed| deed.action == "disconnected").map(|deed| deed.at);
-            Some(deed.unwrap_or(facts.updated_at))
+            Some(ended.remove(facts.connection_id.as_str()).unwrap_or(facts.updated_at))
         }
         Status::Active | Status::NeedsReauth | Status::Held | Status::Disconnecting => None,
     };
-    Ok(Held {
+    Held {
         connection_id: facts.connection_id,
         company_id: facts.company_id,
         customer: facts.customer_id,
         provider: facts.provider_id,
         connected_at: facts.created_at,
         disconnected_at,
-    })
+    }
 }
 
 impl Engine {
@@ -73,6 +75,7 @@ impl Engine {
         bill: Option<&BTreeSet<String>>,
         now: UnixMillis,
     ) -> Result<Usage, VaultError> {
-        usage(&self.vault, self.requests.as_deref(), month, bill, now).await
+        let requests = (self.requests.as_deref(), self.settings.now().pass_through);
+        usage(&self.vault, requests, month, bill, now).await
     }
 }

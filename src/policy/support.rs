@@ -7,6 +7,7 @@ mod tests;
 
 use crate::types::UnixMillis;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// The most calls of a bundle, newest first.
 pub const CALLS_MAX: usize = 50;
@@ -66,6 +67,8 @@ pub struct Facts {
     pub without_calls: Option<String>,
     /// The connections it is about.
     pub connections: Vec<Connection>,
+    /// Whether there were more of them, of which neither deeds nor webhooks are told.
+    pub has_more_connections: bool,
     /// What was done to them, newest first.
     pub deeds: Vec<Deed>,
     /// What Finch told of them, newest first.
@@ -324,7 +327,6 @@ pub struct FinchRequest {
 pub fn bundle(mut facts: Facts) -> Bundle {
     facts.has_more_calls |= facts.calls.len() > CALLS_MAX;
     facts.calls.truncate(CALLS_MAX);
-    facts.connections.truncate(CONNECTIONS_MAX);
     facts.deeds.sort_by_key(|deed| std::cmp::Reverse(deed.at));
     facts.deeds.truncate(EVENTS_MAX);
     facts.webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.received_at));
@@ -335,11 +337,22 @@ pub fn bundle(mut facts: Facts) -> Bundle {
                 .connections
                 .iter()
                 .any(|it| it.connection_id == *whose || it.customer.as_ref() == Some(whose))
+                || facts
+                    .calls
+                    .iter()
+                    .any(|it| [&it.customer, &it.connection_id].contains(&&Some(whose.clone())))
+                || facts.id == *whose
         };
         limiter.holds.retain(|hold| hold.whose.as_ref().is_none_or(is_concerned));
         limiter.holds.truncate(HOLDS_MAX);
     }
-    let mut requests: Vec<FinchRequest> = facts.calls.iter().flat_map(requests_of).collect();
+    // Not before: what holds one that is not shown holds its customer's calls all the same.
+    facts.has_more_connections |= facts.connections.len() > CONNECTIONS_MAX;
+    facts.connections.truncate(CONNECTIONS_MAX);
+    let mut requests: Vec<FinchRequest> = facts.calls.iter().flat_map(sent_of).collect();
+    let sent: BTreeSet<String> = requests.iter().filter_map(|it| it.finch_request_id.clone()).collect();
+    let is_sent = |it: &FinchRequest| it.finch_request_id.as_ref().is_some_and(|id| sent.contains(id));
+    requests.extend(facts.calls.iter().flat_map(stand_ins_of).filter(|it| !is_sent(it)));
     requests.sort_by_key(|request| std::cmp::Reverse(request.at));
     let for_finch = ForFinch {
         application: facts.application.clone(),
@@ -361,9 +374,51 @@ fn at_finch(connection: &Connection) -> FinchConnection {
     }
 }
 
-/// What Finch saw of a call; nothing of one that perch answered by itself.
-fn requests_of(call: &Call) -> Vec<FinchRequest> {
-    let request = |at_ms: u64, took_ms, attempt: &Attempt| FinchRequest {
+/// What Finch saw of a call, as its steps tell; nothing of one that perch answered by itself.
+fn sent_of(call: &Call) -> Vec<FinchRequest> {
+    let attempts = call.steps.iter().filter_map(|step| Some((step, step.attempt.as_ref()?)));
+    let (questions, mut requests): (Vec<_>, Vec<_>) = attempts
+        .map(|(step, attempt)| {
+            (attempt.endpoint.is_some(), request(call, (step.at_ms, step.lasted_ms), attempt))
+        })
+        .partition(|(is_question, _)| *is_question);
+    // Finch's code is that of the answer that became the call's, and not of what was asked about the connection.
+    let became = requests.iter_mut().rev().find(|(_, request)| request.status == Some(call.status));
+    if let Some((_, request)) = became {
+        request.finch_code.clone_from(&call.finch_code);
+    }
+    requests.into_iter().chain(questions).map(|(_, request)| request).collect()
+}
+
+/// Requests of which the call has Finch's id and no step: too many steps, or an older perch. Where it took the outcome of
+/// another's request, the id is of that one, and nothing was sent.
+fn stand_ins_of(call: &Call) -> Vec<FinchRequest> {
+    let is_anothers =
+        matches!(call.cache.as_deref(), Some("hit" | "shared" | "coalesced" | "batched" | "journal"));
+    if is_anothers || call.resend_of.is_some() || call.carried_by.is_some() {
+        return Vec::new();
+    }
+    let has_step = |id: &String| {
+        let mut attempts = call.steps.iter().filter_map(|step| step.attempt.as_ref());
+        attempts.any(|attempt| attempt.finch_request_id.as_ref() == Some(id))
+    };
+    let missing = call.finch_request_id.iter().filter(|id| !has_step(id));
+    let mut requests: Vec<FinchRequest> = missing
+        .map(|id| {
+            let status = call.refusal.is_none().then_some(call.status);
+            let attempt = Attempt { status, finch_request_id: Some(id.clone()), ..Attempt::default() };
+            request(call, (0, call.finch_ms), &attempt)
+        })
+        .collect();
+    let has_steps = call.steps.iter().any(|step| step.attempt.is_some());
+    if let Some(last) = requests.last_mut().filter(|last| !has_steps && last.status.is_some()) {
+        last.finch_code.clone_from(&call.finch_code);
+    }
+    requests
+}
+
+fn request(call: &Call, (at_ms, took_ms): (u64, u64), attempt: &Attempt) -> FinchRequest {
+    FinchRequest {
         at: call.ts.plus(std::time::Duration::from_millis(at_ms)),
         endpoint: attempt.endpoint.clone().unwrap_or_else(|| format!("{} {}", call.method, call.path)),
         status: attempt.status,
@@ -373,25 +428,7 @@ fn requests_of(call: &Call) -> Vec<FinchRequest> {
         took_ms,
         connection_id: call.connection_id.clone(),
         company_id: call.company_id.clone(),
-    };
-    let sent = call
-        .steps
-        .iter()
-        .filter_map(|step| Some(request(step.at_ms, step.lasted_ms, step.attempt.as_ref()?)));
-    let mut requests: Vec<FinchRequest> = sent.collect();
-    // Ids of requests that were another call's, or whose step was not kept.
-    for id in &call.finch_request_id {
-        if !requests.iter().any(|request| request.finch_request_id.as_ref() == Some(id)) {
-            let status = call.refusal.is_none().then_some(call.status);
-            let attempt = Attempt { status, finch_request_id: Some(id.clone()), ..Attempt::default() };
-            requests.push(request(0, call.finch_ms, &attempt));
-        }
     }
-    // Finch's code is that of the answer that became the call's.
-    if let Some(last) = requests.last_mut() {
-        last.finch_code.clone_from(&call.finch_code);
-    }
-    requests
 }
 
 impl Bundle {

@@ -54,10 +54,28 @@ pub struct Used {
     pub last: UnixMillis,
 }
 
+/// What is known of a month's calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What connections were used for.
+    pub used: &'a [Used],
+    /// The first moment of which calls are known; none while there was no call.
+    pub since: Option<UnixMillis>,
+    /// Whether apps may bring tokens of their own: such a call names no connection.
+    pub has_unnamed: bool,
+}
+
+impl Known<'_> {
+    /// Whether every call for a connection is known, from that moment on.
+    fn is_whole_from(&self, moment: UnixMillis) -> bool {
+        !self.has_unnamed && self.since.is_some_and(|since| since <= moment)
+    }
+}
+
 /// Where the vault, the calls and the bill disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flag {
-    /// It is billable, and nobody called for it.
+    /// It is billable, and nobody called for it; only where every call since its beginning in the month is known.
     Unused,
     /// It is in the bill or was called for, and the vault does not know it.
     Unknown,
@@ -152,6 +170,10 @@ pub struct Usage {
     pub is_over: bool,
     /// Whether calls are known: there is a request ledger.
     pub has_calls: bool,
+    /// The first moment of which calls are known, in any month; none while there was none.
+    pub calls_since: Option<UnixMillis>,
+    /// Whether apps may bring tokens of their own: their calls name no connection, and nothing is called unused.
+    pub has_unnamed_calls: bool,
     /// All connections together.
     pub total: Totals,
     /// Per company.
@@ -179,33 +201,35 @@ pub struct Totals {
 pub fn reckon(
     month: Month,
     held: &[Held],
-    used: Option<&[Used]>,
+    known: Option<Known<'_>>,
     bill: Option<&BTreeSet<String>>,
     now: UnixMillis,
 ) -> Usage {
-    let has_calls = used.is_some();
+    let used = known.map_or(&[][..], |known| known.used);
     let mut used: BTreeMap<&str, &Used> =
-        used.unwrap_or_default().iter().map(|used| (used.connection_id.as_str(), used)).collect();
+        used.iter().map(|used| (used.connection_id.as_str(), used)).collect();
     let is_billed = |id: &str| bill.map(|bill| bill.contains(id));
     let mut lines: Vec<Line> = held
         .iter()
         .filter_map(|held| {
             let id = held.connection_id.as_str();
-            line_of(month, held, (has_calls, used.remove(id)), is_billed(id))
+            line_of(month, held, (known, used.remove(id)), is_billed(id))
         })
         .collect();
-    let known: BTreeSet<&str> = held.iter().map(|held| held.connection_id.as_str()).collect();
+    let in_vault: BTreeSet<&str> = held.iter().map(|held| held.connection_id.as_str()).collect();
     lines.extend(used.values().map(|used| stranger(used, is_billed(used.connection_id.as_str()))));
     let billed_only = bill
         .into_iter()
         .flatten()
-        .filter(|id| !known.contains(id.as_str()) && !used.contains_key(id.as_str()));
+        .filter(|id| !in_vault.contains(id.as_str()) && !used.contains_key(id.as_str()));
     lines.extend(billed_only.map(|id| nobody(id)));
     lines.sort_by(|a, b| order(a).cmp(&order(b)));
     Usage {
         month,
         is_over: now >= month.end(),
-        has_calls,
+        has_calls: known.is_some(),
+        calls_since: known.and_then(|known| known.since),
+        has_unnamed_calls: known.is_some_and(|known| known.has_unnamed),
         total: total(&lines, bill.is_some()),
         companies: companies(&lines, bill.is_some()),
         connections: lines,
@@ -216,7 +240,7 @@ pub fn reckon(
 fn line_of(
     month: Month,
     held: &Held,
-    (has_calls, used): (bool, Option<&Used>),
+    (known, used): (Option<Known<'_>>, Option<&Used>),
     is_billed: Option<bool>,
 ) -> Option<Line> {
     let is_gone = held.disconnected_at.is_some_and(|at| at < month.begin());
@@ -226,8 +250,10 @@ fn line_of(
         return None;
     }
     let calls = used.map_or(0, |used| used.calls);
+    let from = month.begin().max(held.connected_at);
+    let is_known = known.is_some_and(|known| known.is_whole_from(from));
     let flags = [
-        (is_active && has_calls && calls == 0, Flag::Unused),
+        (is_active && is_known && calls == 0, Flag::Unused),
         (is_active && is_billed == Some(false), Flag::NotBilled),
         (is_gone && is_billed == Some(true), Flag::DisconnectedButBilled),
         (is_later && is_billed == Some(true), Flag::ConnectedLaterButBilled),
@@ -342,6 +368,7 @@ impl Usage {
         for line in &self.connections {
             let flags: Vec<&str> = line.flags.iter().map(|flag| flag.as_str()).collect();
             let yes_no = |flag: bool| if flag { "yes" } else { "no" };
+            let count = |n: u64| if self.has_calls { n.to_string() } else { String::new() };
             out.push_str(&csv::row([
                 &*self.month.to_string(),
                 line.company_id.as_ref().map_or("", |id| id.as_str()),
@@ -352,8 +379,8 @@ impl Usage {
                 line.is_billed.map_or("", yes_no),
                 &text(line.connected_at),
                 &text(line.disconnected_at),
-                &line.calls.to_string(),
-                &line.attempts.to_string(),
+                &count(line.calls),
+                &count(line.attempts),
                 &text(line.first_call),
                 &text(line.last_call),
                 &flags.join(" "),

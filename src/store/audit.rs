@@ -128,6 +128,21 @@ pub fn of_brakes(tx: &Tx<'_>, scope: &Scope, limit: u32) -> Result<Vec<Deed>, St
     tx.rows(&sql, values, |row| Ok(row_of(row)?.deed))
 }
 
+/// When something was last done to each connection to which it was done.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn newest_of_action(
+    tx: &Tx<'_>,
+    scope: &Scope,
+    action: &str,
+) -> Result<Vec<(String, UnixMillis)>, StoreError> {
+    let sql = "SELECT connection_id, max(at) FROM audit WHERE app = ?1 AND env = ?2 AND action = ?3 \
+        GROUP BY connection_id";
+    let values = values![scope.application.as_str(), scope.environment.as_str(), action];
+    tx.rows(sql, values, |row| Ok((row.get(0)?, UnixMillis(row.get(1)?))))
+}
+
 /// Shows every row to `look`, oldest first, until it has seen enough.
 ///
 /// # Errors

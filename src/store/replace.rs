@@ -142,6 +142,26 @@ impl Candidate {
     }
 }
 
+/// Keeps a file that cannot be understood under another name, which is answered. What was set apart earlier stays.
+pub(super) fn set_apart(path: &Path) -> Result<PathBuf, StoreError> {
+    const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+    let is_free = |name: &PathBuf| SUFFIXES.iter().all(|suffix| !beside(name, suffix).exists());
+    let name = (0..)
+        .map(|n| beside(path, &if n == 0 { ".damaged".to_owned() } else { format!(".damaged-{n}") }))
+        .find(is_free)
+        .expect("the numbers do not end");
+    for suffix in SUFFIXES {
+        let (from, to) = (beside(path, suffix), beside(&name, suffix));
+        match fs::rename(&from, &to) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
 /// A name beside `path` that nothing has yet, for what was in a store's place before.
 pub fn kept_name(path: &Path) -> PathBuf {
     (0..)

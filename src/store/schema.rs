@@ -228,11 +228,13 @@ CREATE TABLE hold (
 ";
 
 /// Calls, Finch's ids of their attempts, and what each connection was used for by month. `facts` is the whole of a call as
-/// JSON; the other columns are what is searched for. A number is never given twice.
+/// JSON; the other columns are what is searched for: `app` is who called, `application` the one at Finch. A number is never given twice.
 const REQUESTS_V1: &str = "
 CREATE TABLE request (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     ts            INTEGER NOT NULL,
+    application   TEXT NOT NULL,
+    env           TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
     request_id    TEXT NOT NULL,
     customer      TEXT,
     connection_id TEXT,
@@ -243,11 +245,11 @@ CREATE TABLE request (
     status        INTEGER NOT NULL,
     facts         TEXT NOT NULL
 ) STRICT;
-CREATE INDEX request_time ON request (ts);
-CREATE INDEX request_name ON request (request_id);
-CREATE INDEX request_customer ON request (customer, ts) WHERE customer IS NOT NULL;
-CREATE INDEX request_connection ON request (connection_id, ts) WHERE connection_id IS NOT NULL;
-CREATE INDEX request_company ON request (company_id, ts) WHERE company_id IS NOT NULL;
+CREATE INDEX request_time ON request (application, env, ts);
+CREATE INDEX request_name ON request (request_id, application, env);
+CREATE INDEX request_customer ON request (application, env, customer, ts) WHERE customer IS NOT NULL;
+CREATE INDEX request_connection ON request (application, env, connection_id, ts) WHERE connection_id IS NOT NULL;
+CREATE INDEX request_company ON request (application, env, company_id, ts) WHERE company_id IS NOT NULL;
 
 CREATE TABLE finch_request (
     finch_request_id TEXT NOT NULL,
@@ -257,6 +259,8 @@ CREATE TABLE finch_request (
 CREATE INDEX finch_request_seq ON finch_request (seq);
 
 CREATE TABLE usage (
+    application   TEXT NOT NULL,
+    env           TEXT NOT NULL CHECK (env IN ('production', 'development', 'sandbox')),
     month         TEXT NOT NULL,
     connection_id TEXT NOT NULL,
     company_id    TEXT,
@@ -267,7 +271,7 @@ CREATE TABLE usage (
     attempts      INTEGER NOT NULL,
     first_at      INTEGER NOT NULL,
     last_at       INTEGER NOT NULL,
-    PRIMARY KEY (month, connection_id)
+    PRIMARY KEY (application, env, month, connection_id)
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -288,6 +292,14 @@ pub(super) fn check(db: &Connection, kind: &Kind) -> Result<(), StoreError> {
             kind.migrations.len()
         ))),
     }
+}
+
+/// The version of a file of this kind that is newer than what is known here.
+pub(super) fn newer(db: &Connection, kind: &Kind) -> Option<i64> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).ok()?;
+    let owner: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).ok()?;
+    let is_newer = usize::try_from(version).is_ok_and(|version| version > kind.migrations.len());
+    (owner == kind.application_id && is_newer).then_some(version)
 }
 
 /// Brings the file to the newest version, in one transaction.

@@ -74,6 +74,22 @@ impl SqliteStore {
         Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), times: OnceLock::new(), _guard: None }
     }
 
+    /// Puts other connections in the place of these two, while nobody uses either; where they cannot be had, all stays.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(super) fn replace_both(
+        first: &Self,
+        second: &Self,
+        open: impl FnOnce(&Path) -> Result<(Connection, Connection), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut one = first.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut other = second.db.lock().unwrap_or_else(PoisonError::into_inner);
+        (*one, *other) = open(&first.path)?;
+        Ok(())
+    }
+
     /// Reads in one consistent view.
     ///
     /// # Errors
@@ -370,20 +386,6 @@ fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
         Err(TryLockError::WouldBlock) => Err(Taken::ByAnother),
         Err(TryLockError::Error(cause)) => Err(unknown(cause)),
     }
-}
-
-/// Keeps a file that cannot be understood under another name.
-pub(super) fn set_apart(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (beside(path, suffix), beside(path, &format!(".damaged{suffix}")));
-        match fs::rename(&from, &to) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Unavailable(format!("{}: {cause}", from.display())));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The file beside `path` whose name is longer by `suffix`.

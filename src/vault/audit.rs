@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::store::Tx;
 use crate::store::audit::{self, Bound, Deed};
 use crate::types::{AppName, ConnectionId, UnixMillis};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -249,6 +250,19 @@ impl Vault {
     pub async fn brake_deeds(&self) -> Result<Vec<Deed>, VaultError> {
         let shared = Arc::clone(&self.shared);
         let look = move |tx: &Tx<'_>| Ok::<_, VaultError>(audit::of_brakes(tx, &shared.scope, SHOWN_MAX)?);
+        self.store.read(look).await
+    }
+
+    /// When each connection was disconnected last, as far as the trail reaches back.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub async fn disconnections(&self) -> Result<BTreeMap<String, UnixMillis>, VaultError> {
+        let shared = Arc::clone(&self.shared);
+        let look = move |tx: &Tx<'_>| {
+            let newest = audit::newest_of_action(tx, &shared.scope, "disconnected")?;
+            Ok::<_, VaultError>(newest.into_iter().collect())
+        };
         self.store.read(look).await
     }
 

@@ -137,6 +137,15 @@ impl Vault {
         self.store.read(move |tx| rows::list(tx, &scope, only, limit)).await
     }
 
+    /// The newest events about these connections, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn webhooks_of(&self, ids: Vec<String>, limit: u32) -> Result<Vec<Listed>, StoreError> {
+        let scope = self.shared.scope.clone();
+        self.store.read(move |tx| rows::of_connections(tx, &scope, &ids, limit)).await
+    }
+
     /// Has dead letters offered again: one, or all. Who wanted it is written down: with the connection the event is
     /// about, or for all of them with none.
     ///

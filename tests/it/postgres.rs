@@ -79,7 +79,11 @@ async fn both_stores_have_the_same_tables() {
     drop(open(postgres(&url), LONG).await);
 
     type Columns = BTreeMap<(String, String), (String, bool)>;
-    drop(Requests::open(&Store::Sqlite(file.clone())).await.expect("a ledger"));
+    let scope = perch::store::connections::Scope {
+        application: ApplicationId::new("ours").expect("an id"),
+        environment: Environment::Sandbox,
+    };
+    drop(Requests::open(&Store::Sqlite(file.clone()), scope).await.expect("a ledger"));
     let mut of_file = Columns::new();
     // The request ledger is a file beside it.
     for name in ["perch.db", "perch.db.requests"] {

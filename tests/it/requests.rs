@@ -108,7 +108,11 @@ async fn every_line_is_a_row_whoever_called_and_whatever_became_of_it() {
     assert_eq!(found(&world, "").await.len(), lines.len() + 1);
 
     // Use is counted by month and connection; what perch and operators asked for is counted apart.
-    let ledger = perch::store::requests::Requests::look(&world.config().vault.store).await;
+    let ledger = perch::store::requests::Requests::look(
+        &world.config().vault.store,
+        perch::app::scope(&world.config()),
+    )
+    .await;
     let ledger = ledger.expect("it answers").expect("a ledger");
     let month = perch::telemetry::clock::unix_now().month();
     let used = ledger.usage(&month).await.expect("it answers");
@@ -131,7 +135,7 @@ async fn every_line_is_a_row_whoever_called_and_whatever_became_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_finds_calls_beside_a_gateway_and_without_key_or_credentials() {
+async fn the_command_finds_calls_beside_a_gateway_and_without_key_or_secret() {
     let mut world = World::new().await;
     let none = world.perch(&["requests", "-o", "json"]).await;
     assert_eq!((none.code, none.out.as_str()), (Some(0), ""), "{none:?}");
@@ -143,7 +147,7 @@ async fn the_command_finds_calls_beside_a_gateway_and_without_key_or_credentials
     std::fs::remove_file(world.path("perch.key")).expect("a key");
     for is_running in [true, false] {
         let mut command = world.command(&["requests", "--finch-request-id", finch]);
-        command.env_remove("FINCH_CLIENT_ID").env_remove("FINCH_CLIENT_SECRET");
+        command.env_remove("FINCH_CLIENT_SECRET");
         let table = world.run(command).await;
         assert_eq!(table.code, Some(0), "{table:?}");
         let [heading, row] = table.out.lines().collect::<Vec<_>>()[..] else { panic!("{}", table.out) };

@@ -1,7 +1,7 @@
 //! Which request ledgers load, and that a command which only looks needs the store alone.
 
 use super::{environ, load_text};
-use crate::config::{Ledger, Store, load_store};
+use crate::config::{Ledger, Store, load_place};
 use std::time::Duration;
 
 #[test]
@@ -34,12 +34,12 @@ fn a_ledger_that_would_not_be_found_in_time_or_holds_nothing_is_refused() {
 fn who_only_looks_needs_neither_credentials_nor_key() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("perch.toml");
-    let text =
-        "[finch]\nclient_id = \"env:NOBODY\"\n[vault]\nstore = \"sqlite:here.db\"\nkey = \"file:gone\"";
+    let text = "[finch]\nclient_id = \"c\"\nclient_secret = \"env:NOBODY\"\n[vault]\nstore = \"sqlite:here.db\"\nkey = \"file:gone\"";
     std::fs::write(&path, text).expect("written");
-    let store = load_store(Some(&path), &environ(&[])).expect("loads");
+    let (store, application, _) = load_place(Some(&path), &environ(&[])).expect("loads");
+    assert_eq!(application.as_str(), "c");
     assert_eq!(store, Store::Sqlite("here.db".into()));
     std::fs::write(&path, "[vault]\nstore = \"here.db\"").expect("written");
-    let problems = load_store(Some(&path), &environ(&[])).expect_err("no store").to_string();
+    let problems = load_place(Some(&path), &environ(&[])).expect_err("no store").to_string();
     assert!(problems.contains("2:9: `vault.store`"), "{problems}");
 }

@@ -145,6 +145,12 @@ fn connections(out: &mut String, facts: &Facts) {
         );
     }
     out.push('\n');
+    if facts.has_more_connections {
+        out.push_str(
+            "There are more, which changed longer ago; what was done to them and told of them is not looked for. \
+             `perch connections list` shows them.\n\n",
+        );
+    }
 }
 
 fn call(out: &mut String, it: &Call) {

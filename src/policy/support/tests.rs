@@ -64,6 +64,7 @@ fn facts(calls: Vec<Call>) -> Facts {
             updated_at: at(1),
             last_used_at: None,
         }],
+        has_more_connections: false,
         deeds: vec![Deed {
             at: at(2),
             connection_id: "c-1".to_owned(),
@@ -89,7 +90,11 @@ fn first_part(markdown: &str) -> &str {
 
 #[test]
 fn finch_gets_its_own_ids_and_words_and_nothing_of_ours() {
-    let steps = vec![attempt(5, Some(503), Some("f-1")), attempt(900, None, None)];
+    let steps = vec![
+        attempt(5, Some(503), Some("f-1")),
+        attempt(500, None, None),
+        attempt(900, Some(504), Some("f-2")),
+    ];
     let refused = Call { steps: Vec::new(), refusal: some("perch_ours"), ..call(2) };
     let bundle =
         bundle(facts(vec![refused, Call { steps, finch_request_id: vec!["f-1".to_owned()], ..call(1) }]));
@@ -104,17 +109,18 @@ fn finch_gets_its_own_ids_and_words_and_nothing_of_ours() {
         }
     }
     // The newest first; the code is that of the last.
-    let [last, first] = bundle.for_finch.requests.as_slice() else {
-        panic!("two: {:?}", bundle.for_finch.requests)
+    let [last, lost, first] = bundle.for_finch.requests.as_slice() else {
+        panic!("three: {:?}", bundle.for_finch.requests)
     };
     assert_eq!(
         (first.at, first.status, first.finch_code.as_deref()),
         (UnixMillis(at(1).0 + 5), Some(503), None)
     );
     assert_eq!(
-        (last.status, last.failed.as_deref(), last.finch_code.as_deref()),
-        (None, Some("no answer in time"), Some("some_code"))
+        (lost.status, lost.failed.as_deref(), lost.finch_code.as_deref()),
+        (None, Some("no answer in time"), None)
     );
+    assert_eq!((last.status, last.finch_code.as_deref()), (Some(504), Some("some_code")));
     let rest = markdown.split_once("## For us").expect("two parts").1;
     for wanted in [
         "ours-customer",
@@ -133,16 +139,42 @@ fn finch_gets_its_own_ids_and_words_and_nothing_of_ours() {
 
 #[test]
 fn a_request_whose_step_was_not_kept_is_told_by_its_id() {
-    let shared = Call { finch_request_id: vec!["f-9".to_owned()], status: 200, finch_ms: 12, ..call(1) };
-    let bundle = bundle(facts(vec![shared]));
+    let kept = Call {
+        finch_request_id: vec!["f-9".to_owned()],
+        status: 200,
+        finch_ms: 12,
+        carried_by: None,
+        ..call(1)
+    };
+    let bundle = bundle(facts(vec![kept.clone()]));
     let [request] = bundle.for_finch.requests.as_slice() else { panic!("one") };
     assert_eq!(
         (request.finch_request_id.as_deref(), request.status, request.took_ms),
         (Some("f-9"), Some(200), 12)
     );
+    // Not where the id is another call's, which was sent.
+    let hit = Call { cache: some("hit"), ..kept.clone() };
+    let resent = Call { resend_of: some("ours"), ..kept.clone() };
+    let carried = Call { carried_by: some("ours"), ..kept.clone() };
+    assert!(super::bundle(facts(vec![hit, resent, carried])).for_finch.requests.is_empty());
+    let sent = Call { steps: vec![attempt(5, Some(503), Some("f-9"))], ..call(2) };
+    let both = super::bundle(facts(vec![kept, sent]));
+    assert_eq!(both.for_finch.requests.iter().map(|it| it.status).collect::<Vec<_>>(), [Some(503)]);
     let nothing = super::bundle(facts(vec![call(1)]));
     assert!(nothing.for_finch.requests.is_empty());
     assert!(first_part(&nothing.to_markdown()).contains("None of the calls below was sent to Finch."));
+}
+
+#[test]
+fn finchs_code_is_not_put_to_the_question_that_followed() {
+    let mut question = attempt(900, Some(401), Some("f-2"));
+    if let Some(attempt) = &mut question.attempt {
+        attempt.endpoint = some("GET /introspect");
+    }
+    let steps = vec![attempt(5, Some(401), Some("f-1")), question];
+    let bundle = bundle(facts(vec![Call { steps, status: 401, ..call(1) }]));
+    let codes: Vec<_> = bundle.for_finch.requests.iter().map(|it| it.finch_code.as_deref()).collect();
+    assert_eq!(codes, [None, Some("some_code")]);
 }
 
 #[test]
@@ -152,7 +184,9 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
         (facts.deeds[0].clone(), facts.webhooks[0].clone(), facts.connections[0].clone());
     facts.deeds = (0..200).map(|n| Deed { at: at(n), ..deed.clone() }).collect();
     facts.webhooks = (0..200).map(|n| Webhook { received_at: at(n), ..webhook.clone() }).collect();
+    let last = Connection { connection_id: "c-last".to_owned(), ..connection.clone() };
     facts.connections = vec![connection; 200];
+    facts.connections.push(last);
     let hold = Hold {
         scope: "login".to_owned(),
         of: None,
@@ -160,8 +194,10 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
         class: "disconnected".to_owned(),
         until: None,
     };
+    // Of one beyond those that are shown.
+    let its_own = Hold { whose: some("c-last"), ..hold };
     facts.limiter =
-        Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds: vec![hold; 200] });
+        Some(Limiter { mode: "memory".to_owned(), standings: Vec::new(), holds: vec![its_own; 200] });
     let bundle = bundle(facts);
     let us = &bundle.for_us;
     assert_eq!((us.calls.len(), us.connections.len()), (CALLS_MAX, CONNECTIONS_MAX));
@@ -169,6 +205,7 @@ fn a_bundle_has_bounds_and_says_when_there_was_more() {
     assert_eq!((us.webhooks[0].received_at, us.calls[0].ts), (at(199), at(199)));
     assert_eq!(us.limiter.as_ref().expect("known").holds.len(), HOLDS_MAX);
     assert!(us.has_more_calls && bundle.to_markdown().contains("There are older ones"));
+    assert!(us.has_more_connections && bundle.to_markdown().contains("There are more, which"));
 }
 
 #[test]
@@ -177,6 +214,7 @@ fn what_others_wrote_stays_in_its_place() {
     let mut call = call(1);
     call.finch_code = some(EVIL);
     call.customer = some(EVIL);
+    call.carried_by = None;
     call.finch_request_id = vec![EVIL.to_owned()];
     let mut facts = facts(vec![call]);
     facts.id = EVIL.to_owned();

@@ -8,6 +8,8 @@ use std::fmt;
 pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most columns that a message names.
 const SHOWN_MAX: usize = 12;
+/// How far down the heading is looked for.
+const HEADING_ROWS_MAX: usize = 20;
 /// What parts cells: RFC 4180's, that of spreadsheets where the comma is a decimal sign, and that of a paste.
 const SEPARATORS: [char; 3] = [',', ';', '\t'];
 
@@ -26,7 +28,7 @@ impl fmt::Display for NoBill {
             NoBill::Empty => f.write_str("there is nothing in it"),
             NoBill::NoColumn(found) => write!(
                 f,
-                "it has no column connection_id; its first line has {}. Name the column with the connections' ids \
+                "it has no column connection_id; its first line with several cells has {}. Name the column with the connections' ids \
                  connection_id, or give a list with one id a line",
                 found.join(", ")
             ),
@@ -41,22 +43,29 @@ impl std::error::Error for NoBill {}
 /// # Errors
 /// [`NoBill`]: it cannot be told which column has them.
 pub fn connections(text: &str) -> Result<BTreeSet<String>, NoBill> {
-    let mut first = None;
+    let mut first: Option<Vec<String>> = None;
     for separator in SEPARATORS {
         let rows = csv::read(text, separator);
-        let Some(heading) = rows.first() else { return Err(NoBill::Empty) };
-        if let Some(column) = heading.iter().position(|cell| is_heading(cell)) {
-            return Ok(ids(rows.iter().skip(1).filter_map(|row| row.get(column))));
+        if rows.is_empty() {
+            return Err(NoBill::Empty);
         }
-        if heading.len() > 1 {
-            first.get_or_insert_with(|| heading.clone());
-        } else if first.is_none() && separator == '\t' {
-            return Ok(ids(rows.iter().filter_map(|row| row.first())));
+        // Above its heading a bill may say whose it is and for when.
+        for (at, row) in rows.iter().take(HEADING_ROWS_MAX).enumerate() {
+            if let Some(column) = row.iter().position(|cell| is_heading(cell)) {
+                return Ok(ids(rows.iter().skip(at + 1).filter_map(|row| row.get(column))));
+            }
+        }
+        if let Some(row) = rows.into_iter().find(|row| row.len() > 1) {
+            first.get_or_insert(row);
         }
     }
-    let shown =
-        first.unwrap_or_default().into_iter().take(SHOWN_MAX).map(|cell| format!("{:?}", cell.trim()));
-    Err(NoBill::NoColumn(shown.collect()))
+    match first {
+        None => Ok(ids(csv::read(text, '\t').iter().filter_map(|row| row.first()))),
+        Some(row) => {
+            let shown = row.into_iter().take(SHOWN_MAX).map(|cell| format!("{:?}", cell.trim()));
+            Err(NoBill::NoColumn(shown.collect()))
+        }
+    }
 }
 
 /// `connection_id`, `Connection ID`, `connectionId`.
@@ -81,6 +90,8 @@ mod tests {
             "amount\tconnectionId\n1\tc1\n2\t c2 \n",
             "connection_id\nc1\nc2",
             "c1\n\nc2\n",
+            "Invoice 7\nNovember, 2026\n\ncompany,connection_id\nAcme,c1\nB,c2\n",
+            "Invoice 7\nconnection_id\nc1\nc2\n",
         ] {
             assert_eq!(connections(bill), Ok(["c1", "c2"].map(str::to_owned).into()), "{bill}");
         }
@@ -91,6 +102,9 @@ mod tests {
     #[test]
     fn what_is_no_bill_says_what_is_missing() {
         assert_eq!(connections(" \n"), Err(NoBill::Empty));
+        // Two columns and no heading: which of them has the ids cannot be told.
+        let said = connections("Invoice 7\nAcme,c1\nB,c2\n").expect_err("no column").to_string();
+        assert!(said.contains("\"Acme\", \"c1\""), "{said}");
         for bill in ["company,amount\nAcme,10", "company;amount\nAcme;10", "company\tamount\nAcme\t10"] {
             let said = connections(bill).expect_err("no column").to_string();
             assert!(

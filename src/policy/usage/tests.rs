@@ -37,7 +37,8 @@ fn bill(ids: &[&str]) -> BTreeSet<String> {
 }
 
 fn november(held: &[Held], used: &[Used], bill: Option<&BTreeSet<String>>) -> Usage {
-    reckon(Month::parse(NOVEMBER).expect("a month"), held, Some(used), bill, at("2026-11-23T00:00:00Z"))
+    let known = Known { used, since: Some(at("2026-10-01T00:00:00Z")), has_unnamed: false };
+    reckon(Month::parse(NOVEMBER).expect("a month"), held, Some(known), bill, at("2026-11-23T00:00:00Z"))
 }
 
 #[test]
@@ -151,4 +152,27 @@ fn without_a_ledger_nobody_is_said_to_be_unused() {
     let usage = reckon(month, &held, None, None, at("2026-12-01T00:00:00Z"));
     assert_eq!((usage.has_calls, usage.is_over, usage.total.active), (false, true, 1));
     assert!(usage.connections[0].flags.is_empty());
+    let rows = csv::read(&usage.to_csv(), ',');
+    assert_eq!(rows[1][9..11], ["", ""], "that nothing is known is not that nothing was called");
+}
+
+#[test]
+fn nobody_is_said_to_be_unused_of_whom_not_every_call_is_known() {
+    let flags = |connected: &str, since: Option<&str>, has_unnamed: bool| {
+        let held = [held("c1", connected, None)];
+        let known = Known { used: &[], since: since.map(at), has_unnamed };
+        let month = Month::parse(NOVEMBER).expect("a month");
+        let usage = reckon(month, &held, Some(known), None, at("2026-12-01T00:00:00Z"));
+        assert_eq!((usage.calls_since, usage.has_unnamed_calls), (since.map(at), has_unnamed));
+        usage.connections[0].flags.clone()
+    };
+    const OLD: &str = "2026-01-01T00:00:00Z";
+    assert_eq!(flags(OLD, Some("2026-11-01T00:00:00Z"), false), [Flag::Unused]);
+    assert_eq!(flags(OLD, Some("2026-11-01T00:00:00.001Z"), false), []);
+    // What was connected after calls began to be counted.
+    assert_eq!(flags("2026-11-10T00:00:00Z", Some("2026-11-09T00:00:00Z"), false), [Flag::Unused]);
+    assert_eq!(flags("2026-11-10T00:00:00Z", Some("2026-11-11T00:00:00Z"), false), []);
+    assert_eq!(flags(OLD, None, false), []);
+    // A call with a token of the app's own names no connection.
+    assert_eq!(flags(OLD, Some("2026-10-01T00:00:00Z"), true), []);
 }

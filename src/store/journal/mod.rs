@@ -25,6 +25,7 @@ pub use history::{Doubt, History, Spent, Verdict};
 
 use super::StoreError;
 use super::boot::{BootClock, Stamp};
+use super::replace::set_apart;
 use super::schema::{JOURNAL, STORE};
 use super::sqlite::{self, transact};
 use crate::limit::Scope;
@@ -116,7 +117,7 @@ impl Journal {
         };
         let begun = match begin(was_begun) {
             Err(StoreError::Damaged(why)) => {
-                sqlite::set_apart(&path)?;
+                set_apart(&path)?;
                 tracing::error!("{}: {why}; it is set apart and a new one begun", path.display());
                 begin(true)
             }

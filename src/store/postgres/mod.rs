@@ -62,7 +62,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError`] with the server's name and what to do.
     pub async fn open(options: &Postgres, is_gateway: bool) -> Result<Self, StoreError> {
-        let store = Self::connect(options, CONNECTIONS_MAX).await?;
+        let store = Self::connect(options, CONNECTIONS_MAX, true).await?;
         let place =
             |cause: TrustError| StoreError::Unavailable(cause.to_string()).at(&options.url.to_string());
         let tls = tls_of(options).map_err(place)?;
@@ -75,10 +75,22 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`].
     pub(super) async fn open_beside(options: &Postgres) -> Result<Self, StoreError> {
-        Self::connect(options, CONNECTIONS_BESIDE_MAX).await
+        Self::connect(options, CONNECTIONS_BESIDE_MAX, true).await
     }
 
-    async fn connect(options: &Postgres, connections_max: usize) -> Result<Self, StoreError> {
+    /// The same to look only: tables of another version are refused and left as they are.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub(super) async fn look_beside(options: &Postgres) -> Result<Self, StoreError> {
+        Self::connect(options, CONNECTIONS_BESIDE_MAX, false).await
+    }
+
+    async fn connect(
+        options: &Postgres,
+        connections_max: usize,
+        may_prepare: bool,
+    ) -> Result<Self, StoreError> {
         let place = options.url.to_string();
         let named = |cause: StoreError| cause.at(&place);
         let (config, tls) =
@@ -93,7 +105,11 @@ impl PostgresStore {
             .build()
             .map_err(|cause| StoreError::Unavailable(cause.to_string()))?;
         let client = pool.get().await.map_err(|cause| named(cause.into()))?;
-        schema::prepare(&client, &[]).await.map_err(named)?;
+        match may_prepare {
+            true => schema::prepare(&client, &[]).await.map(drop),
+            false => schema::check(&client).await,
+        }
+        .map_err(named)?;
         drop(client);
         Ok(Self { pool, feed: None, times: OnceLock::new() })
     }

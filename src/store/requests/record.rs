@@ -99,6 +99,9 @@ pub struct Recorded {
     /// perch's id of the call whose request asked for this one's ids, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_by: Option<RequestId>,
+    /// Which trace it is a part of, where there were traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Whether the client had left before its answer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub client_gone: bool,
@@ -213,6 +216,7 @@ impl Recorded {
             cache: text(line.cache),
             resend_of: line.resend_of,
             carried_by: line.carried_by,
+            trace_id: line.trace.map(|trace| trace.trace_id.to_string()),
             client_gone: line.client_gone,
             steps: line.timeline.steps().iter().map(RecordedStep::of).collect(),
         }
@@ -288,9 +292,15 @@ mod tests {
     use crate::policy::Class;
     use crate::policy::batch::BatchReport;
     use crate::policy::paging::Cut;
+    use crate::policy::trace::{Context, SpanId, TraceId};
     use crate::telemetry::timeline::Limiter;
     use crate::types::Product;
     use tokio::time::Instant;
+
+    fn trace() -> Context {
+        let fresh = (TraceId::new([7; 16]).unwrap(), SpanId::new([8; 8]).unwrap());
+        Context::of_call(None, fresh, 100)
+    }
 
     fn full() -> AccessLine {
         let mut line = AccessLine::begin(RequestId::new("r1").unwrap(), UnixMillis(1_700_000_000_123));
@@ -304,6 +314,7 @@ mod tests {
         line.batch = Some(BatchReport { total: 3, failed: 1, ..BatchReport::default() });
         line.cut = Some(Cut { count: 9, returned: 2 });
         line.data_age = Some(Duration::from_secs(60));
+        line.trace = Some(trace());
         let now = Instant::now();
         let limiter = Some(Limiter { limiter: "memory", used: 3, limit: 20 });
         line.timeline.note(now, Did::LookUp { is_answered: true });

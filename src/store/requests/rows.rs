@@ -2,6 +2,7 @@
 
 use super::record::Recorded;
 use crate::store::StoreError;
+use crate::store::connections::Scope;
 use crate::store::sql::{Record, Tx, Value, values};
 use crate::telemetry::AccessLine;
 use crate::types::{CompanyId, ConnectionId, CustomerId, ProviderId, UnixMillis};
@@ -16,6 +17,15 @@ const USAGE_ROWS_MAX: i64 = 100_000;
 
 /// The month under which a probe is written; it is long over, and goes with the next pruning.
 const PROBE_MONTH: &str = "0000-00";
+
+/// The number under which a probe is written: no call has it, and no number is used up.
+const PROBE_SEQ: i64 = -1;
+
+/// The columns of a call.
+const REQUEST_COLUMNS: usize = 13;
+
+/// The columns of a count.
+const USAGE_COLUMNS: usize = 12;
 
 /// A call, ready to be written.
 #[derive(Debug, Clone)]
@@ -66,18 +76,21 @@ impl Row {
 }
 
 /// Writes calls, all or none.
-pub(super) fn write(tx: &Tx<'_>, rows: &[Row], is_again: bool) -> Result<(), StoreError> {
-    let there = if is_again { written(tx, rows)? } else { HashSet::new() };
+pub(super) fn write(tx: &Tx<'_>, scope: &Scope, rows: &[Row], is_again: bool) -> Result<(), StoreError> {
+    let (application, env) = (scope.application.as_str(), scope.environment.as_str());
+    let there = if is_again { written(tx, scope, rows)? } else { HashSet::new() };
     let rows: Vec<&Row> =
         rows.iter().filter(|row| !there.contains(row.recorded.request_id.as_str())).collect();
     let numbers = numbers(tx, rows.len())?;
-    let mut requests = Vec::with_capacity(rows.len() * 11);
+    let mut requests = Vec::with_capacity(rows.len() * REQUEST_COLUMNS);
     let mut finch = Vec::new();
     let mut usage: BTreeMap<(String, &str), Used<'_>> = BTreeMap::new();
     for (Row { recorded: call, facts }, seq) in rows.iter().zip(&numbers) {
         requests.extend_from_slice(values![
             *seq,
             call.ts.0,
+            application,
+            env,
             call.request_id.as_str(),
             call.customer.as_ref().map(CustomerId::as_str),
             call.connection_id.as_ref().map(ConnectionId::as_str),
@@ -95,12 +108,14 @@ pub(super) fn write(tx: &Tx<'_>, rows: &[Row], is_again: bool) -> Result<(), Sto
             usage.entry((call.ts.month(), connection.as_str())).or_default().count(call);
         }
     }
-    insert(tx, "request", 11, &requests, "")?;
+    insert(tx, "request", REQUEST_COLUMNS, &requests, "")?;
     // An id may stand twice in one call: Finch may give it twice.
     insert(tx, "finch_request", 2, &finch, "ON CONFLICT DO NOTHING")?;
-    let mut counts = Vec::with_capacity(usage.len() * 10);
+    let mut counts = Vec::with_capacity(usage.len() * USAGE_COLUMNS);
     for ((month, connection), used) in &usage {
         counts.extend_from_slice(values![
+            application,
+            env,
             month,
             *connection,
             used.company_id,
@@ -113,11 +128,11 @@ pub(super) fn write(tx: &Tx<'_>, rows: &[Row], is_again: bool) -> Result<(), Sto
             used.last,
         ]);
     }
-    insert(tx, "usage", 10, &counts, USAGE_AGAIN)
+    insert(tx, "usage", USAGE_COLUMNS, &counts, USAGE_AGAIN)
 }
 
 /// What a connection's count becomes when it has one. The newest word on whose it is wins.
-const USAGE_AGAIN: &str = "ON CONFLICT (month, connection_id) DO UPDATE SET \
+const USAGE_AGAIN: &str = "ON CONFLICT (application, env, month, connection_id) DO UPDATE SET \
     company_id = coalesce(excluded.company_id, usage.company_id), \
     customer = coalesce(excluded.customer, usage.customer), \
     provider = coalesce(excluded.provider, usage.provider), \
@@ -156,13 +171,16 @@ impl<'a> Used<'a> {
 }
 
 /// Which of these are there already, by perch's id.
-fn written(tx: &Tx<'_>, rows: &[Row]) -> Result<HashSet<String>, StoreError> {
+fn written(tx: &Tx<'_>, scope: &Scope, rows: &[Row]) -> Result<HashSet<String>, StoreError> {
     let mut there = HashSet::new();
     for part in rows.chunks(ROWS_AT_ONCE) {
-        let places: Vec<String> = (1..=part.len()).map(|at| format!("?{at}")).collect();
-        let ids: Vec<Value<'_>> =
-            part.iter().map(|row| Value::from(row.recorded.request_id.as_str())).collect();
-        let ask = format!("SELECT request_id FROM request WHERE request_id IN ({})", places.join(", "));
+        let places: Vec<String> = (1..=part.len()).map(|at| format!("?{}", at + 2)).collect();
+        let mut ids = values![scope.application.as_str(), scope.environment.as_str()].to_vec();
+        ids.extend(part.iter().map(|row| Value::from(row.recorded.request_id.as_str())));
+        let ask = format!(
+            "SELECT request_id FROM request WHERE application = ?1 AND env = ?2 AND request_id IN ({})",
+            places.join(", ")
+        );
         there.extend(tx.rows(&ask, &ids, |row| row.get::<String>(0))?);
     }
     Ok(there)
@@ -212,19 +230,62 @@ fn insert(tx: &Tx<'_>, table: &str, width: usize, cells: &[Value<'_>], then: &st
     Ok(())
 }
 
-/// Writes something of no meaning.
-pub(super) fn probe(tx: &Tx<'_>) -> Result<(), StoreError> {
+/// Writes something of no meaning into each table that calls are written into, and takes it back where it would be found.
+pub(super) fn probe(tx: &Tx<'_>, scope: &Scope) -> Result<(), StoreError> {
     let nothing: Option<&str> = None;
-    let cells = values![PROBE_MONTH, "probe", nothing, nothing, nothing, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64];
-    insert(tx, "usage", 10, cells, USAGE_AGAIN)
+    let (application, env) = (scope.application.as_str(), scope.environment.as_str());
+    let request = values![
+        PROBE_SEQ,
+        0_i64,
+        application,
+        env,
+        "probe",
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        "probe",
+        "probe",
+        0_i64,
+        ""
+    ];
+    insert(tx, "request", REQUEST_COLUMNS, request, "")?;
+    insert(tx, "finch_request", 2, values!["probe", PROBE_SEQ], "")?;
+    for table in ["finch_request", "request"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), values![PROBE_SEQ])?;
+    }
+    let cells = values![
+        application,
+        env,
+        PROBE_MONTH,
+        "probe",
+        nothing,
+        nothing,
+        nothing,
+        0_i64,
+        0_i64,
+        0_i64,
+        0_i64,
+        0_i64
+    ];
+    insert(tx, "usage", USAGE_COLUMNS, cells, USAGE_AGAIN)
+}
+
+/// The first moment of which use is counted.
+pub(super) fn counts_since(tx: &Tx<'_>, scope: &Scope) -> Result<Option<UnixMillis>, StoreError> {
+    let first = "SELECT min(first_at) FROM usage WHERE application = ?1 AND env = ?2 AND month > ?3";
+    let values = values![scope.application.as_str(), scope.environment.as_str(), PROBE_MONTH];
+    let first = tx.row(first, values, |row| row.get::<Option<i64>>(0))?;
+    Ok(first.flatten().map(UnixMillis))
 }
 
 /// What each connection was used for in a month.
-pub(super) fn usage(tx: &Tx<'_>, month: &str) -> Result<Vec<UsageRow>, StoreError> {
+pub(super) fn usage(tx: &Tx<'_>, scope: &Scope, month: &str) -> Result<Vec<UsageRow>, StoreError> {
     tx.rows(
         "SELECT month, connection_id, company_id, customer, provider, calls, own_calls, attempts, first_at, last_at \
-         FROM usage WHERE month = ?1 ORDER BY company_id, connection_id LIMIT ?2",
-        values![month, USAGE_ROWS_MAX],
+         FROM usage WHERE application = ?1 AND env = ?2 AND month = ?3 \
+         ORDER BY company_id, connection_id LIMIT ?4",
+        values![scope.application.as_str(), scope.environment.as_str(), month, USAGE_ROWS_MAX],
         read_usage,
     )
 }

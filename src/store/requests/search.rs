@@ -5,6 +5,7 @@ use super::record::Recorded;
 use crate::config::parse_duration;
 use crate::policy::Class;
 use crate::store::StoreError;
+use crate::store::connections::Scope;
 use crate::store::sql::{Cell, Tx, Value, values};
 use crate::types::{AppName, CompanyId, ConnectionId, CustomerId, FinchRequestId, RequestId, UnixMillis};
 
@@ -107,7 +108,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(search: &'a Search) -> Self {
+    fn of(scope: &'a Scope, search: &'a Search) -> Self {
         let mut equal = Vec::new();
         let mut add = |column, value: Option<&'a str>| {
             equal.extend(value.map(|value| (column, Value::from(value))));
@@ -126,10 +127,14 @@ impl<'a> Plan<'a> {
         add("r.product", search.product.as_deref());
         add("r.class", search.class.map(Class::as_str));
         let mut leads = Wanted::default();
+        leads.holds("r.application", "=", scope.application.as_str());
+        leads.holds("r.env", "=", scope.environment.as_str());
+        // In this order: an id of Finch's names few, an application all.
+        let by_finch = search.finch_request_id.is_some();
+        leads.conditions.extend(by_finch.then(|| "r.seq = f.seq".to_owned()));
         let narrows = equal.split_off(indexed.min(1));
         for (column, value) in equal {
-            let place = leads.place(value);
-            leads.conditions.push(format!("{column} = {place}"));
+            leads.holds(column, "=", value);
         }
         if let Some(since) = search.since {
             leads.holds("r.ts", ">=", since.0);
@@ -137,9 +142,8 @@ impl<'a> Plan<'a> {
         if let Some(until) = search.until {
             leads.holds("r.ts", "<", until.0);
         }
-        let by_finch = search.finch_request_id.is_some();
         Self {
-            from: if by_finch { "finch_request f JOIN request r ON r.seq = f.seq" } else { "request r" },
+            from: if by_finch { "finch_request f CROSS JOIN request r" } else { "request r" },
             leads,
             narrows,
             is_narrow: by_finch || search.request_id.is_some(),
@@ -156,8 +160,13 @@ struct Statement<'a> {
 }
 
 /// What a search becomes; nothing when nothing can be found.
-fn statement<'a>(tx: &Tx<'_>, search: &'a Search, limit: u32) -> Result<Option<Statement<'a>>, StoreError> {
-    let Plan { from, mut leads, narrows, is_narrow } = Plan::of(search);
+fn statement<'a>(
+    tx: &Tx<'_>,
+    scope: &'a Scope,
+    search: &'a Search,
+    limit: u32,
+) -> Result<Option<Statement<'a>>, StoreError> {
+    let Plan { from, mut leads, narrows, is_narrow } = Plan::of(scope, search);
     if let Some(before) = search.before {
         let ts = tx.row("SELECT ts FROM request WHERE seq = ?1", values![before], |row| row.get::<i64>(0))?;
         // It went for its age, and what is older went before it.
@@ -187,9 +196,9 @@ fn statement<'a>(tx: &Tx<'_>, search: &'a Search, limit: u32) -> Result<Option<S
 }
 
 /// Carries a search out.
-pub(super) fn run(tx: &Tx<'_>, search: &Search) -> Result<Found, StoreError> {
+pub(super) fn run(tx: &Tx<'_>, scope: &Scope, search: &Search) -> Result<Found, StoreError> {
     let limit = search.limit.clamp(1, LIMIT_MAX);
-    let Some(Statement { ask, values, edge }) = statement(tx, search, limit)? else {
+    let Some(Statement { ask, values, edge }) = statement(tx, scope, search, limit)? else {
         return Ok(Found::default());
     };
     let (mut found, mut rows, mut last) = (Found::default(), 0, None);
@@ -231,10 +240,11 @@ fn read(cell: Cell) -> Option<Recorded> {
 #[cfg(test)]
 pub(super) fn statements<'a>(
     tx: &Tx<'_>,
+    scope: &'a Scope,
     search: &'a Search,
 ) -> Result<Vec<(String, Vec<Value<'a>>)>, StoreError> {
-    let mut all = vec![the_last_to_look_at(Plan::of(search).leads)];
+    let mut all = vec![the_last_to_look_at(Plan::of(scope, search).leads)];
     all.retain(|_| search.finch_request_id.is_none());
-    all.extend(statement(tx, search, 50)?.map(|found| (found.ask, found.values)));
+    all.extend(statement(tx, scope, search, 50)?.map(|found| (found.ask, found.values)));
     Ok(all)
 }

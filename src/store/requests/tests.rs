@@ -30,6 +30,11 @@ fn store(dir: &Path) -> config::Store {
     config::Store::Sqlite(dir.join("perch.db"))
 }
 
+fn ours() -> Scope {
+    let application = crate::types::ApplicationId::new("ours").unwrap();
+    Scope { application, environment: crate::types::Environment::Production }
+}
+
 fn newest(limit: u32) -> Search {
     Search { limit, ..Search::default() }
 }
@@ -70,10 +75,13 @@ fn every_search_walks_an_index_and_sorts_nothing_but_the_few_calls_of_one_id() {
     let mut db = Connection::open_in_memory().unwrap();
     migrate(&mut db, &REQUESTS).unwrap();
     let tx = db.transaction().unwrap();
-    write(&Tx::Sqlite(&tx), &rows([call(1, "acme")]), false).unwrap();
+    write(&Tx::Sqlite(&tx), &ours(), &rows([call(1, "acme")]), false).unwrap();
+    let ours = ours();
     for shape in shapes() {
-        for (ask, values) in search::statements(&Tx::Sqlite(&tx), &shape).unwrap() {
+        for (ask, values) in search::statements(&Tx::Sqlite(&tx), &ours, &shape).unwrap() {
             let plan = plan_of(&tx, &ask, &values);
+            let leads = if shape.finch_request_id.is_some() { "SEARCH f USING" } else { "SEARCH r USING" };
+            assert!(plan[0].starts_with(leads), "{ask}\n{plan:?}");
             let by_id = shape.finch_request_id.is_some() || shape.request_id.is_some();
             for step in &plan {
                 assert!(step.contains("USING") || (by_id && step.contains("B-TREE")), "{ask}\n{plan:?}");
@@ -95,7 +103,7 @@ fn plan_of(tx: &Transaction<'_>, ask: &str, values: &[crate::store::sql::Value<'
 #[tokio::test]
 async fn a_condition_without_an_index_looks_at_so_many_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Requests::open(&store(dir.path())).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
     let most = i64::from(LOOKED_MAX);
     let calls = (0..most + 10).map(|n| match n {
         0 => Recorded { product: "payment".to_owned(), ..call(n, "acme") },
@@ -117,7 +125,7 @@ async fn a_condition_without_an_index_looks_at_so_many_and_says_so() {
 #[tokio::test]
 async fn what_is_too_old_or_too_much_goes_oldest_first_and_its_number_is_not_given_again() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Requests::open(&store(dir.path())).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
     ledger.write(&rows((1..=2_500).map(|n| call(n, "acme"))), false).await.unwrap();
     let all = |ledger: Requests| async move {
         let found = ledger.search(&newest(LIMIT_MAX)).await.unwrap();
@@ -152,9 +160,42 @@ async fn what_is_too_old_or_too_much_goes_oldest_first_and_its_number_is_not_giv
 }
 
 #[tokio::test]
+async fn no_more_are_left_than_may_be_although_some_went_for_their_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
+    ledger.write(&rows((1..=1_000).map(|n| call(n, "acme"))), false).await.unwrap();
+    // One is too old each time, and many are too many.
+    let bounds = Bounds { keep: Duration::from_millis(1_000), rows: 100 };
+    assert_eq!(ledger.prune(bounds, UnixMillis(1_002)).await, Ok(false));
+    let found = ledger.search(&newest(LIMIT_MAX)).await.unwrap();
+    assert_eq!((found.calls.len(), found.calls.last().unwrap().ts), (100, UnixMillis(901)));
+}
+
+#[tokio::test]
+async fn a_probe_writes_every_table_and_leaves_nothing_to_be_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
+    for table in ["request", "finch_request", "usage"] {
+        ledger.probe().await.unwrap();
+        assert_eq!(ledger.search(&newest(5)).await.unwrap(), Found::default());
+        assert_eq!(ledger.counts_since().await, Ok(None));
+        let db = Connection::open(dir.path().join("perch.db.requests")).unwrap();
+        db.execute_batch(&format!(
+            "CREATE TRIGGER shut BEFORE INSERT ON {table} BEGIN SELECT raise(ABORT, 'shut'); END"
+        ))
+        .unwrap();
+        assert!(ledger.probe().await.is_err(), "{table}");
+        db.execute_batch("DROP TRIGGER shut").unwrap();
+    }
+    ledger.write(&rows([call(7, "acme")]), false).await.unwrap();
+    assert_eq!(ledger.search(&newest(5)).await.unwrap().calls[0].seq, 1, "no number was used up");
+    assert_eq!(ledger.counts_since().await, Ok(Some(UnixMillis(7))));
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Requests::open(&store(dir.path())).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
     ledger.write(&rows((1..=5).map(|n| call(n, "acme"))), false).await.unwrap();
     let db = Connection::open(dir.path().join("perch.db.requests")).unwrap();
     for (seq, facts) in [(2, "{"), (3, "{\"ts\": 7}"), (5, "")] {
@@ -172,20 +213,47 @@ async fn a_file_that_is_no_ledger_is_set_apart_and_calls_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("perch.db.requests");
     std::fs::write(&path, "not a database, but long enough to have a header ".repeat(40)).unwrap();
-    let ledger = Requests::open(&store(dir.path())).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
     ledger.write(&rows([call(1, "acme")]), false).await.unwrap();
     assert_eq!(ledger.search(&newest(5)).await.unwrap().calls.len(), 1);
     assert!(dir.path().join("perch.db.requests.damaged").exists());
 }
 
 #[tokio::test]
+async fn damage_that_shows_when_it_is_written_is_set_apart_at_once_and_no_call_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("perch.db.requests");
+    std::fs::write(sqlite::beside(&path, ".damaged"), "evidence").unwrap();
+    for (n, kept) in [(1, ".damaged-1"), (2, ".damaged-2")] {
+        drop(Requests::open(&store(dir.path()), ours()).await.unwrap());
+        // The header and the schema are sound; the table's first page is not.
+        let page = {
+            let db = Connection::open(&path).unwrap();
+            let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'request'";
+            let root: u64 = db.query_row(root, [], |row| row.get(0)).unwrap();
+            let size: u64 = db.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+            (root - 1) * size..root * size
+        };
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[usize::try_from(page.start).unwrap()..usize::try_from(page.end).unwrap()].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
+        ledger.write(&rows([call(n, "acme")]), false).await.unwrap();
+        let found = ledger.search(&newest(5)).await.unwrap();
+        assert_eq!(found.calls.iter().map(|call| call.ts).collect::<Vec<_>>(), [UnixMillis(n)]);
+        assert!(sqlite::beside(&path, kept).exists(), "{kept}");
+    }
+    assert_eq!(std::fs::read(sqlite::beside(&path, ".damaged")).unwrap(), b"evidence");
+}
+
+#[tokio::test]
 async fn who_only_looks_makes_nothing_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(Requests::look(&store(dir.path())).await.unwrap().is_none());
+    assert!(Requests::look(&store(dir.path()), ours()).await.unwrap().is_none());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    let ledger = Requests::open(&store(dir.path())).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
     ledger.write(&rows([call(1, "acme")]), false).await.unwrap();
-    let look = Requests::look(&store(dir.path())).await.unwrap().expect("a ledger");
+    let look = Requests::look(&store(dir.path()), ours()).await.unwrap().expect("a ledger");
     assert_eq!(look.search(&newest(5)).await.unwrap().calls.len(), 1);
     assert!(look.write(&rows([call(2, "acme")]), false).await.is_err());
     // What is written meanwhile is seen.
@@ -193,17 +261,54 @@ async fn who_only_looks_makes_nothing_and_writes_nothing() {
     assert_eq!(look.search(&newest(5)).await.unwrap().calls.len(), 2);
     // After the last one has closed it, too.
     drop((ledger, look));
-    let look = Requests::look(&store(dir.path())).await.unwrap().expect("a ledger");
+    let look = Requests::look(&store(dir.path()), ours()).await.unwrap().expect("a ledger");
     assert_eq!(look.search(&newest(5)).await.unwrap().calls.len(), 2);
 }
 
 #[tokio::test]
 async fn a_newer_ledger_is_not_read_wrongly() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Requests::open(&store(dir.path())).await.unwrap());
+    drop(Requests::open(&store(dir.path()), ours()).await.unwrap());
     let path = dir.path().join("perch.db.requests");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-    let said = Requests::look(&store(dir.path())).await.expect_err("refused").to_string();
+    let said = Requests::look(&store(dir.path()), ours()).await.expect_err("refused").to_string();
     assert!(said.contains("version 9"), "{said}");
-    assert!(sqlite::beside(&path, "").exists());
+    // Who would write it leaves it where it is, and as it is.
+    let before = std::fs::read(&path).unwrap();
+    let refused = Requests::open(&store(dir.path()), ours()).await.expect_err("refused");
+    assert!(matches!(&refused, StoreError::Refused(why) if why.contains("newer perch")), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert!(!sqlite::beside(&path, ".damaged").exists());
+}
+
+#[tokio::test]
+async fn applications_and_environments_that_share_a_store_see_count_and_delete_their_own_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let environment = crate::types::Environment::Sandbox;
+    let sandbox = Requests::open(&store(dir.path()), Scope { environment, ..ours() }).await.unwrap();
+    let ledger = Requests::open(&store(dir.path()), ours()).await.unwrap();
+    // In turns: their numbers lie between each other's.
+    for n in 0..20 {
+        ledger.write(&rows([call(2 * n + 1, "acme")]), false).await.unwrap();
+        sandbox.write(&rows([call(2 * n + 1, "acme"), call(2 * n + 2, "acme")]), false).await.unwrap();
+    }
+    let count = async |ledger: &Requests, search: Search| ledger.search(&search).await.unwrap().calls.len();
+    let of_one = || Search { finch_request_id: Some(FinchRequestId::new("f2").unwrap()), ..newest(99) };
+    let by_customer = || Search { customer: Some(CustomerId::new("acme").unwrap()), ..newest(99) };
+    for (ledger, all, ones) in [(&ledger, 20, 0), (&sandbox, 40, 1)] {
+        assert_eq!(count(ledger, newest(99)).await, all);
+        assert_eq!(count(ledger, by_customer()).await, all);
+        assert_eq!(count(ledger, of_one()).await, ones);
+        let used = ledger.usage("1970-01").await.unwrap();
+        assert_eq!(used.iter().map(|used| used.calls).collect::<Vec<_>>(), [all as u64]);
+        // The same id again, written again: it is there already for each by itself.
+        ledger.write(&rows([call(1, "acme")]), true).await.unwrap();
+        assert_eq!(count(ledger, newest(99)).await, all);
+    }
+    assert_eq!(ledger.prune(Bounds { rows: 15, ..EVER }, UnixMillis(9_000)).await, Ok(false));
+    assert_eq!((count(&ledger, newest(99)).await, count(&sandbox, newest(99)).await), (15, 40));
+    assert_eq!(ledger.search(&newest(99)).await.unwrap().calls.last().unwrap().ts, UnixMillis(11));
+    let none = Bounds { keep: Duration::ZERO, ..EVER };
+    assert_eq!(ledger.prune(none, UnixMillis(9_000)).await, Ok(false));
+    assert_eq!((count(&ledger, newest(99)).await, count(&sandbox, newest(99)).await), (0, 40));
 }

@@ -11,7 +11,7 @@ pub use record::{Arrived, Depth, Kept, Listed, Put, State};
 
 use super::StoreError;
 use super::connections::Scope;
-use super::sql::{Tx, Value, values};
+use super::sql::{Record, Tx, Value, values};
 use crate::types::{CompanyId, ConnectionId, EntityId, EventId, UnixMillis};
 
 /// Keeps an event, unless it is here. At most `most` are kept: done ones that came before `replay_until` go first, then
@@ -237,25 +237,56 @@ pub fn sweep(
 /// # Errors
 /// [`StoreError`].
 pub fn list(tx: &Tx<'_>, scope: &Scope, only: Option<State>, limit: u32) -> Result<Vec<Listed>, StoreError> {
-    let sql = "SELECT event_id, event_type, state, connection_id, company_id, entity_id, sent_at, received_at, \
-            attempts, due_at, failure FROM webhook WHERE app = ?1 AND env = ?2 AND (?3 IS NULL OR state = ?3) \
-         ORDER BY seq DESC LIMIT ?4";
+    let sql = format!(
+        "SELECT {LISTED} FROM webhook WHERE app = ?1 AND env = ?2 AND (?3 IS NULL OR state = ?3) \
+         ORDER BY seq DESC LIMIT ?4"
+    );
     let (app, env) = (scope.application.as_str(), scope.environment.as_str());
-    tx.rows(sql, values![app, env, only.map(State::as_str), limit], |row| {
-        Ok(Listed {
-            event_id: row.get(0)?,
-            event_type: row.get(1)?,
-            state: State::parse(&row.get::<String>(2)?).ok_or_else(|| damaged("state"))?,
-            connection_id: row.get(3)?,
-            company_id: row.get(4)?,
-            entity_id: row.get(5)?,
-            sent_at: UnixMillis(row.get(6)?),
-            received_at: UnixMillis(row.get(7)?),
-            attempts: row.get(8)?,
-            due_at: row.get::<Option<i64>>(9)?.map(UnixMillis),
-            failure: row.get(10)?,
-        })
+    tx.rows(&sql, values![app, env, only.map(State::as_str), limit], listed)
+}
+
+/// The columns of [`listed`].
+const LISTED: &str = "event_id, event_type, state, connection_id, company_id, entity_id, sent_at, received_at, \
+    attempts, due_at, failure";
+
+fn listed(row: &Record<'_>) -> Result<Listed, StoreError> {
+    Ok(Listed {
+        event_id: row.get(0)?,
+        event_type: row.get(1)?,
+        state: State::parse(&row.get::<String>(2)?).ok_or_else(|| damaged("state"))?,
+        connection_id: row.get(3)?,
+        company_id: row.get(4)?,
+        entity_id: row.get(5)?,
+        sent_at: UnixMillis(row.get(6)?),
+        received_at: UnixMillis(row.get(7)?),
+        attempts: row.get(8)?,
+        due_at: row.get::<Option<i64>>(9)?.map(UnixMillis),
+        failure: row.get(10)?,
     })
+}
+
+/// The newest events about these connections, newest first, at most `limit`.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_connections(
+    tx: &Tx<'_>,
+    scope: &Scope,
+    ids: &[String],
+    limit: u32,
+) -> Result<Vec<Listed>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places: Vec<String> = (0..ids.len()).map(|at| format!("?{}", at + 4)).collect();
+    let sql = format!(
+        "SELECT {LISTED} FROM webhook WHERE app = ?1 AND env = ?2 AND connection_id IN ({}) \
+         ORDER BY seq DESC LIMIT ?3",
+        places.join(", ")
+    );
+    let mut values = values![scope.application.as_str(), scope.environment.as_str(), limit].to_vec();
+    values.extend(ids.iter().map(Value::from));
+    tx.rows(&sql, &values, listed)
 }
 
 /// How many events still ask for something.

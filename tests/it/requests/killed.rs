@@ -18,7 +18,10 @@ const FLUSH: Duration = Duration::from_millis(500);
 type Seen = Vec<(String, UnixMillis)>;
 
 async fn all(world: &World) -> Vec<Recorded> {
-    let ledger = Requests::look(&world.config().vault.store).await.expect("it answers").expect("a ledger");
+    let ledger = Requests::look(&world.config().vault.store, perch::app::scope(&world.config()))
+        .await
+        .expect("it answers")
+        .expect("a ledger");
     let (mut search, mut all) = (Search { limit: 1000, ..Search::default() }, Vec::new());
     loop {
         let found = ledger.search(&search).await.expect("it answers");

@@ -2,9 +2,13 @@
 
 use crate::support::Database;
 use perch::policy::Class;
+use perch::store::connections::Scope;
 use perch::store::requests::{Bounds, Recorded, Requests, Row, Search};
 use perch::telemetry::AccessLine;
-use perch::types::{AppName, CompanyId, ConnectionId, CustomerId, FinchRequestId, RequestId, UnixMillis};
+use perch::types::{
+    AppName, ApplicationId, CompanyId, ConnectionId, CustomerId, Environment, FinchRequestId, RequestId,
+    UnixMillis,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,7 +117,9 @@ fn rows(calls: &[Recorded]) -> Arc<Vec<Row>> {
 }
 
 async fn open(database: &Database) -> Requests {
-    Requests::open(&database.store()).await.expect("a ledger")
+    let application = ApplicationId::new("ours").expect("an id");
+    let scope = Scope { application, environment: Environment::Sandbox };
+    Requests::open(&database.store(), scope).await.expect("a ledger")
 }
 
 /// Every page of a search.
