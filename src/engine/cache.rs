@@ -67,12 +67,7 @@ pub struct Answers {
 
 impl Answers {
     /// Nothing yet. What is kept takes `bytes_max` at most.
-    pub fn new(
-        lifetimes: Lifetimes,
-        bytes_max: usize,
-        warms: bool,
-        passing: Option<Arc<Passing>>,
-    ) -> Self {
+    pub fn new(lifetimes: Lifetimes, bytes_max: usize, warms: bool, passing: Option<Arc<Passing>>) -> Self {
         let warming = warms.then(Warming::default);
         Self { lifetimes, shelf: Mutex::new(Shelf::new(bytes_max)), passing, warming }
     }
