@@ -91,11 +91,15 @@ async fn after_a_block_of_the_address_one_call_goes_first_among_replicas_that_lo
     let server = RedisServer::start().await;
     let stop = watch::Sender::new(false);
     let one_only = |product| (product == Product::Directory).then_some(NonZeroU32::MIN);
+    // A short window, so that a start that knows nothing is over soon.
+    let mut rules = Rules::with_limits(PerProduct::from_fn(one_only));
+    (rules.window, rules.ip.window) = (Duration::from_secs(1), Duration::from_secs(1));
+    rules.arrival_bound = Some(Duration::from_secs(1));
     let start = |born: u64| {
         let redis = Redis::new(url(&server.url()), "test", SCRIPT).expect("no TLS, no trust");
         let (name, on_outage) = (format!("replica-{born}"), OnOutage::Refuse);
         let member = Member { name, incarnation: Incarnation(born), on_outage };
-        Quota::shared(redis, Rules::with_limits(PerProduct::from_fn(one_only)), member, stop.subscribe())
+        Quota::shared(redis, rules.clone(), member, stop.subscribe())
     };
     let (one, two) = (start(1), start(2));
     let ask = |product, patience| AskFacts {
@@ -105,7 +109,7 @@ async fn after_a_block_of_the_address_one_call_goes_first_among_replicas_that_lo
         patience,
         tag: None,
     };
-    // What was sent before perch is not known for a window; then the one permit is spent.
+    // What was sent before is not known for a window; then the one permit is spent.
     let first = within("a permit", one.admit(ask(Product::Directory, LONG))).await.expect("granted");
     first.arrived(false);
     one.observe(true);
@@ -113,10 +117,13 @@ async fn after_a_block_of_the_address_one_call_goes_first_among_replicas_that_lo
     let spent = two.admit(ask(Product::Directory, Duration::ZERO)).await;
     assert!(spent.is_ok(), "it is sent although the limit is spent: {spent:?}");
     one.hold(Scope::EgressIp, HOLD);
-    let is_held = || two.snapshot().holds.iter().any(|(scope, _)| *scope == Scope::EgressIp);
-    until("the other replica hears of the block", async || is_held()).await;
+    let directory = Scope::Product(Product::Directory);
+    two.hold(directory, LONG);
+    let knows = |quota: &Quota, of| quota.snapshot().holds.iter().any(|(scope, _)| *scope == of);
+    let is_told = async || knows(&two, Scope::EgressIp) && knows(&one, directory);
+    until("each replica hears of the other's hold", is_told).await;
     let probe = within("the block ends", one.admit(ask(Product::Company, LONG))).await.expect("granted");
-    // While it is under way nobody else goes, whatever else would keep them.
+    // While it is under way nobody else goes, and another hold that lasts longer does not hide that.
     let hasty = two.admit(ask(Product::Directory, Duration::ZERO)).await;
     assert!(matches!(hasty, Err(Refusal::Limited { .. })), "{hasty:?}");
     let patient = tokio::spawn({
