@@ -360,10 +360,7 @@ local function ip_standing()
   withdrawn = withdrawn or away()
   return standing_of(max(0, rule.ip_requests - withdrawn.ip), IP, IP_SPAN, g.ip_hold)
 end
-
--- Whether nobody else may go out by the egress IP: it is held, or one call goes first.
-local function ip_shut() return (g.ip_hold > now or g.probation == '1') and 1 or 0 end
-
+local function ip_shut() return (g.ip_hold > now or g.probation == '1') and 1 or 0 end -- Held, or one call goes first.
 local ops = {}
 
 -- ticket product class flow weight patience tag|-1
