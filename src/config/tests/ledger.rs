@@ -18,9 +18,9 @@ fn a_ledger_is_read_kept_for_a_month_by_default_or_not_at_all() {
 #[test]
 fn a_ledger_that_would_not_be_found_in_time_or_holds_nothing_is_refused() {
     for (text, said) in [
-        ("flush = \"501ms\"", "2:9 `ledger.flush` is longer than 500ms"),
-        ("flush = \"0s\"", "2:9 `ledger.flush` is zero"),
-        ("keep = \"0s\"", "2:8 `ledger.keep` is zero"),
+        ("flush = \"501ms\"", "2:9: `ledger.flush` is longer than 500ms"),
+        ("flush = \"0s\"", "2:9: `ledger.flush` is zero"),
+        ("keep = \"0s\"", "2:8: `ledger.keep` is zero"),
         ("keep = \"never\"", "`ledger.keep` is \"never\"; a duration is"),
         ("queue = 9", "`ledger.queue` is 9; it must be between 10 and 1000000"),
         ("rows = 99", "`ledger.rows` is 99; it must be between 100 and 100000000"),
@@ -41,5 +41,5 @@ fn who_only_looks_needs_neither_credentials_nor_key() {
     assert_eq!(store, Store::Sqlite("here.db".into()));
     std::fs::write(&path, "[vault]\nstore = \"here.db\"").expect("written");
     let problems = load_store(Some(&path), &environ(&[])).expect_err("no store").to_string();
-    assert!(problems.contains("2:9 `vault.store`"), "{problems}");
+    assert!(problems.contains("2:9: `vault.store`"), "{problems}");
 }
