@@ -23,7 +23,7 @@ fn lifetimes(merge: &Merge) -> Lifetimes {
 
 /// What is kept of answers.
 pub(super) fn answers(merge: &Merge, passing: Option<Arc<Passing>>) -> Answers {
-    Answers::new(lifetimes(merge), merge.cache_bytes, (merge.coalesce, merge.warm_up), passing)
+    Answers::new(lifetimes(merge), merge.cache_bytes, merge.warm_up, passing)
 }
 
 /// The way on which replicas pass answers to each other, where there is anything to pass.

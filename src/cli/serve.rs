@@ -26,9 +26,9 @@ pub struct Args {
 /// Everything that keeps the gateway from starting, with its exit code.
 pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String]) -> Result<(), Failure> {
     let source = Source::new(named, env);
-    let (loaded, text) = source.load();
+    let (loaded, seen) = source.load();
     let loaded = loaded.map_err(bad)?;
-    let watched = Watched::new(&loaded, text);
+    let watched = Watched::new(&loaded, seen);
     let config = &loaded.config;
     // A log that runs already is somebody else's, and fine.
     let level = log::start(config.log.level.as_str()).ok();
@@ -68,10 +68,17 @@ async fn serve(
             () = source.changes(&watched) => {}
         }
         let again = source.clone();
-        let Ok((read, text)) = tokio::task::spawn_blocking(move || again.load()).await else { continue };
-        watched.note(read.as_ref().ok(), text);
+        let Ok((read, seen)) = tokio::task::spawn_blocking(move || again.load_again()).await else {
+            continue;
+        };
         let to_level = read.as_ref().ok().map(|loaded| loaded.config.log.level);
+        let watch = read.as_ref().ok().map(|loaded| (loaded.config.reload.watch, loaded.secret_files()));
+        // What is refused decides nothing, and not what is watched either.
         let reading = gateway.reload(read);
+        match (reading.outcome, watch) {
+            (Reloaded::Changed | Reloaded::Unchanged, Some(watch)) => watched.taken(watch, seen),
+            (Reloaded::Changed | Reloaded::Unchanged | Reloaded::Refused, _) => watched.refused(seen),
+        }
         if let (Some(level), Some(to), Reloaded::Changed) = (&level, to_level, reading.outcome) {
             level.set(to.as_str());
         }

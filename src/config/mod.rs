@@ -47,6 +47,9 @@ pub const MANUAL: &str = include_str!("../../config/perch.toml");
 /// The file that is read when nobody names one, if it is there.
 pub const PATH_DEFAULT: &str = "config/perch.toml";
 
+/// The key whose value is a table of references.
+const TRACES_HEADERS: &str = "traces.headers";
+
 /// A sound configuration, and where each of its values comes from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -66,6 +69,25 @@ impl Loaded {
             Some(other) => other.to_string(),
             None => String::new(),
         }
+    }
+
+    /// The files with secrets that it names, which perch has read. The sealing key's is the vault's to read.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let refer = |origin: &&Origin| origin.is_reference || origin.key == TRACES_HEADERS;
+        self.origins.iter().filter(refer).flat_map(|origin| files_in(&origin.value)).collect()
+    }
+}
+
+/// The files that a value refers to, itself or in what it holds.
+pub fn files_in(value: &toml::Value) -> Vec<PathBuf> {
+    match value {
+        toml::Value::String(text) => text.strip_prefix("file:").map(PathBuf::from).into_iter().collect(),
+        toml::Value::Array(values) => values.iter().flat_map(files_in).collect(),
+        toml::Value::Table(table) => table.values().flat_map(files_in).collect(),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => Vec::new(),
     }
 }
 

@@ -135,6 +135,13 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// One problem alone.
+    pub fn of(place: Place, message: impl Into<String>, suggestion: Option<String>) -> Self {
+        let mut problems = Self::default();
+        problems.push(place, message.into(), suggestion);
+        problems
+    }
+
     /// Notes one more.
     pub(super) fn push(&mut self, place: Place, message: String, suggestion: Option<String>) {
         let problem = Problem { place, message, suggestion };

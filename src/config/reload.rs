@@ -2,13 +2,14 @@
 
 use super::reader::Reader;
 use super::reference::{is_reference, reference, resolve};
-use super::{Config, Loaded, Origin};
+use super::value::Setting;
+use super::{Config, Environ, Loaded, Origin, TRACES_HEADERS};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Keys whose text may refer to what they mean, or hold a secret in the environment.
-const REFERRING: [&str; 12] = [
+const REFERRING: [&str; 13] = [
     "finch.client_id",
     "finch.client_secret",
     "finch.webhook_secret",
@@ -21,6 +22,7 @@ const REFERRING: [&str; 12] = [
     "vault.password",
     "vault.key_token",
     "vault.key",
+    TRACES_HEADERS,
 ];
 
 /// What can be changed while perch runs. A name with a dot at its end stands for everything in that section.
@@ -81,20 +83,37 @@ impl Marks {
         let (env, mut marks) = (r.env, BTreeMap::new());
         for key in REFERRING {
             let Some(setting) = r.settings.get(key) else { continue };
-            let Ok(text) = setting.text() else { continue };
-            let digest: [u8; 32] = match is_reference(text) {
+            let digest = match setting.value.as_table() {
+                Some(table) => {
+                    let each = table
+                        .values()
+                        .map(|value| Setting { value: value.clone(), place: setting.place.clone() });
+                    each.map(|value| digest_of(&value, env))
+                        .collect::<Option<Vec<_>>>()
+                        .map(|all| Sha256::digest(all.concat()).into())
+                }
                 // The sealing key is the vault's to read.
-                true if key != "vault.key" => match reference(setting).and_then(|found| resolve(&found, env))
-                {
-                    Ok(found) => Sha256::digest(found.as_bytes()).into(),
-                    Err(_) => continue,
-                },
-                _ => Sha256::digest(text.as_bytes()).into(),
+                None if key == "vault.key" => {
+                    setting.text().ok().map(|text| Sha256::digest(text.as_bytes()).into())
+                }
+                None => digest_of(setting, env),
             };
-            marks.insert(key, digest);
+            if let Some(digest) = digest {
+                marks.insert(key, digest);
+            }
         }
         Self(marks)
     }
+}
+
+/// A digest of what a value refers to, or of itself; none where that cannot be read.
+fn digest_of(setting: &Setting, env: &Environ) -> Option<[u8; 32]> {
+    let text = setting.text().ok()?;
+    if !is_reference(text) {
+        return Some(Sha256::digest(text.as_bytes()).into());
+    }
+    let found = resolve(&reference(setting).ok()?, env).ok()?;
+    Some(Sha256::digest(found.as_bytes()).into())
 }
 
 /// A configuration as it was written, without what it means.
@@ -192,6 +211,29 @@ mod tests {
         let changed = written("", "one").changes(&written("", "two"), true);
         assert_eq!(changed, Changes { live: keys(&["finch.client_secret"]), restart: Vec::new() });
         assert_eq!(format!("{:?}", written("", "hunter2").marks), "Marks(…)");
+    }
+
+    #[test]
+    fn a_key_of_the_collectors_that_is_another_behind_its_file_needs_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("key");
+        let text = format!(
+            "[traces]\nendpoint = \"http://127.0.0.1:4318\"\nheaders = {{ api-key = \"file:{}\" }}",
+            key.display()
+        );
+        let read = |secret: &str| {
+            std::fs::write(&key, secret).expect("written");
+            written(&text, "one")
+        };
+        let (first, same, other) = (read("first-key"), read("first-key"), read("other-key"));
+        assert_eq!(first.changes(&same, true), Changes::default());
+        let restart = keys(&["traces.headers"]);
+        assert_eq!(first.changes(&other, true), Changes { live: Vec::new(), restart });
+        let path = folder.path().join("perch.toml");
+        std::fs::write(&path, &text).expect("written");
+        let env = [("FINCH_CLIENT_ID", "3fa85f64"), ("FINCH_CLIENT_SECRET", "one")].into_iter().collect();
+        let loaded = load(Some(&path), &env).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(loaded.secret_files(), [key]);
     }
 
     #[test]

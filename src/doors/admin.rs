@@ -12,9 +12,9 @@ use super::visitor::Names;
 use crate::engine::Engine;
 use crate::engine::quota::Mode;
 use crate::telemetry::clock::unix_now;
-use crate::telemetry::metrics::QuotaGauges;
+use crate::telemetry::metrics::{Metrics, QuotaGauges};
 use crate::types::{AdminToken, ProviderId};
-use crate::vault::Status;
+use crate::vault::{Stats, Status};
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Method, Response};
@@ -175,7 +175,14 @@ impl AdminDoor {
     }
 
     async fn metrics(&self) -> Result<Vec<u8>, crate::telemetry::metrics::MetricsError> {
-        let metrics = &self.engine.telemetry.metrics;
+        self.engine.count_webhooks().await;
+        // Without the store the last counts stand; `/readyz` tells the rest.
+        let stats = self.engine.vault.stats().await.ok();
+        self.engine.telemetry.metrics.render_after(|metrics| self.copy_to(metrics, stats.as_ref()))
+    }
+
+    /// Takes over into the metrics what others count.
+    fn copy_to(&self, metrics: &Metrics, stats: Option<&Stats>) {
         let quota = self.engine.quota.snapshot();
         let mut holds = BTreeMap::from([("product", 0), ("ip", 0)]);
         holds.extend(self.engine.holds_by_scope());
@@ -198,16 +205,13 @@ impl AdminDoor {
         metrics.stale.look(unix_now());
         metrics.steering.set_paused(self.engine.paused_by_scope());
         metrics.steering.set_observed(self.engine.quota.is_observing(), &self.engine.quota.observed_so_far());
-        self.engine.count_webhooks().await;
         metrics.failures.set_sick(&self.engine.sick_by_class());
-        // Without the store the last counts stand; `/readyz` tells the rest.
-        if let Ok(stats) = self.engine.vault.stats().await {
+        if let Some(stats) = stats {
             metrics.set_connections(&bounded(&stats.connections));
             if let Some(made) = stats.sealing_key_made {
                 metrics.ages.sealing_key_made(made);
             }
         }
-        metrics.render()
     }
 }
 

@@ -59,7 +59,6 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Answers {
     lifetimes: Lifetimes,
-    coalesces: bool,
     shelf: Mutex<Shelf<Arc<Kept>>>,
     passing: Option<Arc<Passing>>,
     /// New connections whose first data is fetched; `None` when that is not wanted.
@@ -68,14 +67,9 @@ pub struct Answers {
 
 impl Answers {
     /// Nothing yet. What is kept takes `bytes_max` at most.
-    pub fn new(
-        lifetimes: Lifetimes,
-        bytes_max: usize,
-        (coalesces, warms): (bool, bool),
-        passing: Option<Arc<Passing>>,
-    ) -> Self {
+    pub fn new(lifetimes: Lifetimes, bytes_max: usize, warms: bool, passing: Option<Arc<Passing>>) -> Self {
         let warming = warms.then(Warming::default);
-        Self { lifetimes, coalesces, shelf: Mutex::new(Shelf::new(bytes_max)), passing, warming }
+        Self { lifetimes, shelf: Mutex::new(Shelf::new(bytes_max)), passing, warming }
     }
 
     /// How long answers of these products are kept.
@@ -184,7 +178,7 @@ impl Engine {
     ) -> Option<Sought> {
         let answers = &self.answers;
         let lifetime = answers.lifetimes.of(endpoint.product);
-        let joins = answers.coalesces && answers.passing.is_some();
+        let joins = answers.passing.is_some() && self.settings.now().coalesce;
         if !cache::is_data(endpoint) || (lifetime.is_none() && !joins) {
             return None;
         }

@@ -349,7 +349,8 @@ impl Engine {
             }
         };
         let mut has_arrived = false;
-        let asked = introspect(connected, token, |answer| {
+        let trace = self.telemetry.traces.as_ref().and_then(|traces| traces.propagated(line));
+        let asked = introspect(connected, token, trace, |answer| {
             has_arrived = true;
             permit.arrived(answer.is_some_and(|a| a.status == 429));
             self.telemetry.metrics.attempt(Product::Introspect.as_str(), answer.map(|a| a.status));

@@ -302,6 +302,12 @@ impl Replica {
         }
     }
 
+    /// Whether the egress IP is neither held, nor waits for the call that goes first after a hold, as far as that is
+    /// known without the store.
+    pub fn is_ip_open(&self, now: Moment) -> bool {
+        self.ip_hold <= now && self.local.as_ref().is_none_or(|local| local.is_ip_open(now))
+    }
+
     /// Asks for a permit while the store is not to be asked. What is granted counts as
     /// [`Self::granted`] at once. Places here have nothing to do with those in the store: the tag in
     /// the answer is the one that was shown, and one that was not shown means nothing.

@@ -36,6 +36,7 @@ pub use webhooks::{Outcome, Webhooks};
 use super::access::AccessLine;
 use super::clock::unix_now;
 use crate::types::{Priority, Product};
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -51,6 +52,8 @@ const SECONDS: [f64; 14] =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Held by whoever copies what others count: two at once would add the same twice.
+    copying: Mutex<()>,
     calls: IntCounterVec,
     attempts: IntCounterVec,
     duration: HistogramVec,
@@ -240,6 +243,7 @@ impl Metrics {
             )?,
             access_lines_dropped: counter(r, "perch_access_lines_dropped_total", "Access lines nobody read")?,
             registry,
+            copying: Mutex::new(()),
         };
         // What must stay 0 must be there to be looked at.
         for code in FINCH_429_CODES {
@@ -291,8 +295,12 @@ impl Metrics {
         self.vault_errors.with_label_values(&[kind.as_str()]).inc();
     }
 
-    /// Takes over what quota looks like now.
+    /// Takes over what quota looks like now. What has no limit any more is not told any more.
     pub fn set_quota(&self, quota: &QuotaGauges) {
+        for gauges in [&self.quota_used, &self.quota_limit, &self.competing] {
+            gauges.reset();
+        }
+        self.fairness.reset();
         for (product, used, limit) in &quota.products {
             self.quota_used.with_label_values(&[product.as_str()]).set(whole(*used));
             self.quota_limit.with_label_values(&[product.as_str()]).set(whole(*limit));
@@ -325,6 +333,16 @@ impl Metrics {
         }
         let pending = counts.iter().filter(|(status, ..)| *status == "disconnecting").map(|(.., n)| n).sum();
         self.disconnects_pending.set(whole(pending));
+    }
+
+    /// The text for Prometheus, after `copy` has taken over what others count; of several at once one after the other.
+    ///
+    /// # Errors
+    /// A metric cannot be written: a mistake in this file.
+    pub fn render_after(&self, copy: impl FnOnce(&Self)) -> Result<Vec<u8>, MetricsError> {
+        let _one = self.copying.lock();
+        copy(self);
+        self.render()
     }
 
     /// The text for Prometheus.
@@ -414,5 +432,30 @@ mod tests {
         let text = String::from_utf8(metrics.render().expect("text")).expect("text");
         assert!(text.contains("perch_calls_total{class=\"ok\",product=\"directory\"} 1"), "{text}");
         assert!(text.contains("perch_finch_429_total{finch_code=\"unknown_code\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_limit_any_more_is_not_told_and_two_never_copy_at_once() {
+        let metrics = Metrics::new().expect("a registry");
+        let quota = |products: &[Product]| QuotaGauges {
+            products: products.iter().map(|product| (*product, 1, 2)).collect(),
+            ip: Some((3, 4)),
+            waiting: Vec::new(),
+            holds: Vec::new(),
+            fairness: products.iter().map(|product| (*product, 1.0, 0)).collect(),
+            modes: Vec::new(),
+        };
+        let render = |products: &[Product]| {
+            let copy = |metrics: &Metrics| {
+                assert!(metrics.copying.try_lock().is_none(), "another could copy at the same time");
+                metrics.set_quota(&quota(products));
+            };
+            String::from_utf8(metrics.render_after(copy).expect("text")).expect("text")
+        };
+        let both = render(&[Product::Company, Product::Directory]);
+        assert!(both.contains("perch_quota_limit{product=\"company\"} 2"), "{both}");
+        let one = render(&[Product::Directory]);
+        assert!(!one.contains("company"), "{one}");
+        assert!(one.contains("perch_quota_used{product=\"egress-ip\"} 3"), "{one}");
     }
 }

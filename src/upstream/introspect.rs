@@ -119,6 +119,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub async fn introspect(
     connected: Connected<'_>,
     token: &AccessToken,
+    trace: Option<HeaderMap>,
     arrived: impl FnOnce(Option<&Answer>),
 ) -> Result<Introspection, IntrospectError> {
     let mut headers = headers::to_finch(&HeaderMap::new());
@@ -126,6 +127,7 @@ pub async fn introspect(
         .map_err(|_| IntrospectError::Unreadable)?;
     bearer.set_sensitive(true);
     headers.insert(AUTHORIZATION, bearer);
+    headers.extend(trace.unwrap_or_default());
     let attempt = Attempt { method: "GET", target: "/introspect".to_owned(), headers, body: Bytes::new() };
     let mut sent = connected.send(&attempt).await;
     // What is told here is stored and logged: the token must not come back as an id or a status.

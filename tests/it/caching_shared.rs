@@ -5,7 +5,7 @@ use crate::redis::url;
 use crate::support::client::{Answer, App};
 use crate::support::fleet::{Fleet, copy_vault};
 use crate::support::hooks::{DOOR, event};
-use crate::support::process::until;
+use crate::support::process::{until, within};
 use crate::support::raw::{Act, RawFinch, answer, good};
 use crate::support::redis::{RedisCluster, RedisServer};
 use crate::support::{Setup, World};
@@ -122,6 +122,20 @@ async fn a_read_under_way_at_one_replica_is_shared_by_another_whether_it_is_kept
         let later = other.for_customer("acme").get(COMPANY).await;
         assert_eq!(of(&later).1, if more.is_empty() { "" } else { "hit" });
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_told_to_share_nothing_any_more_reads_by_itself() {
+    let redis = RedisServer::start().await;
+    let (one, other, finch) = pair(&redis.url(), "").await;
+    assert_eq!(other.reload("merge.coalesce = false").changed, ["merge.coalesce"]);
+    let gate = later(&finch, good());
+    let first = read(&one.for_customer("acme"), COMPANY);
+    finch.arrived(1).await;
+    let told = within("it does not wait", other.for_customer("acme").get(COMPANY)).await;
+    assert_eq!((of(&told), finch.requests().len()), ((200, "", "f-good"), 2));
+    gate.notify_one();
+    assert_eq!(first.await.expect("it ran").status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

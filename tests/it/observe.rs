@@ -1,7 +1,18 @@
 //! Limits that look on: every call is sent at once, and what they would have done is counted.
 
+use crate::redis::url;
 use crate::support::World;
-use crate::support::process::within;
+use crate::support::process::{until, within};
+use crate::support::redis::RedisServer;
+use perch::engine::quota::{AskFacts, Member, Quota, Refusal};
+use perch::limit::beat::Incarnation;
+use perch::limit::{OnOutage, PerProduct, Rules, Scope};
+use perch::store::redis::Redis;
+use perch::store::redis::codec::SCRIPT;
+use perch::types::{Priority, Product};
+use std::num::NonZeroU32;
+use std::time::Duration;
+use tokio::sync::watch;
 
 const SCENARIO: &str = "[[customer]]\nid = \"a\"\n[[customer]]\nid = \"b\"\n\
                         [limits]\nwindow = \"60s\"\n[limits.products]\ndirectory = 4\n";
@@ -71,4 +82,57 @@ async fn who_waits_is_sent_when_looking_on_begins() {
     world.metric_becomes("perch_queue_depth{priority=\"interactive\",product=\"directory\"}", 1.0).await;
     world.reload("limits.mode = \"observe\"");
     assert_eq!(within("it is sent", waiting).await.expect("it ran").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_block_of_the_address_one_call_goes_first_among_replicas_that_look_on() {
+    const HOLD: Duration = Duration::from_secs(2);
+    const LONG: Duration = Duration::from_secs(120);
+    let server = RedisServer::start().await;
+    let stop = watch::Sender::new(false);
+    let one_only = |product| (product == Product::Directory).then_some(NonZeroU32::MIN);
+    // A short window, so that a start that knows nothing is over soon.
+    let mut rules = Rules::with_limits(PerProduct::from_fn(one_only));
+    (rules.window, rules.ip.window) = (Duration::from_secs(1), Duration::from_secs(1));
+    rules.arrival_bound = Some(Duration::from_secs(1));
+    let start = |born: u64| {
+        let redis = Redis::new(url(&server.url()), "test", SCRIPT).expect("no TLS, no trust");
+        let (name, on_outage) = (format!("replica-{born}"), OnOutage::Refuse);
+        let member = Member { name, incarnation: Incarnation(born), on_outage };
+        Quota::shared(redis, rules.clone(), member, stop.subscribe())
+    };
+    let (one, two) = (start(1), start(2));
+    let ask = |product, patience| AskFacts {
+        product,
+        customer: None,
+        priority: Priority::Interactive,
+        patience,
+        tag: None,
+    };
+    // What was sent before is not known for a window; then the one permit is spent.
+    let first = within("a permit", one.admit(ask(Product::Directory, LONG))).await.expect("granted");
+    first.arrived(false);
+    one.observe(true);
+    two.observe(true);
+    let spent = two.admit(ask(Product::Directory, Duration::ZERO)).await;
+    assert!(spent.is_ok(), "it is sent although the limit is spent: {spent:?}");
+    one.hold(Scope::EgressIp, HOLD);
+    let directory = Scope::Product(Product::Directory);
+    two.hold(directory, LONG);
+    let knows = |quota: &Quota, of| quota.snapshot().holds.iter().any(|(scope, _)| *scope == of);
+    let is_told = async || knows(&two, Scope::EgressIp) && knows(&one, directory);
+    until("each replica hears of the other's hold", is_told).await;
+    let probe = within("the block ends", one.admit(ask(Product::Company, LONG))).await.expect("granted");
+    // While it is under way nobody else goes, and another hold that lasts longer does not hide that.
+    let hasty = two.admit(ask(Product::Directory, Duration::ZERO)).await;
+    assert!(matches!(hasty, Err(Refusal::Limited { .. })), "{hasty:?}");
+    let patient = tokio::spawn({
+        let (two, ask) = (two.clone(), ask(Product::Company, LONG));
+        async move { two.admit(ask).await.is_ok() }
+    });
+    until("it waits", async || two.waiting(Product::Company, Priority::Interactive) == 1).await;
+    probe.arrived(false);
+    assert!(within("the address is open", patient).await.expect("it ran"));
+    let sent = two.admit(ask(Product::Directory, Duration::ZERO)).await;
+    assert!(sent.is_ok(), "{sent:?}");
 }

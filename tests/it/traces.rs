@@ -158,6 +158,33 @@ async fn finch_hears_of_a_trace_only_when_an_operator_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finch_hears_of_the_trace_when_it_is_asked_about_a_token_too() {
+    let collector = Collector::start(None).await;
+    let (mut world, finch) = world(&collector.url(), "traces.propagate = true").await;
+    let json = "Content-Type: application/json\r\n";
+    let token = format!("{TOKEN_MARKER}-new");
+    let exchanged = json!({ "access_token": token, "connection_id": "c-new", "customer_id": "new" });
+    finch.next([answer("200 OK", json, &exchanged.to_string())]);
+    finch.next([answer("200 OK", json, &json!({ "connection_id": "c-new" }).to_string())]);
+    let code = json!({ "client_id": "x", "client_secret": "y", "code": "any" });
+    let app = world.app().with("traceparent", &format!("00-{TRACE}-{SPAN}-01"));
+    let told = app.post("/auth/token", &code).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    world.stop().await;
+    let requests = finch.requests();
+    assert!(requests[1].starts_with("GET /introspect "), "{requests:?}");
+    let attempts: Vec<String> = of_kind(&collector.spans(), SpanKind::Client)
+        .into_iter()
+        .filter(|span| !span.name.starts_with("look up"))
+        .map(|span| format!("traceparent: 00-{TRACE}-{}-01\r\n", hex(&span.span_id)))
+        .collect();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    for (request, parent) in requests.iter().zip(attempts) {
+        assert!(request.to_ascii_lowercase().contains(&parent), "{parent}: {request}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_out_costs_spans_and_no_call() {
     // Somebody listens there who never answers.
     let collector = Collector::start(None).await;

@@ -44,7 +44,7 @@ impl Verifier {
                 return Err("Finch could not be reached; nothing was verified".to_owned());
             }
         };
-        let told = introspect(connected, &line.access_token, |answer| {
+        let told = introspect(connected, &line.access_token, None, |answer| {
             permit.arrived(answer.is_some_and(|a| a.status == 429));
         })
         .await

@@ -75,15 +75,16 @@ impl Quota {
             Book::Shared(_) if self.book.holds(asked).iter().any(|(scope, _)| *scope == Scope::EgressIp) => {
                 return None;
             }
-            Book::Shared(shared) => match shared.ask(ask, asked).await {
-                Admission::Granted { tag } => {
+            Book::Shared(shared) => match shared.ask_openly(ask, asked).await {
+                (Admission::Granted { tag }, _) => {
                     place.is_served();
                     (Would::Send, Some(tag).filter(|tag| *tag != Tag::UNKNOWN), true)
                 }
+                // After a hold one call goes first, and whatever else keeps this one is no reason to join it.
+                (_, false) => return None,
                 // Its place is given up when this returns. The store learns nothing of what is sent.
-                Admission::Wait { after, .. } => (Would::Wait(after), None, false),
-                Admission::Refused { scope: Scope::EgressIp, .. } => return None,
-                Admission::Refused { after, .. } => (Would::Refuse(after), None, false),
+                (Admission::Wait { after, .. }, true) => (Would::Wait(after), None, false),
+                (Admission::Refused { after, .. }, true) => (Would::Refuse(after), None, false),
             },
         };
         let at = match would {

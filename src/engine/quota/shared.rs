@@ -6,15 +6,17 @@
 //! busy for a few seconds longer.
 
 mod board;
+mod seen;
 
 use super::waiters::Waiters;
 use super::{Clock, Mode};
-use crate::limit::{self, Admission, Ask, PerProduct, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
-use crate::store::redis::codec::{self, Call, Heard, Standings, Told};
+use crate::limit::{self, Admission, Ask, Reason, Replica, Rules, Scope, Standing, Tag, Ticket};
+use crate::store::redis::codec::{self, Call, Heard, Told};
 use crate::store::redis::{Link, LinkError, Redis, Reply};
 use crate::types::{Moment, Priority, Product};
 use board::Board;
 use parking_lot::Mutex;
+use seen::{Seen, later};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -82,14 +84,6 @@ impl Line {
     }
 }
 
-/// What the store said last of how the limits stand.
-#[derive(Debug)]
-struct Seen {
-    products: PerProduct<Option<(Standing, Moment)>>,
-    ip: Option<(Standing, Moment)>,
-    holds: Vec<(Scope, Moment)>,
-}
-
 /// A message that need not be answered.
 #[derive(Debug)]
 enum Note {
@@ -134,19 +128,30 @@ impl Shared {
 
     /// Asks the store, or, while that is out, whatever this replica may spend by itself.
     pub(super) async fn ask(&self, ask: &Ask, now: Moment) -> Admission {
+        self.ask_openly(ask, now).await.0
+    }
+
+    /// The same, and whether the egress IP is open: neither held, nor waiting for the call that goes first after a hold.
+    pub(super) async fn ask_openly(&self, ask: &Ask, now: Moment) -> (Admission, bool) {
         {
             let mut replica = self.replica.lock();
             if ask.tag.is_none() {
                 replica.wanted(ask.product, now);
             }
             if !replica.must_ask_store(now) {
-                return unknown_place(ask, replica.ask_alone(ask, now));
+                return (unknown_place(ask, replica.ask_alone(ask, now)), replica.is_ip_open(now));
             }
         }
         let read = |reply: &Reply| codec::read_ask(reply, ask.product, &self.rules);
-        let Ok((admission, standing)) = self.call(codec::ask(ask), read).await else { return no_answer(ask) };
-        self.seen.lock().note(ask.product, standing, self.clock.now());
-        match admission {
+        let Ok((admission, standing, is_ip_open)) = self.call(codec::ask(ask), read).await else {
+            return (no_answer(ask), self.seen.lock().is_ip_open);
+        };
+        {
+            let mut seen = self.seen.lock();
+            seen.note(ask.product, standing, self.clock.now());
+            seen.is_ip_open = is_ip_open;
+        }
+        let admission = match admission {
             // Too late to be used: nothing was sent, so it may be asked for again at no cost.
             Admission::Granted { .. } if self.clock.now().since(now) > self.rules.grace => no_answer(ask),
             Admission::Granted { .. } => {
@@ -154,7 +159,8 @@ impl Shared {
                 admission
             }
             Admission::Wait { .. } | Admission::Refused { .. } => admission,
-        }
+        };
+        (admission, is_ip_open)
     }
 
     pub(super) async fn extend(
@@ -447,34 +453,6 @@ impl Shared {
             Mode::Redis | Mode::Degraded | Mode::Memory => {}
         }
     }
-}
-
-impl Seen {
-    fn nothing() -> Self {
-        Self { products: PerProduct::from_fn(|_| None), ip: None, holds: Vec::new() }
-    }
-
-    fn note(&mut self, product: Product, standing: Option<Standing>, now: Moment) {
-        if let Some(standing) = standing {
-            self.products[product] = Some((standing, now));
-        }
-    }
-
-    fn renew(&mut self, standings: &Standings, now: Moment) {
-        self.products = PerProduct::from_fn(|product| standings.products[product].map(|s| (s, now)));
-        self.ip = Some((standings.ip, now));
-        // One that was told to the store a moment ago may not be known there yet.
-        self.holds.retain(|(_, until)| *until > now);
-        for &(scope, span) in &standings.holds {
-            self.holds.retain(|(other, until)| *other != scope || *until > now + span);
-            self.holds.push((scope, now + span));
-        }
-    }
-}
-
-/// A standing as it is some time later, as far as that can be known.
-fn later(standing: Standing, passed: Duration) -> Standing {
-    Standing { next_free_in: standing.next_free_in.saturating_sub(passed), ..standing }
 }
 
 /// The store gave no answer in time; the same ticket asks again.

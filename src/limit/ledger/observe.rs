@@ -18,7 +18,7 @@ impl Ledger {
     pub fn observe(&mut self, ask: &Ask, now: Moment) -> Option<Would> {
         let now = self.advance(now);
         let (product, class) = (ask.product, ask.priority);
-        if self.ip_hold > now || self.egress != Egress::Open {
+        if !self.is_ip_open(now) {
             return None;
         }
         // It may have stood in line until a moment ago.
@@ -40,6 +40,11 @@ impl Ledger {
         let step = (STEP / u64::from(ask.weight.get())).max(1);
         self.grant(ask, tag, Some(step), now);
         Some(would)
+    }
+
+    /// Whether the egress IP is neither held, nor waits for the call that goes first after a hold.
+    pub fn is_ip_open(&self, now: Moment) -> bool {
+        self.ip_hold <= now.max(self.clock) && self.egress == Egress::Open
     }
 
     /// Keeps the buckets bounded although nobody is held back.

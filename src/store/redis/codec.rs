@@ -192,7 +192,8 @@ fn replay(sent: &[Sent]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The answer to [`ask`] for `product`, and how that stands; `None` when it has no limit.
+/// The answer to [`ask`] for `product`; how that stands, `None` when it has no limit; and whether the egress IP is open:
+/// neither held, nor waiting for the call that goes first after a hold.
 ///
 /// # Errors
 /// [`LinkError::BadReply`].
@@ -200,7 +201,7 @@ pub fn read_ask(
     reply: &Reply,
     product: Product,
     rules: &Rules,
-) -> Result<Heard<(Admission, Option<Standing>)>, LinkError> {
+) -> Result<Heard<(Admission, Option<Standing>, bool)>, LinkError> {
     heard(reply, |words| {
         let verdict = words.text()?;
         let (after, third) = (words.span()?, words.number()?);
@@ -211,7 +212,8 @@ pub fn read_ask(
             "R" => Admission::Refused { after, scope: scope(third, product)?, reason: reason(fourth)? },
             other => return Err(bad(format_args!("the verdict {other:?}"))),
         };
-        Ok((admission, standing(words, product, rules)?))
+        let is_ip_open = words.number()? == 0;
+        Ok((admission, standing(words, product, rules)?, is_ip_open))
     })
 }
 

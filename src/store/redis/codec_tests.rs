@@ -130,29 +130,32 @@ fn a_verdict_is_read_with_its_standing() {
     };
     let (micros, tag) = (Duration::from_micros, Tag(720_720));
     let held = Standing { remaining: 0, next_free_in: micros(9), ..free };
-    for (words, admission, standing) in [
-        (["77", "G", "0", "720720", "0", "12", "5", "0", "31"], Admission::Granted { tag }, free),
+    for (words, admission, standing, is_ip_open) in [
+        (["77", "G", "0", "720720", "0", "0", "12", "5", "0", "31"], Admission::Granted { tag }, free, true),
         (
-            ["77", "W", "88", "720720", "0", "12", "5", "9", "31"],
+            ["77", "W", "88", "720720", "0", "1", "12", "5", "9", "31"],
             Admission::Wait { after: micros(88), tag },
             held,
+            false,
         ),
         (
-            ["77", "R", "88", "1", "2", "12", "5", "0", "31"],
+            ["77", "R", "88", "1", "2", "1", "12", "5", "0", "31"],
             Admission::Refused { after: micros(88), scope: Scope::EgressIp, reason: Reason::Learning },
             free,
+            false,
         ),
         (
-            ["77", "R", "88", "0", "4", "12", "5", "0", "31"],
+            ["77", "R", "88", "0", "4", "0", "12", "5", "0", "31"],
             Admission::Refused {
                 after: micros(88),
                 scope: Scope::Product(Product::Individual),
                 reason: Reason::CustomerQueueFull,
             },
             free,
+            true,
         ),
     ] {
-        assert_eq!(read(&words), Ok(told((admission, Some(standing)))));
+        assert_eq!(read(&words), Ok(told((admission, Some(standing), is_ip_open))));
         assert_eq!(
             read_ask(&list(&words), Product::Auth, &rules).map(|heard| match heard {
                 Heard::Told(told) => told.what.1,
@@ -221,7 +224,7 @@ fn what_the_script_cannot_say_is_an_error() {
     };
     let good = [
         pulse_words(),
-        list(&["77", "R", "88", "1", "2", "12", "5", "0", "31"]).as_list().expect("a list").to_vec(),
+        list(&["77", "R", "88", "1", "2", "0", "12", "5", "0", "31"]).as_list().expect("a list").to_vec(),
         list(&["77", "ok", "12", "5", "0", "31"]).as_list().expect("a list").to_vec(),
         list(&["77", "1"]).as_list().expect("a list").to_vec(),
     ];
@@ -250,7 +253,7 @@ fn what_the_script_cannot_say_is_an_error() {
         assert!(matches!(read_done(&reply), Err(LinkError::BadReply(_))), "{reply:?}");
     }
     for words in [["77", "R", "1", "2", "0"], ["77", "R", "1", "0", "5"], ["77", "X", "1", "0", "0"]] {
-        let words = [&words[..], &["0", "0", "0", "0"]].concat();
+        let words = [&words[..], &["0", "0", "0", "0", "0"]].concat();
         assert!(read_ask(&list(&words), Product::Auth, &rules).is_err(), "{words:?}");
     }
 }

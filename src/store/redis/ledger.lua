@@ -360,7 +360,7 @@ local function ip_standing()
   withdrawn = withdrawn or away()
   return standing_of(max(0, rule.ip_requests - withdrawn.ip), IP, IP_SPAN, g.ip_hold)
 end
-
+local function ip_shut() return (g.ip_hold > now or g.probation == '1') and 1 or 0 end -- Held, or one call goes first.
 local ops = {}
 
 -- ticket product class flow weight patience tag|-1
@@ -370,10 +370,10 @@ function ops.ask(ticket, product, class, flow, weight, patience, shown)
   cool(product)
   local d = desk(product)
   if stamp_of(ticket, product) then
-    if not is_unused(ticket) then return 'R', span_of(product), PRODUCT, QUOTA, standing(product) end
+    if not is_unused(ticket) then return 'R', span_of(product), PRODUCT, QUOTA, ip_shut(), standing(product) end
     if is_whole(ticket, product) then
       restamp(ticket, product, now + rule.flight)
-      return 'G', 0, shown >= 0 and shown or d[class], 0, standing(product)
+      return 'G', 0, shown >= 0 and shown or d[class], 0, ip_shut(), standing(product)
     end
     take_out(ticket, product)
   end
@@ -398,7 +398,7 @@ function ops.ask(ticket, product, class, flow, weight, patience, shown)
   if ahead == 0 and at <= now then
     local has_waited = leave(ticket, true)
     grant(ticket, product, class, flow, tag, not has_waited and step or nil)
-    return 'G', 0, tag, 0, standing(product)
+    return 'G', 0, tag, 0, ip_shut(), standing(product)
   end
   local due = at <= now and now + min(CLAIM_TIME, patience) or at
   local after = due - now
@@ -412,7 +412,7 @@ function ops.ask(ticket, product, class, flow, weight, patience, shown)
   end
   if refused then
     leave(ticket, false)
-    return 'R', after, scope, refused, standing(product)
+    return 'R', after, scope, refused, ip_shut(), standing(product)
   end
   if w then
     w.due, w.deadline = due, now + patience
@@ -426,7 +426,7 @@ function ops.ask(ticket, product, class, flow, weight, patience, shown)
   keep(ticket, w)
   call('ZADD', key(product, 'w'), w.due, ticket)
   call('ZADD', DEADLINES, w.deadline, ticket)
-  return 'W', after, tag, 0, standing(product)
+  return 'W', after, tag, 0, ip_shut(), standing(product)
 end
 
 -- ticket product

@@ -39,7 +39,7 @@ impl Process {
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
             let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
             let seconds = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or_default());
-            // Two that look at once: the later one finds nothing to add.
+            // [`super::Metrics::render_after`] lets one look at a time: two would add the same twice.
             self.cpu.inc_by((seconds.as_secs_f64() - self.cpu.get()).max(0.0));
         }
         if let Ok(status) = fs::read_to_string("/proc/self/status") {

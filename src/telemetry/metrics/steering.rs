@@ -35,6 +35,7 @@ impl Reloaded {
 pub struct Steering {
     reloads: IntCounterVec,
     last_reload: IntGauge,
+    is_in_force: IntGauge,
     paused: IntGaugeVec,
     observes: IntGauge,
     observed: IntCounterVec,
@@ -56,6 +57,13 @@ impl Steering {
                 IntGauge::new(
                     "perch_config_last_reload_timestamp_seconds",
                     "When the configuration was last read and found good",
+                )?,
+            )?,
+            is_in_force: register(
+                r,
+                IntGauge::new(
+                    "perch_config_last_reload_successful",
+                    "1 when the configuration that was read last is in force, 0 when it was refused",
                 )?,
             )?,
             paused: gauges(
@@ -80,7 +88,8 @@ impl Steering {
                 "Calls refused because perch does not work for whom they are yet",
             )?,
         };
-        // What is looked at must be there from the start.
+        // What is looked at must be there from the start. What perch starts with is in force.
+        steering.is_in_force.set(1);
         for outcome in Reloaded::ALL {
             steering.reloads.with_label_values(&[outcome.as_str()]).inc_by(0);
         }
@@ -90,6 +99,7 @@ impl Steering {
     /// The configuration was read; `at` in seconds of the Unix epoch.
     pub fn reloaded(&self, outcome: Reloaded, at: i64) {
         self.reloads.with_label_values(&[outcome.as_str()]).inc();
+        self.is_in_force.set(i64::from(outcome != Reloaded::Refused));
         if outcome != Reloaded::Refused {
             self.last_reload.set(at);
         }
@@ -118,6 +128,29 @@ impl Steering {
                 let counter = self.observed.with_label_values(&[product.as_str(), would]);
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reading_is_told_until_one_is_in_force_again() {
+        let steering = Steering::register(&Registry::new()).expect("metrics");
+        let told = || (steering.is_in_force.get(), steering.last_reload.get());
+        steering.started(10);
+        assert_eq!(told(), (1, 10));
+        for (outcome, at, expected) in [
+            (Reloaded::Refused, 20, (0, 10)),
+            (Reloaded::Refused, 30, (0, 10)),
+            (Reloaded::Unchanged, 40, (1, 40)),
+            (Reloaded::Refused, 50, (0, 40)),
+            (Reloaded::Changed, 60, (1, 60)),
+        ] {
+            steering.reloaded(outcome, at);
+            assert_eq!(told(), expected, "{outcome:?} at {at}");
         }
     }
 }

@@ -14,6 +14,7 @@ pub use span::{Place, When, spans};
 use super::AccessLine;
 use super::clock::unix_nanos;
 use super::metrics::Traced;
+use super::timeline::STEPS_MAX;
 use crate::policy::trace::{Context, Parent, SpanId, TRACEPARENT, TRACESTATE, TraceId};
 use crate::upstream::RootsError;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -74,6 +75,10 @@ impl Traces {
     pub fn propagated(&self, line: &AccessLine) -> Option<HeaderMap> {
         let context = line.trace.as_ref().filter(|_| self.rules.propagates)?;
         let step = line.timeline.steps().len();
+        // A step that is not kept becomes no span: nothing would be behind its id, and others would have the same.
+        if step >= STEPS_MAX {
+            return None;
+        }
         let parent = HeaderValue::try_from(context.traceparent(step)).ok()?;
         let state = HeaderValue::from_str(context.state.as_str()).ok()?;
         let mut headers = HeaderMap::from_iter([(HeaderName::from_static(TRACEPARENT), parent)]);

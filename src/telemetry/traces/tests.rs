@@ -3,10 +3,12 @@
 use super::otlp;
 use super::queue::{BATCH, Queue, SPANS_MAX};
 use super::span::{Kind, Place, Span, Value, When, spans};
+use super::{Rules, Traces};
 use crate::policy::Class;
 use crate::policy::trace::{Context, Parent, SpanId, TRACEPARENT, TraceId};
 use crate::telemetry::AccessLine;
-use crate::telemetry::timeline::{Awaited, Did, Limiter};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timeline::{Awaited, Did, Limiter, STEPS_MAX};
 use crate::types::{ConnectionId, CustomerId, FinchRequestId, Product, RequestId, UnixMillis};
 use http::{HeaderMap, HeaderValue};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -226,4 +228,31 @@ async fn what_finds_no_room_is_counted_and_a_call_is_never_halved() {
     assert_eq!(queue.len(), calls * 5);
     assert_eq!((queue.take().len(), queue.len()), (BATCH, calls * 5 - BATCH));
     assert_eq!(queue.add(five()), 0);
+}
+
+#[tokio::test]
+async fn what_finch_is_told_of_a_step_is_the_span_that_the_collector_gets_or_nothing() {
+    let traces = Traces {
+        rules: Rules { place: place(), sample_percent: 100, propagates: true },
+        queue: std::sync::Arc::default(),
+        counts: Metrics::new().expect("metrics").traces,
+        stop: tokio::sync::watch::channel(false).0,
+        sender: std::sync::Mutex::new(None),
+    };
+    let mut line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));
+    line.trace = Some(Context::of_call(parent(), fresh(), 100));
+    let mut told = Vec::new();
+    for _ in 0..STEPS_MAX + 2 {
+        told.push(traces.propagated(&line).map(|headers| headers[TRACEPARENT].clone()));
+        line.timeline.note(Instant::now(), Did::Share);
+    }
+    let (kept, beyond) = told.split_at(STEPS_MAX);
+    assert_eq!(beyond, [None, None]);
+    let when = When { ended: NOON, began_ago: Duration::ZERO };
+    let steps = spans(&line, when, &place()).split_off(1);
+    assert_eq!(steps.len(), STEPS_MAX);
+    for (told, span) in kept.iter().zip(steps) {
+        let told = told.as_ref().and_then(|told| told.to_str().ok()).expect("Finch is told");
+        assert!(told.contains(&format!("-{}-", span.span_id)), "{told}");
+    }
 }

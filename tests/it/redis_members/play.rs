@@ -362,7 +362,8 @@ impl Play {
         let admission = self.ledger.ask(&ask, now);
         self.met.meet(8, matches!(admission, Admission::Granted { .. }));
         let standing = self.ledger.standing(ask.product, now);
-        self.step_of(codec::ask(&ask), Kind::Ask(ask.product), (admission, standing))
+        let is_ip_open = self.ledger.is_ip_open(now);
+        self.step_of(codec::ask(&ask), Kind::Ask(ask.product), (admission, standing, is_ip_open))
     }
 
     fn new_ticket(&mut self) -> Ticket {

@@ -53,9 +53,9 @@ impl Twin {
 
 fn kind(answer: &Answer) -> String {
     match answer {
-        Answer::Asked(Admission::Granted { .. }, _) => "granted".to_owned(),
-        Answer::Asked(Admission::Wait { .. }, _) => "waits".to_owned(),
-        Answer::Asked(Admission::Refused { reason, scope, .. }, _) => {
+        Answer::Asked(Admission::Granted { .. }, ..) => "granted".to_owned(),
+        Answer::Asked(Admission::Wait { .. }, ..) => "waits".to_owned(),
+        Answer::Asked(Admission::Refused { reason, scope, .. }, ..) => {
             format!("{reason:?} of {}", scope.as_str())
         }
         Answer::Arrived(_) => "arrived".to_owned(),

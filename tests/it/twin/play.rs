@@ -25,7 +25,7 @@ const BEGIN: u64 = 1_790_000_000 * MICROS;
 /// What the ledger answers, or the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    Asked(Admission, Option<Standing>),
+    Asked(Admission, Option<Standing>, bool),
     Arrived(Option<Standing>),
     Flag(bool),
     Done,
@@ -53,9 +53,11 @@ impl Step {
     /// Reads the script's answer in the place of the ledger's: its time and what it says.
     pub(super) fn read(&self, reply: &Reply, rules: &Rules) -> Result<(u64, Answer), LinkError> {
         let heard = match self.expected {
-            Answer::Asked(..) => map(codec::read_ask(reply, self.product, rules)?, |(what, standing)| {
-                Answer::Asked(what, standing)
-            }),
+            Answer::Asked(..) => {
+                map(codec::read_ask(reply, self.product, rules)?, |(what, standing, is_open)| {
+                    Answer::Asked(what, standing, is_open)
+                })
+            }
             Answer::Arrived(_) => map(codec::read_arrived(reply, self.product, rules)?, Answer::Arrived),
             Answer::Flag(_) => map(codec::read_flag(reply)?, Answer::Flag),
             Answer::Done => map(codec::read_done(reply)?, |()| Answer::Done),
@@ -238,7 +240,8 @@ impl Play {
         let product = wish.ask.product;
         let call = codec::ask(&wish.ask);
         let admission = self.ledger.ask(&wish.ask, now);
-        let expected = Answer::Asked(admission, self.ledger.standing(product, now));
+        let expected =
+            Answer::Asked(admission, self.ledger.standing(product, now), self.ledger.is_ip_open(now));
         let step = self.told(call, product, expected);
         wish.due = None;
         match admission {
