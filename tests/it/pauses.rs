@@ -178,7 +178,8 @@ async fn what_the_configuration_pauses_it_alone_can_resume() {
     let ended = world.perch(&["resume", "customer", "acme"]).await;
     assert!(ended.code == Some(0) && ended.out.contains("pause.customers"), "{}", ended.all());
     world.reload("");
-    assert_eq!(world.for_customer("acme").get(COMPANY).await.status, 200);
+    // The gateway hears of the command within two seconds.
+    until("its calls go on", async || world.for_customer("acme").get(COMPANY).await.status == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
