@@ -442,10 +442,9 @@ mod tests {
 
     fn seat(joins: &Joins, effect: Effect, asks: Asks) -> Entering {
         let line = AccessLine::begin(RequestId::new("r").expect("an id"), UnixMillis(0));
-        let headers = HeaderMap::new();
+        let (headers, body) = (&HeaderMap::new(), b"".as_slice());
         let (app, whose, customer, method, query) = (None, Whose::Nobody, None, "POST", None);
-        let key =
-            Parts { app, whose, customer, method, path: "/", query, headers: &headers, body: b"" }.key();
+        let key = Parts { app, whose, customer, method, path: "/", query, headers, body }.key();
         let priority = Priority::Interactive;
         let caller = Caller {
             app: None,
