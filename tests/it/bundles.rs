@@ -1,6 +1,6 @@
 //! `perch support` and `/api/support`: what is known of a request, a connection or a customer, with a gateway and without.
 
-use crate::support::{CLIENT_SECRET, Ended, TOKEN_MARKER, World, hooks, until};
+use crate::support::{CLIENT_SECRET, Database, Ended, TOKEN_MARKER, World, hooks, until};
 use serde_json::{Value, json};
 
 const COMPANY: &str = "/employer/company";
@@ -50,6 +50,14 @@ fn parts(markdown: &str) -> (&str, &str) {
     markdown.split_once("\n## For us\n").unwrap_or_else(|| panic!("two parts: {markdown}"))
 }
 
+/// Where quota is counted in this world.
+fn counted(world: &World) -> &'static str {
+    match world.database {
+        Database::File(_) => "memory",
+        Database::Server(_) => "redis",
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_is_made_of_any_id_beside_a_gateway_and_without_one() {
     let (mut world, connection) = world().await;
@@ -68,7 +76,7 @@ async fn a_bundle_is_made_of_any_id_beside_a_gateway_and_without_one() {
         let json = told.json();
         assert_eq!((&json["for_us"]["about"], &json["for_us"]["id"]), (&json!(about), &json!(id)));
         assert_fit_for_finch(&json["for_finch"].to_string(), &connection, &finch_id);
-        assert_eq!(json["for_us"]["limiter"]["mode"], "memory");
+        assert_eq!(json["for_us"]["limiter"]["mode"], counted(&world));
         let calls = json["for_us"]["calls"].as_array().expect("calls");
         let call =
             calls.iter().find(|call| call["request_id"] == perch_id.as_str()).expect("the failed call");
@@ -86,7 +94,7 @@ async fn a_bundle_is_made_of_any_id_beside_a_gateway_and_without_one() {
         let (for_finch, for_us) = parts(&told.out);
         assert_fit_for_finch(for_finch, &connection, &finch_id);
         assert!(
-            for_us.contains("Counted in `memory`")
+            for_us.contains(&format!("Counted in `{}`", counted(&world)))
                 && for_us.contains("msg-1")
                 && for_us.contains("acme-secretly"),
             "{for_us}"
