@@ -64,6 +64,15 @@ fn is_within(report: &Value) -> bool {
     report["products"].as_object().expect("products").values().all(|product| product["within"] == true)
 }
 
+/// Every call of the load was served, and Finch counted no more than its limits.
+async fn assert_nothing_was_lost(load: Load, world: &World) {
+    let statuses = load.end().await;
+    assert!(statuses.len() >= 20, "{} calls are no load", statuses.len());
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let report = world.report().await;
+    assert!(is_within(&report), "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
     let finch = "[limits]\nwindow = \"1s\"\n[limits.ip]\nwindow = \"1s\"\n[limits.products]\ncompany = 150\n";
@@ -82,11 +91,7 @@ async fn a_hundred_reloads_under_load_cost_no_call_and_no_quota_is_forgotten() {
         let done = world.for_customer("c").get(COMPANY).await;
         assert_eq!(done.status, 200, "{}", done.text());
     }
-    let statuses = load.end().await;
-    assert!(statuses.len() >= 20, "{} calls are no load", statuses.len());
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
-    let report = world.report().await;
-    assert!(is_within(&report), "{report}");
+    assert_nothing_was_lost(load, &world).await;
     let counted = |outcome: &str| format!("perch_config_reloads_total{{outcome=\"{outcome}\"}}");
     let samples = world.metrics().await;
     assert_eq!((samples[&counted("changed")], samples[&counted("refused")]), (80.0, 20.0));
@@ -121,11 +126,7 @@ async fn a_hundred_signals_to_the_program_under_load_cost_no_call() {
         let done = world.for_customer("c").get(COMPANY).await;
         assert_eq!(done.status, 200, "{}", done.text());
     }
-    let statuses = load.end().await;
-    assert!(statuses.len() >= 20, "{} calls are no load", statuses.len());
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
-    let report = world.report().await;
-    assert!(is_within(&report), "{report}");
+    assert_nothing_was_lost(load, &world).await;
     let refused = world.metric("perch_config_reloads_total{outcome=\"refused\"}").await;
     assert!((33.0..=34.0).contains(&refused), "{refused}");
     let ended = program.end_by(SIGTERM).await;
