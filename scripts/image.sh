@@ -78,6 +78,8 @@ anchors=$(grep -c -- '-----BEGIN CERTIFICATE-----' "$roots") || { echo "image: $
 cp "$program" "$context/root/perch"
 cp config/image/perch.toml "$context/root/etc/perch/perch.toml"
 cp LICENSE "$context/root/usr/share/doc/perch/LICENSE"
+bill=$place/perch-$version.cdx.json
+scripts/sbom.py --target "$target" --binary "$program" --roots "$roots" --notices "$context/root/usr/share/doc/perch/NOTICES" >"$bill"
 find "$context/root" -type d -exec chmod 755 {} +
 find "$context/root" -type f -exec chmod 644 {} +
 chmod 755 "$context/root/perch"
@@ -87,11 +89,6 @@ pack=(tar --format=ustar --sort=name --numeric-owner "--mtime=@$SOURCE_DATE_EPOC
 "${pack[@]}" --append --owner=65532 --group=65532 --directory="$context/state" var/lib/perch
 rm -rf "$context/root" "$context/state"
 cp config/image/Containerfile "$context/Containerfile"
-
-bill=$place/perch-$version.cdx.json
-tar --extract --to-stdout --file="$context/rootfs.tar" etc/ssl/certs/ca-certificates.crt >"$place/roots.pem"
-scripts/sbom.py --target "$target" --binary "$program" --roots "$place/roots.pem" >"$bill"
-rm "$place/roots.pem"
 
 archive=$place/perch-$version.tar
 rm -f "$archive"

@@ -4,7 +4,8 @@
 What stands in it: every crate that cargo links into `perch` for that target, with the features it has there (scope
 "required"); the crates that only work while it is compiled, such as procedural macros (scope "excluded"); the C code that
 some crates carry, because that is what advisories are written about; Rust's own library, and musl where it is linked in.
-`--binary FILE` adds the program's digest, `--roots FILE` the trust anchors that lie beside it in the image.
+`--binary FILE` adds the program's digest, `--roots FILE` the trust anchors that lie beside it in the image, and
+`--notices FILE` writes what the licences of all that is linked ask to be handed on with it: their own words.
 
 The same tree and the same toolchain give the same bytes: there is no clock in it but SOURCE_DATE_EPOCH's, if that is set.
 Nothing is fetched but what `cargo build` fetches. Only Python's own library is used.
@@ -32,6 +33,8 @@ BUNDLED = [
     ("libz-ng-sys", "zlib-ng", "src/zlib-ng/zlib-ng.h.in", r'#define ZLIBNG_VERSION\s+"([^"]+)"', "Zlib", "zlib-ng:zlib-ng"),
     ("zstd-sys", "zstd", None, r"\+zstd\.([0-9.]+)$", "BSD-3-Clause OR GPL-2.0-only", "facebook:zstandard"),
 ]
+# Files that a licence asks to be handed on.
+NOTICE = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 # Crates that carry C code or assembler of their own, whose version is the crate's.
 OWN_C = {"ring"}
 
@@ -182,7 +185,33 @@ def roots_component(path):
     }
 
 
-def bill(target, binary=None, roots=None):
+def notices(linked, facts):
+    """The licences of what is linked, each text once, with the crates that it came with."""
+    texts, bare = {}, []
+    for crate in sorted(linked):
+        folder = pathlib.Path(facts[crate]["manifest_path"]).parent
+        # A crate's own, and that of the C code below it.
+        found = [f for f in sorted(folder.rglob("*")) if f.is_file() and NOTICE.match(f.name)]
+        found = [f for f in found if not f.suffix or f.suffix.lower() in (".md", ".txt", ".mit", ".apache")]
+        whole = {f.read_text("utf-8", errors="replace").replace("\r\n", "\n").strip() for f in found}
+        for text in whole:
+            texts.setdefault(text, set()).add(f"{crate[0]} {crate[1]}")
+        if not whole:
+            bare.append(f"{crate[0]} {crate[1]} ({facts[crate]['license']})")
+    rule = "=" * 100
+    parts = [
+        "perch is made with the work of others. Here is what their licences ask to be handed on with it; the bill of\n"
+        "materials beside the image says where each part comes from.",
+        "These name their licence and bring no text of it along:\n\n" + "\n".join(bare),
+        "Rust's standard library (MIT OR Apache-2.0, https://github.com/rust-lang/rust) and musl (MIT,\n"
+        "https://git.musl-libc.org/cgit/musl/tree/COPYRIGHT) are linked in; SQLite is in the public domain.",
+    ]
+    for text, crates in sorted(texts.items(), key=lambda item: (sorted(item[1]), item[0])):
+        parts.append(", ".join(sorted(crates)) + f"\n\n{text}")
+    return f"\n\n{rule}\n\n".join(parts) + "\n"
+
+
+def bill(target, binary=None, roots=None, notice_file=None):
     """The whole document."""
     metadata = json.loads(
         run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target)
@@ -201,6 +230,8 @@ def bill(target, binary=None, roots=None):
     macros |= also_macros
     linked = reached(root, linked_needs, macros)
 
+    if notice_file:
+        pathlib.Path(notice_file).write_text(notices(linked - {root}, facts), "utf-8")
     components, depends = [], {}
     for crate in sorted(set(needs) - {root}):
         scope = "required" if crate in linked else "excluded"
@@ -263,8 +294,9 @@ def main():
     options.add_argument("--target", required=True, help="the target, such as x86_64-unknown-linux-musl")
     options.add_argument("--binary", help="the program that was built; its digest is added")
     options.add_argument("--roots", help="the trust anchors of the image, a PEM file")
+    options.add_argument("--notices", help="where to write the licences' texts")
     given = options.parse_args()
-    json.dump(bill(given.target, given.binary, given.roots), sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(bill(given.target, given.binary, given.roots, given.notices), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
 
 
