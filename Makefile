@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories image smoke-image
 .NOTPARALLEL:
 
 help: ## this list
@@ -69,3 +69,13 @@ smoke-plan: ## a sync of fifty customers in real time, against what perch plan s
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
+
+image: ## the container image and its bill of materials, into target/image (static, FROM scratch; buildah, podman or docker)
+	@scripts/setup.sh image
+	@scripts/image.sh
+
+smoke-image: ## runs the image under podman as Kubernetes would, with 64 MiB, and measures it; as root (RUNS=…: how often)
+	@scripts/setup.sh smoke-image
+	@scripts/image.sh
+	@cargo build --locked --quiet --example image
+	@cargo run --locked --quiet --example image -- $(if $(RUNS),--runs $(RUNS))

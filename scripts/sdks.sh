@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs Finch's official SDKs at their pinned versions into .cache/sdk, for the tests that drive
-# perch with them, and Grafana's published types, for the test that judges the dashboards. Does nothing when what is there is what is pinned.
+# perch with them, Grafana's published types, for the test that judges the dashboards, and CycloneDX's validator, for the one
+# that judges the image's bill of materials. Does nothing when what is there is what is pinned.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sdk=$PWD/.cache/sdk
@@ -20,6 +21,19 @@ if ! is_fresh "$sdk/python" "$pins"; then
         exit 1
     }
     printf '%s\n' "$pins" >"$sdk/python/.installed-from"
+fi
+
+pins=$(python3 --version && cat tests/sbom/requirements.txt)
+if ! is_fresh "$sdk/sbom" "$pins"; then
+    echo "sdks: installing CycloneDX's validator" >&2
+    rm -rf "$sdk/sbom"
+    python3 -m venv "$sdk/sbom"
+    "$sdk/sbom/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement tests/sbom/requirements.txt </dev/null || {
+        echo "sdks: pip could not install tests/sbom/requirements.txt. It needs PyPI or a mirror of it (PIP_INDEX_URL)." >&2
+        exit 1
+    }
+    printf '%s\n' "$pins" >"$sdk/sbom/.installed-from"
 fi
 
 pins=$(node --version && cat tests/sdk/node/package-lock.json)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`) or of the page's pictures (`setup.sh page`).
+# real-time run (`setup.sh smoke`), of the page's pictures (`setup.sh page`), of the container image (`setup.sh image`)
+# or of running that (`setup.sh smoke-image`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,9 @@ build) wanted=(cc cmake) ;;
 test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
 smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
+image) wanted=(cc cmake musl python3 roots engine) ;;
+smoke-image) wanted=(cc cmake musl python3 roots engine podman runc) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|page|image|smoke-image" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
@@ -34,6 +37,15 @@ have() {
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
     prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
+    musl) musl-gcc --version >/dev/null 2>&1 ;;
+    python3) python3 -c '' 2>/dev/null ;;
+    roots) [ -n "${CA_BUNDLE:-}" ] || compgen -G '/usr/share/ca-certificates/mozilla/*.crt' >/dev/null ;;
+    engine)
+        for one in ${IMAGE_ENGINE:-buildah podman docker}; do command -v "$one" >/dev/null && return 0; done
+        return 1
+        ;;
+    podman) podman --version >/dev/null 2>&1 ;;
+    runc) runc --version >/dev/null 2>&1 || crun --version >/dev/null 2>&1 ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -43,6 +55,12 @@ packages_of() {
     case "$1" in
     cc) echo gcc libc6-dev ;;
     cmake) echo cmake make ;;
+    musl) echo musl-tools ;;
+    python3) echo python3 ;;
+    roots) echo ca-certificates ;;
+    engine) echo "${IMAGE_ENGINE:-buildah}" ;;
+    podman) echo podman ;;
+    runc) echo runc ;;
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     npm) echo npm ;;
@@ -57,6 +75,12 @@ describe() {
     case "$1" in
     cc) echo "a C compiler with the C library's headers (SQLite and zlib are compiled from source)" ;;
     cmake) echo "cmake (zlib is built with it)" ;;
+    musl) echo "musl-gcc (the image's program is static; its C parts are compiled for musl, https://musl.libc.org)" ;;
+    python3) echo "Python 3.9 or newer (scripts/sbom.py writes the image's bill of materials)" ;;
+    roots) echo "Mozilla's trust anchors for the image (package ca-certificates; or name a PEM file: CA_BUNDLE=FILE)" ;;
+    engine) echo "${IMAGE_ENGINE:-buildah, podman or docker} (it builds the image; https://buildah.io)" ;;
+    podman) echo "podman (it runs the image; https://podman.io)" ;;
+    runc) echo "runc or crun (podman starts containers with it)" ;;
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
@@ -77,6 +101,16 @@ if ! is_at_least "$rust_now" "$rust_min"; then
     echo "setup: Rust is $rust_now, perch needs $rust_min or newer. Run: rustup update stable" >&2
     exit 1
 fi
+# Rust's own part for the image.
+case "$1" in image | smoke-image)
+    musl_target=$(uname -m)-unknown-linux-musl
+    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$musl_target" ] &&
+        ! { command -v rustup >/dev/null && rustup target add "$musl_target"; }; then
+        echo "setup: Rust's library for $musl_target is missing. Run: rustup target add $musl_target" >&2
+        exit 1
+    fi
+    ;;
+esac
 if [ "$1" = test ]; then
     for part in fmt:rustfmt clippy:clippy; do
         cargo "${part%%:*}" --version >/dev/null 2>&1 && continue

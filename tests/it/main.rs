@@ -28,6 +28,7 @@ mod forward;
 mod fuzzed;
 mod holds;
 mod identity;
+mod image;
 mod import;
 mod join;
 mod keys;
