@@ -7,13 +7,13 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus chromium kubectl) ;;
 smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
 *) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
 esac
 
-python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
+python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
 node_min=18     # the oldest with fetch built in; the SDK's authors support 20 and newer
 
 # Whether version $1 is $2 or newer.
@@ -33,6 +33,11 @@ have() {
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
+    # Only its kustomize is used: it needs no cluster. Components came with kustomize 3.7, which kubectl has since 1.21; it tells the version since 1.24.
+    kubectl)
+        is_at_least "$(kubectl version --client -o json 2>/dev/null | sed -n 's/.*"kustomizeVersion": "v\(.*\)".*/\1/p')" 4 ||
+            is_at_least "$(kustomize version 2>/dev/null | sed -n 's/.*v\([0-9][0-9.]*\).*/\1/p' | head -n 1)" 4
+        ;;
     prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
@@ -50,6 +55,8 @@ packages_of() {
     postgres) echo postgresql ;;
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
+    # Kubernetes' own archive calls it kubectl, where that is set up.
+    kubectl) if apt-cache show kubectl >/dev/null 2>&1; then echo kubectl; else echo kubernetes-client; fi ;;
     esac
 }
 
@@ -63,6 +70,7 @@ describe() {
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
+    kubectl) echo "kubectl 1.24 or newer, or kustomize 4 or newer (the manifests are rendered with it, without a cluster; that of Debian 12 is too old: https://kubernetes.io/docs/tasks/tools)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
