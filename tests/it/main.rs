@@ -33,6 +33,7 @@ mod join;
 mod keys;
 mod keys_remote;
 mod killed;
+mod kubernetes;
 mod ledger;
 mod life;
 mod limited;
