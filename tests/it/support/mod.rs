@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
 pub mod manifests;
+pub mod manual;
 pub mod metrics;
 pub mod page;
 pub mod postgres;
