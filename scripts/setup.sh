@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus chromium kubectl curl) ;;
 smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
 image) wanted=(cc cmake musl python3 roots engine) ;;
@@ -16,7 +16,7 @@ smoke-image) wanted=(cc cmake musl python3 roots engine podman runc) ;;
 *) echo "usage: scripts/setup.sh build|test|smoke|page|image|smoke-image" >&2; exit 2 ;;
 esac
 
-python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
+python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
 node_min=18     # the oldest with fetch built in; the SDK's authors support 20 and newer
 
 # Whether version $1 is $2 or newer.
@@ -36,6 +36,9 @@ have() {
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
+    # Only its kustomize is used: it needs no cluster. Components came with 1.21; it tells kustomize's version since 1.24.
+    kubectl) is_at_least "$(kubectl version --client -o json 2>/dev/null | sed -n 's/.*"kustomizeVersion": "v\(.*\)".*/\1/p')" 4 ;;
+    curl) curl --version >/dev/null 2>&1 ;;
     prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
     musl) musl-gcc --version >/dev/null 2>&1 ;;
     python3) python3 -c '' 2>/dev/null ;;
@@ -68,6 +71,9 @@ packages_of() {
     postgres) echo postgresql ;;
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
+    curl) echo curl ;;
+    # Kubernetes' own archive calls it kubectl, where that is set up.
+    kubectl) if apt-cache show kubectl >/dev/null 2>&1; then echo kubectl; else echo kubernetes-client; fi ;;
     esac
 }
 
@@ -87,6 +93,8 @@ describe() {
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
+    curl) echo "curl (tests carry out the commands of the documents)" ;;
+    kubectl) echo "kubectl 1.24 or newer (the manifests are rendered with it, without a cluster; Debian 12's is too old: https://kubernetes.io/docs/tasks/tools)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
