@@ -25,8 +25,8 @@ use crate::engine::{Current, Drain, Engine, Gathers, Joins, Life, Outlook, Stage
 use crate::limit::beat::Incarnation;
 use crate::limit::{self, IpRule, PerProduct, Rules};
 use crate::store::journal::{Journal, Verdict};
-use crate::store::redis::codec::SCRIPT;
 use crate::store::redis::Redis;
+use crate::store::redis::codec::SCRIPT;
 use crate::telemetry::clock::unix_now;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
 use crate::types::WebhookSecret;
@@ -177,8 +177,8 @@ impl Gateway {
         let visitors = Visitors::new(names.clone(), config.apps.auth, &engine.vault);
         let door =
             ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
-        let proxy_app =
-            Guarded::new(http_proxy(&conf, door), listen.connections_max, patience, stages()).behind(tls.clone());
+        let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience, stages())
+            .behind(tls.clone());
         let admin_app = Guarded::new(
             AdminDoor::new(Arc::clone(&engine), config.admin.token, names.clone()),
             listen.connections_max,
