@@ -62,6 +62,7 @@ mod sdk;
 mod shared;
 mod shield;
 mod sidecar;
+mod signals;
 mod sim;
 mod sim_webhooks;
 mod startup;
