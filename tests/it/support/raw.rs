@@ -140,7 +140,7 @@ impl RawFinch {
 }
 
 /// Reads one request whose body has a `Content-Length` or none. `false` at the end of the connection.
-async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
+pub async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
     loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..at]).to_ascii_lowercase();

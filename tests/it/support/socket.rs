@@ -12,6 +12,8 @@ use tokio::time::timeout;
 pub struct Socket {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// How long it rests before each read.
+    pause: Duration,
 }
 
 /// One answer, as it came.
@@ -43,7 +45,30 @@ impl Socket {
     pub async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, unread: Vec::new() }
+        Self { stream, unread: Vec::new(), pause: Duration::ZERO }
+    }
+
+    /// One that reads little at a time and rests in between.
+    pub async fn slowly(address: SocketAddr, pause: Duration) -> Self {
+        let mut socket = Self::to(address).await;
+        socket2::SockRef::from(&socket.stream).set_recv_buffer_size(16 << 10).expect("a socket");
+        socket.pause = pause;
+        socket
+    }
+
+    /// The same, where nobody may listen any more.
+    pub async fn try_to(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        Ok(Self { stream, unread: Vec::new(), pause: Duration::ZERO })
+    }
+
+    /// Whether the other side has closed, as a pool of connections looks before it uses one again.
+    pub fn is_closed(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Writes. The other side may have closed already; what it said counts.
@@ -101,6 +126,9 @@ impl Socket {
             if let Some((heard, length)) = parse(&self.unread) {
                 self.unread.drain(..length);
                 return Ok(Some(heard));
+            }
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
             }
             match self.stream.read_buf(&mut self.unread).await {
                 Ok(n) if n > 0 => {}
