@@ -4,6 +4,7 @@
 use super::peer::Peer;
 use super::tls::DoorTls;
 use super::wire::Wire;
+use crate::policy::chunks::Chunks;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -47,7 +48,11 @@ pub struct Patience {
 
 /// Where a connection is in a request.
 #[derive(Debug, Default)]
-pub struct Pace(AtomicU8);
+pub struct Pace {
+    part: AtomicU8,
+    /// A chunked body was written in a way that other programs read differently.
+    is_odd: AtomicBool,
+}
 
 const BETWEEN: u8 = 0;
 const IN_HEAD: u8 = 1;
@@ -56,12 +61,17 @@ const IN_CALL: u8 = 2;
 impl Pace {
     /// The head is read; its deadlines no longer hold.
     pub fn head_is_read() {
-        let _ = PACE.try_with(|pace| pace.0.store(IN_CALL, Ordering::Release));
+        let _ = PACE.try_with(|pace| pace.part.store(IN_CALL, Ordering::Release));
+    }
+
+    /// Whether the chunks of the body that was read are written as RFC 9112 §7.1 has it.
+    pub fn body_is_plain() -> bool {
+        !PACE.try_with(|pace| pace.is_odd.load(Ordering::Acquire)).unwrap_or(false)
     }
 
     /// The answer is written; the next head may come.
     pub fn answer_is_written() {
-        let _ = PACE.try_with(|pace| pace.0.store(BETWEEN, Ordering::Release));
+        let _ = PACE.try_with(|pace| pace.part.store(BETWEEN, Ordering::Release));
     }
 }
 
@@ -109,6 +119,7 @@ impl<A: ServerApp + Send + Sync + 'static> Guarded<A> {
             patience: self.patience,
             seen: BETWEEN,
             head_bytes: 0,
+            chunks: Chunks::default(),
             timer: Box::pin(sleep_until(deadline)),
             stuck: None,
         };
@@ -134,6 +145,7 @@ struct Paced {
     patience: Patience,
     seen: u8,
     head_bytes: usize,
+    chunks: Chunks,
     timer: Pin<Box<Sleep>>,
     /// Runs while a write makes no progress.
     stuck: Option<Pin<Box<Sleep>>>,
@@ -174,7 +186,7 @@ impl AsyncRead for Paced {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let pace = this.pace.0.load(Ordering::Acquire);
+        let pace = this.pace.part.load(Ordering::Acquire);
         if pace == BETWEEN && this.seen != BETWEEN {
             this.timer.as_mut().reset(Instant::now() + this.patience.idle);
             this.head_bytes = 0;
@@ -189,11 +201,15 @@ impl AsyncRead for Paced {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         let came = buf.filled().len() - before;
+        this.chunks.see(&buf.filled()[before..]);
+        if this.chunks.is_odd() {
+            this.pace.is_odd.store(true, Ordering::Release);
+        }
         if pace != IN_CALL {
             this.head_bytes += came;
         }
         if pace == BETWEEN && came > 0 {
-            this.pace.0.store(IN_HEAD, Ordering::Release);
+            this.pace.part.store(IN_HEAD, Ordering::Release);
             this.seen = IN_HEAD;
             this.timer.as_mut().reset(Instant::now() + this.patience.head);
         }

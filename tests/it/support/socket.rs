@@ -4,13 +4,18 @@ use super::raw::PATIENCE;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// What a connection is made of.
+trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
+
 /// One connection.
 pub struct Socket {
-    stream: TcpStream,
+    stream: Box<dyn Bytes>,
     unread: Vec<u8>,
 }
 
@@ -43,7 +48,17 @@ impl Socket {
     pub async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, unread: Vec::new() }
+        Self::over(stream)
+    }
+
+    /// The same, over whatever carries bytes.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), unread: Vec::new() }
+    }
+
+    /// Says nothing more; the other side may.
+    pub async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Writes. The other side may have closed already; what it said counts.
