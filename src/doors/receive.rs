@@ -1,5 +1,6 @@
 //! receive: from bytes on a connection to a call, whole, bounded and with one meaning.
 
+use super::guard::Pace;
 use super::new_request_id;
 use super::visitor::Visitors;
 use crate::engine::{By, Call};
@@ -9,6 +10,7 @@ use crate::types::RequestId;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Version};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -26,6 +28,14 @@ pub(super) struct Bounds {
 pub(super) struct Received {
     pub(super) request_id: RequestId,
     pub(super) call: Result<Call, Refusal>,
+}
+
+/// Whether the head of a request at a door of `ServeHttp`'s has one reading.
+pub(super) fn has_one_reading(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
+    raw.is_none_or(|raw| wire::check_head(&raw).is_ok())
+        && wire::check_headers(&head.headers, head.version == Version::HTTP_11).is_ok()
 }
 
 /// Reads one request.
@@ -99,7 +109,10 @@ async fn read_body(session: &mut Session, bounds: Bounds) -> Result<Bytes, Refus
     loop {
         match timeout_at(deadline, session.read_request_body()).await {
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-            Ok(Ok(None)) => return Ok(body.freeze()),
+            Ok(Ok(None)) if Pace::body_is_plain() => return Ok(body.freeze()),
+            Ok(Ok(None)) => {
+                return Err(Refusal::Malformed("its body is framed in a way that others read differently"));
+            }
             Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => {
                 return Err(Refusal::BodyTooSlow);
             }

@@ -4,6 +4,7 @@
 
 mod amplify;
 mod apps;
+mod attacks;
 mod backup;
 mod batch;
 mod batching;
@@ -83,4 +84,3 @@ mod webhooks;
 mod webhooks_busy;
 mod webhooks_process;
 mod webhooks_sdk;
-mod wire;

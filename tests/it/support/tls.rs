@@ -77,6 +77,19 @@ impl Authority {
         Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
     }
 
+    /// A client that believes the authority of this certificate and offers these protocols.
+    pub fn offering(pem: &str, protocols: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("an anchor");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
     /// A client that believes this authority and shows `identity`.
     pub fn client(&self, identity: Option<&Identity>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
