@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger fuzz screenshots smoke-batch smoke-limits smoke-plan advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -47,6 +47,9 @@ bench-vault: ## sealing, opening, looking up, and sealing a hundred thousand row
 bench-ledger: ## writing a million calls to the request ledger and searching them, optimised build (CALLS=…: another number)
 	@scripts/setup.sh build
 	cargo run --locked --release --quiet --example ledger -- $(CALLS)
+
+fuzz: ## looks for inputs that break a promise, guided by coverage; FUZZ_SECONDS=60 each of 19 targets, needs a nightly toolchain
+	@scripts/fuzz.sh $(TARGETS)
 
 screenshots: ## pictures of every view of the page, light, dark and on a phone, in target/screenshots
 	@scripts/setup.sh page

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`) or of the page's pictures (`setup.sh page`).
+# real-time run (`setup.sh smoke`), of the page's pictures (`setup.sh page`) or of the search for bad inputs (`setup.sh fuzz`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,8 @@ build) wanted=(cc cmake) ;;
 test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
 smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
+fuzz) wanted=(cc cmake cxx) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|page|fuzz" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
@@ -24,6 +25,7 @@ have() {
     # A compiler without the C library's headers cannot build SQLite.
     cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
     cmake) cmake --version >/dev/null 2>&1 ;;
+    cxx) echo '#include <vector>' | c++ -x c++ -fsyntax-only - 2>/dev/null ;;
     python)
         python3 -c 'import ensurepip, venv' 2>/dev/null &&
             is_at_least "$(python3 -c 'import platform; print(platform.python_version())')" "$python_min"
@@ -43,6 +45,7 @@ packages_of() {
     case "$1" in
     cc) echo gcc libc6-dev ;;
     cmake) echo cmake make ;;
+    cxx) echo g++ ;;
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     npm) echo npm ;;
@@ -57,6 +60,7 @@ describe() {
     case "$1" in
     cc) echo "a C compiler with the C library's headers (SQLite and zlib are compiled from source)" ;;
     cmake) echo "cmake (zlib is built with it)" ;;
+    cxx) echo "a C++ compiler (libFuzzer is compiled from source)" ;;
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;

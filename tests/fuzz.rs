@@ -8,8 +8,8 @@ mod targets;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use targets::TARGETS;
 
 /// All corpora together stay below this.
@@ -150,7 +150,8 @@ fn every_target_is_built_for_guidance_and_told_of() {
 
 #[test]
 fn the_corpora_stay_small() {
-    let size = |(name, _): (&str, fn(&[u8]))| corpus(name).iter().map(|input| input.len() as u64).sum::<u64>();
+    let size =
+        |(name, _): (&str, fn(&[u8]))| corpus(name).iter().map(|input| input.len() as u64).sum::<u64>();
     let bytes: u64 = TARGETS.into_iter().map(size).sum();
     assert!(bytes < CORPORA_BYTES_MAX, "{bytes} bytes; minimise them with scripts/fuzz.sh --minimise");
 }

@@ -16,9 +16,11 @@ pub fn target(data: &[u8]) {
     line.connection_id = ConnectionId::new(input.text(255)).ok();
     line.finch_code = Some(input.text(80));
     line.class = input.pick(&Class::ALL);
-    (line.wait, line.total) = (Duration::from_micros(input.number()), Duration::new(input.number(), 999_999_999));
+    (line.wait, line.total) =
+        (Duration::from_micros(input.number()), Duration::new(input.number(), 999_999_999));
     (line.bytes_in, line.bytes_out) = (input.number(), input.number());
-    let ids: Vec<FinchRequestId> = (0..input.below(24)).filter_map(|_| FinchRequestId::new(input.text(255)).ok()).collect();
+    let ids: Vec<FinchRequestId> =
+        (0..input.below(24)).filter_map(|_| FinchRequestId::new(input.text(255)).ok()).collect();
     ids.iter().for_each(|id| line.saw(id.clone()));
     let bytes = serde_json::to_vec(&line).expect("a line serialises");
     assert!(!bytes.iter().any(|byte| *byte < b' '), "a raw control character");
@@ -28,7 +30,11 @@ pub fn target(data: &[u8]) {
     assert_eq!(text("connection_id"), line.connection_id.as_ref().map(ConnectionId::as_str));
     assert_eq!(text("finch_code"), line.finch_code.as_deref());
     assert_eq!(text("class"), Some(line.class.as_str()));
-    assert_eq!((read["bytes_in"].as_u64(), read["bytes_out"].as_u64()), (Some(line.bytes_in), Some(line.bytes_out)));
-    let shown: Vec<&str> = read["finch_request_id"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(
+        (read["bytes_in"].as_u64(), read["bytes_out"].as_u64()),
+        (Some(line.bytes_in), Some(line.bytes_out))
+    );
+    let shown: Vec<&str> =
+        read["finch_request_id"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     assert_eq!(shown, ids.iter().take(16).map(FinchRequestId::as_str).collect::<Vec<_>>());
 }

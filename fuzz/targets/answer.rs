@@ -30,7 +30,11 @@ pub fn target(data: &[u8]) {
     let is_kept = !rig.is_unsaid();
     let next = rig.send(b"GET /employer/company HTTP/1.1\r\nHost: perch\r\nPerch-Customer: globex\r\nConnection: close\r\n\r\n");
     let [(status, body)] = &answers(&next)[..] else { panic!("{}", String::from_utf8_lossy(&next)) };
-    assert!(*status != 200 || body == b"{\"id\":\"c\"}", "another's answer: {}", String::from_utf8_lossy(body));
+    assert!(
+        *status != 200 || body == b"{\"id\":\"c\"}",
+        "another's answer: {}",
+        String::from_utf8_lossy(body)
+    );
     rig.came();
     *guard = is_kept.then_some(rig);
 }

@@ -30,8 +30,8 @@ pub fn target(data: &[u8]) {
         assert_eq!(before.total, after.total);
         assert!(after.failed + after.pending <= before.failed + before.pending, "it became worse");
         assert!((1..=before.failed + before.pending).contains(&merged.repaired));
-        if let (Some(old), Some(new)) = (items(first), items(&merged.body)) {
-            let others: Vec<&str> = items(second).into_iter().flatten().map(RawValue::get).collect();
+        if let (Some(old), Some(new), Some(others)) = (items(first), items(&merged.body), items(second)) {
+            let others: Vec<&str> = others.into_iter().map(RawValue::get).collect();
             let replaced = old.iter().zip(&new).filter(|(old, new)| old.get() != new.get());
             assert!(replaced.clone().all(|(_, new)| others.contains(&new.get())), "from nowhere");
             assert!(replaced.count() as u64 <= merged.repaired);
@@ -50,7 +50,8 @@ fn counted(endpoint: &Endpoint, body: &[u8]) {
         assert_eq!(report.to_string(), shown);
     }
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
-    if endpoint.batch.is_none() || matches!(endpoint.operation, Operation::Forward | Operation::GetManualJob) {
+    if endpoint.batch.is_none() || matches!(endpoint.operation, Operation::Forward | Operation::GetManualJob)
+    {
         return;
     }
     let list = value.as_array().or_else(|| value.get("responses")?.as_array());

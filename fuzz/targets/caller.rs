@@ -1,7 +1,7 @@
 //! Header lines -> whom a call is for. Nobody is named who does not stand there, and two names are one or none.
 
 use super::input::Message;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use perch::limit::patience::{Hints, WAIT_MAX, WaitRules, patience};
 use perch::policy::batch::Repair;
 use perch::policy::caller::{self, once, priority, reference, repair};
@@ -28,8 +28,8 @@ pub fn target(data: &[u8]) {
         assert!(bearer.is_none() || selector.names_somebody() || selector.has_raw_token);
         if let Some(connection) = &selector.connection {
             let mut again = HeaderMap::new();
-            let value = format!("Bearer {}", reference(connection));
-            again.insert("authorization", value.parse().expect("what stood in a header may stand in one"));
+            let value = HeaderValue::try_from(format!("Bearer {}", reference(connection)));
+            again.insert("authorization", value.expect("what stood in a header may stand in one"));
             assert_eq!(caller::selector(&again).map(|again| again.connection), Ok(Some(connection.clone())));
         }
     }
@@ -63,7 +63,8 @@ fn waits(headers: &HeaderMap) {
         match patience(&hints, urgency, &WaitRules::default()) {
             Ok(wait) => {
                 assert!(wait <= WAIT_MAX);
-                let asked: Option<f64> = hints.max_wait.map(|text| text.parse().expect("a number of seconds"));
+                let asked: Option<f64> =
+                    hints.max_wait.map(|text| text.parse().expect("a number of seconds"));
                 assert!(asked.is_none_or(|asked| wait.as_secs_f64() <= asked + 1e-6), "longer than asked");
             }
             Err(_) => assert!(hints.max_wait.is_some(), "refused for what the caller did not write"),

@@ -52,11 +52,15 @@ pub fn target(data: &[u8]) {
 /// What is read of an error, read by another way.
 fn words(error: &FinchError, body: &[u8]) {
     for word in [&error.name, &error.finch_code].into_iter().flatten() {
-        assert!((1..=64).contains(&word.len()) && word.bytes().all(|b| (b' '..0x7f).contains(&b)), "{word:?}");
+        assert!(
+            (1..=64).contains(&word.len()) && word.bytes().all(|b| (b' '..0x7f).contains(&b)),
+            "{word:?}"
+        );
     }
     assert!(error.retry_in(NOW).is_none_or(|wait| wait <= Duration::from_secs(24 * 60 * 60)));
     if let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(body) {
-        let code = object.get("finch_code").and_then(Value::as_str).map(|code| code.trim().to_ascii_lowercase());
+        let code =
+            object.get("finch_code").and_then(Value::as_str).map(|code| code.trim().to_ascii_lowercase());
         if let Some(code) = code.filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
             assert_eq!(error.finch_code.as_deref().unwrap_or(""), &code[..code.len().min(64)]);
         }
@@ -74,10 +78,19 @@ fn judged(endpoint: &Endpoint, status: u16, class: Class) {
         501 => assert_eq!(class, Class::NotSupported),
         _ => assert_ne!(class, Class::RateLimited),
     }
-    assert!(class != Class::InvalidRequest || (400..500).contains(&status), "a fault of Finch's blamed on the call");
+    assert!(
+        class != Class::InvalidRequest || (400..500).contains(&status),
+        "a fault of Finch's blamed on the call"
+    );
     assert!(class != Class::Disconnected || status == 401, "{} {status}", endpoint.path);
     assert!(class != Class::FinchError || !(400..500).contains(&status), "{} {status}", endpoint.path);
-    let ours = [Class::Partial, Class::UnknownCustomer, Class::CallerRefused, Class::PerchUnavailable, Class::Abandoned];
+    let ours = [
+        Class::Partial,
+        Class::UnknownCustomer,
+        Class::CallerRefused,
+        Class::PerchUnavailable,
+        Class::Abandoned,
+    ];
     assert!(!ours.contains(&class));
 }
 
@@ -117,7 +130,8 @@ fn relayed(body: &[u8], class: Class, status: u16, resend: Resend, wait: Option<
         now: NOW,
     };
     let (scope, since, reauth_url, action) = (None, None, None, None);
-    let out = Relayed { class, status, resend, wait, scope, since, reauth_url, action }.to_body(body, evidence);
+    let out =
+        Relayed { class, status, resend, wait, scope, since, reauth_url, action }.to_body(body, evidence);
     let members = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(bytes).ok();
     let object = members(&out).expect("an object");
     let perch: Value = serde_json::from_str(object["perch"].get()).expect("JSON");

@@ -2,7 +2,7 @@
 //! server says of itself. Anything may stand there; what is read is what a replica may have written.
 
 use super::input::{Input, parts};
-use perch::limit::{Ailment, Admission, Notice, PerProduct, Rules, Subject, Ticket};
+use perch::limit::{Admission, Ailment, Notice, PerProduct, Rules, Subject, Ticket};
 use perch::policy::cache::Record;
 use perch::store::redis::Reply;
 use perch::store::redis::answers;
@@ -35,10 +35,19 @@ pub fn target(data: &[u8]) {
     told(&said(&mut input), &rules);
     let _ = Ticket::parse(&notice).map(|ticket| assert_eq!(Ticket::parse(&ticket.to_string()), Some(ticket)));
     let info = Info::parse(&notice);
-    let _ = (info.run_id(), info.mode(), info.is_replica(), info.is_loading(), info.version(), info.number("port"));
+    let _ = (
+        info.run_id(),
+        info.mode(),
+        info.is_replica(),
+        info.is_loading(),
+        info.version(),
+        info.number("port"),
+    );
     if let Some(found) = Record::read(record) {
-        let again = found.to_bytes().expect("it was read from plain text");
-        assert_eq!(Record::read(&again), Some(found));
+        // A header that is no plain text can be read, and is not passed on.
+        if let Some(again) = found.to_bytes() {
+            assert_eq!(Record::read(&again), Some(found));
+        }
     }
 }
 
@@ -61,7 +70,9 @@ fn read(reply: &Reply, rules: &Rules) {
         if let Ok(Heard::Told(told)) = codec::read_ask(reply, product, rules) {
             let (admission, standing, _) = told.what;
             assert!(standing.is_none_or(|standing| standing.remaining <= standing.limit));
-            assert!(!matches!(admission, Admission::Refused { after, .. } if after > Duration::from_micros(u64::MAX)));
+            assert!(
+                !matches!(admission, Admission::Refused { after, .. } if after > Duration::from_micros(u64::MAX))
+            );
         }
         let _ = codec::read_arrived(reply, product, rules);
     }
@@ -72,17 +83,32 @@ fn read(reply: &Reply, rules: &Rules) {
         assert!(standings.holds.iter().all(|(_, span)| !span.is_zero()));
     }
     if let Ok(Heard::Told(told)) = notices::read_news(reply) {
-        assert!(told.what.told.len() <= reply.as_list().map_or(0, |list| list.iter().filter_map(Reply::as_list).map(<[Reply]>::len).sum()));
+        assert!(
+            told.what.told.len()
+                <= reply.as_list().map_or(0, |list| list
+                    .iter()
+                    .filter_map(Reply::as_list)
+                    .map(<[Reply]>::len)
+                    .sum())
+        );
     }
 }
 
 fn made_up(input: &mut Input<'_>, depth: usize) -> Reply {
     match input.byte() % 6 {
-        0 if depth < DEPTH_MAX => Reply::List((0..input.below(24)).map(|_| made_up(input, depth + 1)).collect()),
-        1 if depth < DEPTH_MAX => Reply::List((0..input.below(6)).map(|_| made_up(input, depth + 1)).collect()),
+        0 if depth < DEPTH_MAX => {
+            Reply::List((0..input.below(24)).map(|_| made_up(input, depth + 1)).collect())
+        }
+        1 if depth < DEPTH_MAX => {
+            Reply::List((0..input.below(6)).map(|_| made_up(input, depth + 1)).collect())
+        }
         2 => Reply::Int((input.number() >> input.below(64)).cast_signed()),
         3 => Reply::Text(input.bytes(255).to_vec()),
-        4 => Reply::Text(input.pick(&["G", "W", "R", "S", "ok", "kept", "told", "wait", "lead", "alone", "same", ""]).into()),
+        4 => Reply::Text(
+            input
+                .pick(&["G", "W", "R", "S", "ok", "kept", "told", "wait", "lead", "alone", "same", ""])
+                .into(),
+        ),
         5 => {
             // A row of numbers, as standings and leases are.
             let numbers: Vec<String> = (0..input.below(100)).map(|_| input.byte().to_string()).collect();

@@ -43,6 +43,10 @@ pub fn target(data: &[u8]) {
     assert!(!printed.contains(SECRET), "a secret is printed");
     let second = folder.path().join("printed.toml");
     std::fs::write(&second, &printed).expect("a writable folder");
+    // Who signs in at a store is not printed, so the print is another configuration.
+    if text.contains(&b'@') || variables.contains('@') {
+        return;
+    }
     let again = load(Some(&second), &environment).unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
     assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{printed}");
     assert_eq!(values(&again), values(&loaded));

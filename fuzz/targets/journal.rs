@@ -68,7 +68,9 @@ pub fn target(data: &[u8]) {
     first.holds.iter().for_each(|(scope, span)| ledger.hold(*scope, *span, now));
     let second = open(&store);
     assert!(second.run > first.run, "two runs with one number");
-    assert!(second.permits.iter().all(|permit| first.permits.iter().any(|known| known.ticket == permit.ticket)));
+    assert!(
+        second.permits.iter().all(|permit| first.permits.iter().any(|known| known.ticket == permit.ticket))
+    );
 }
 
 fn open(store: &Path) -> History {
@@ -124,8 +126,11 @@ fn rows(file: &Path, input: &mut Input<'_>) -> Vec<Fresh> {
         let text = input.text(12);
         let scope = input.pick(&["ip", "directory", "payment", text.as_str()]);
         let until = (number(input, steady + 5_000), number(input, wall + 5_000), number(input, 60_000));
-        db.execute("INSERT OR IGNORE INTO hold VALUES (?1, ?2, ?3, ?4)", params![scope, until.0, until.1, until.2])
-            .expect("a row");
+        db.execute(
+            "INSERT OR IGNORE INTO hold VALUES (?1, ?2, ?3, ?4)",
+            params![scope, until.0, until.1, until.2],
+        )
+        .expect("a row");
     }
     if is_plain { fresh } else { Vec::new() }
 }

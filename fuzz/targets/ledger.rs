@@ -90,7 +90,11 @@ impl Model {
             assert!(sent <= limit.get() as usize, "{sent} of {limit} {:?}", ask.product);
         }
         let sent = self.together(self.rules.ip.window, |_| true);
-        assert!(sent <= self.rules.ip.requests.get() as usize, "{sent} of {} of the IP", self.rules.ip.requests);
+        assert!(
+            sent <= self.rules.ip.requests.get() as usize,
+            "{sent} of {} of the IP",
+            self.rules.ip.requests
+        );
     }
 }
 
@@ -105,7 +109,12 @@ fn wish(input: &mut Input<'_>, number: u64) -> Ask {
         customer: customer(input.pick(&["", "a", "b", "c"])),
         priority: input.pick(&Priority::ALL),
         weight: NonZeroU32::MIN.saturating_add(input.pick(&[0, 0, 1, 4, u32::MAX])),
-        patience: input.pick(&[Duration::MAX, Duration::from_secs(20), Duration::ZERO, Duration::from_secs(600)]),
+        patience: input.pick(&[
+            Duration::MAX,
+            Duration::from_secs(20),
+            Duration::ZERO,
+            Duration::from_secs(600),
+        ]),
         tag: None,
     }
 }
@@ -118,16 +127,19 @@ fn safety(rules: Rules, input: &mut Input<'_>) {
     let mut ledger = Ledger::new(rules.clone());
     let now = Moment::at(Duration::from_secs(1_000));
     let mut model = Model { rules, granted: HashMap::new(), waiting: HashMap::new(), held: Vec::new(), now };
-    let mut next = 0;
+    let (mut next, mut time) = (0, now);
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;
         }
         let (operation, span) = (input.byte(), input.byte());
-        let step = Duration::from_millis([0, 1, 20, 250, 1_000, 5_000, 15_000, 60_100][usize::from(span & 7)]);
-        model.now = model.now + step * u32::from(span >> 3 & 3);
-        // A clock that was read before another's may be told after it.
-        let told = if span & 0x80 != 0 { model.now - Duration::from_millis(300) } else { model.now };
+        let step =
+            Duration::from_millis([0, 1, 20, 250, 1_000, 5_000, 15_000, 60_100][usize::from(span & 7)]);
+        time = time + step * u32::from(span >> 3 & 3);
+        // A clock that was read before another's may be told after it; for the ledger it is the later one then.
+        let told = if span & 0x80 != 0 { time - Duration::from_millis(300) } else { time };
+        ledger.cancel(ticket(u64::MAX), told);
+        model.now = model.now.max(told);
         match operation % 16 {
             0..=5 => {
                 let ask = wish(input, next);
@@ -178,7 +190,8 @@ fn safety(rules: Rules, input: &mut Input<'_>) {
             14 => changed(&mut ledger, &mut model, input, told),
             _ => looked_at(&ledger, &model, told),
         }
-        let waiting = |product| Priority::ALL.map(|priority| ledger.waiting(product, priority)).iter().sum::<usize>();
+        let waiting =
+            |product| Priority::ALL.map(|priority| ledger.waiting(product, priority)).iter().sum::<usize>();
         assert!(Product::ALL.into_iter().map(waiting).sum::<usize>() <= WAITING_MAX);
         // Past this nothing of it can matter, so the model stays small.
         let (now, keep) = (model.now, Duration::from_secs(1_000));
@@ -228,7 +241,11 @@ fn changed(ledger: &mut Ledger, model: &mut Model, input: &mut Input<'_>, told: 
         _ => {
             let stranger = Ticket::new(Incarnation(input.number()), input.number());
             ledger.arrived(stranger, input.flag(), told);
-            assert!(!ledger.extend(stranger, told) && !ledger.cancel(stranger, told) && !ledger.refund(stranger, told));
+            assert!(
+                !ledger.extend(stranger, told)
+                    && !ledger.cancel(stranger, told)
+                    && !ledger.refund(stranger, told)
+            );
         }
     }
 }
@@ -274,14 +291,23 @@ fn shares(mut rules: Rules, input: &mut Input<'_>) {
             }
         }
         // Everybody whose time has come asks, and whoever is next when one was served.
-        let mut due: Vec<u64> = waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(n, _)| *n).collect();
+        let mut due: Vec<u64> =
+            waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(n, _)| *n).collect();
         due.sort_unstable_by_key(|number| (waiting[number].2, *number));
         let mut due: std::collections::VecDeque<u64> = due.into();
         while let Some(number) = due.pop_front() {
             let Some(&(who, tag, _)) = waiting.get(&number) else { continue };
             let (weight, patience) = (NonZeroU32::MIN, Duration::MAX);
             let customer = customer(names[who]);
-            let ask = Ask { ticket: ticket(number), product: Product::Directory, customer, priority, weight, patience, tag };
+            let ask = Ask {
+                ticket: ticket(number),
+                product: Product::Directory,
+                customer,
+                priority,
+                weight,
+                patience,
+                tag,
+            };
             match ledger.ask(&ask, now) {
                 Admission::Granted { .. } => {
                     waiting.remove(&number);

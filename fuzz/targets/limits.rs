@@ -33,7 +33,8 @@ pub fn target(data: &[u8]) {
     }
     let product = input.pick(&Product::ALL);
     let [limit_is, used, remaining] = [input.number(), input.number(), input.number()].map(|n| n as u32);
-    let (window, next_free_in) = (Duration::from_micros(input.number()), Duration::from_micros(input.number()));
+    let (window, next_free_in) =
+        (Duration::from_micros(input.number()), Duration::from_micros(input.number()));
     let standing = Standing { limit: limit_is, used, remaining, window, next_free_in };
     written(&policy(product, &standing), product, [("q", limit_is.into()), ("w", up(window))]);
     written(&limit(product, &standing), product, [("r", remaining.into()), ("t", up(next_free_in))]);
@@ -54,5 +55,5 @@ fn written(text: &str, product: Product, expected: [(&str, u64); 2]) {
 }
 
 fn up(span: Duration) -> u64 {
-    span.as_secs_f64().ceil() as u64
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }

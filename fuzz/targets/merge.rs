@@ -30,7 +30,8 @@ fn key(endpoint: &Endpoint) -> &'static str {
 fn split(endpoint: &Endpoint, input: &mut Input<'_>) {
     let most = endpoint.batch.and_then(|batch| batch.items_max).expect("a number");
     let count = input.below(most.min(400) * 4);
-    let entries: Vec<String> = (0..count).map(|at| format!("{{ \"{}\":\"i-{}\" }}", key(endpoint), at % 251)).collect();
+    let entries: Vec<String> =
+        (0..count).map(|at| format!("{{ \"{}\":\"i-{}\" }}", key(endpoint), at % 251)).collect();
     let body = format!("{{\"before\":1.50,\"requests\": [{}],\"after\":{{}}}}", entries.join(" , "));
     let Some(bodies) = parts(endpoint, body.as_bytes()) else {
         assert!(count <= most || count.div_ceil(most) > 64);
@@ -47,7 +48,8 @@ fn split(endpoint: &Endpoint, input: &mut Input<'_>) {
     assert!(lists.iter().all(|list| (1..=most).contains(&list.len())));
     let asked: Vec<&str> = lists.iter().flatten().map(|entry| entry.get()).collect();
     assert_eq!(asked, entries.iter().map(String::as_str).collect::<Vec<_>>());
-    let answers: Vec<String> = lists.iter().map(|list| answer("{\"responses\":[", list.iter().map(|e| e.get()))).collect();
+    let answers: Vec<String> =
+        lists.iter().map(|list| answer("{\"responses\":[", list.iter().map(|e| e.get()))).collect();
     let whole = joined(&answers).expect("lists");
     assert_eq!(items(&whole), asked, "every item once, in order");
 }
@@ -72,9 +74,8 @@ fn raw(endpoint: &Endpoint, answer: &[u8]) {
 
 /// Calls that share a request.
 fn shared(endpoint: &Endpoint, input: &mut Input<'_>) {
-    let calls: Vec<Vec<usize>> = (0..=input.below(5))
-        .map(|_| (0..=input.below(6)).map(|_| input.below(9)).collect())
-        .collect();
+    let calls: Vec<Vec<usize>> =
+        (0..=input.below(5)).map(|_| (0..=input.below(6)).map(|_| input.below(9)).collect()).collect();
     let id = |at: usize| ["a", "b", "c", "\u{e9}\"", "e\\u0041", "", "g,h", "\u{1F600}", "i"][at];
     let entry = |at: usize| format!("{{\"{}\":{}}}", key(endpoint), Value::from(id(at)));
     let bodies = calls.iter().map(|call| {
@@ -96,7 +97,8 @@ fn shared(endpoint: &Endpoint, input: &mut Input<'_>) {
     // Finch may leave items out, say some twice, use another order, or answer what nobody asked for.
     let mut said: Vec<usize> = Vec::new();
     for at in 0..9 {
-        let times = if asked.contains(&id(at)) { [1, 1, 1, 0, 2][input.below(5)] } else { input.below(40) / 39 };
+        let times =
+            if asked.contains(&id(at)) { [1, 1, 1, 0, 2][input.below(5)] } else { input.below(40) / 39 };
         said.extend(std::iter::repeat_n(at, times));
     }
     for at in 1..said.len() {
@@ -129,11 +131,13 @@ fn shared(endpoint: &Endpoint, input: &mut Input<'_>) {
 /// split(merge(x)) == x: calls with nothing in common that are joined and taken apart get what they would have got.
 fn alone(endpoint: &Endpoint, asks: &[Asks]) {
     let mut seen = std::collections::HashSet::new();
-    let apart: Vec<&Asks> = asks.iter().filter(|asks| asks.ids().all(|id| seen.insert(id.to_owned()))).collect();
+    let apart: Vec<&Asks> =
+        asks.iter().filter(|asks| asks.ids().all(|id| seen.insert(id.to_owned()))).collect();
     let answers: Vec<String> = apart
         .iter()
         .map(|asks| {
-            let list: Vec<String> = asks.entries.iter().map(|(_, raw)| raw.get().replace('}', ",\"code\":200}")).collect();
+            let list: Vec<String> =
+                asks.entries.iter().map(|(_, raw)| raw.get().replace('}', ",\"code\":200}")).collect();
             answer("{\"responses\":[", list.iter().map(String::as_str))
         })
         .collect();
@@ -161,19 +165,12 @@ fn requests(body: &[u8]) -> Vec<Box<RawValue>> {
 
 fn items(answer: &[u8]) -> Vec<&str> {
     #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Shape {
-        Bare(Vec<serde::de::IgnoredAny>),
-        Wrapped {},
-    }
-    #[derive(serde::Deserialize)]
     struct Wrapped<'a> {
         #[serde(borrow)]
         responses: Vec<&'a RawValue>,
     }
-    let list: Vec<&RawValue> = match serde_json::from_slice(answer) {
-        Ok(Shape::Bare(_)) => serde_json::from_slice(answer).expect("a list"),
-        _ => serde_json::from_slice::<Wrapped<'_>>(answer).expect("a list in an object").responses,
-    };
+    let list: Vec<&RawValue> = serde_json::from_slice(answer)
+        .or_else(|_| serde_json::from_slice::<Wrapped<'_>>(answer).map(|wrapped| wrapped.responses))
+        .expect("a list, or one in an object");
     list.into_iter().map(RawValue::get).collect()
 }

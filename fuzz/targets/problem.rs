@@ -17,7 +17,8 @@ pub fn target(data: &[u8]) {
     let refusal = refusal(&mut input);
     let problem = refusal.problem();
     let request_id = RequestId::new("r").expect("an id");
-    let (customer, connection) = (CustomerId::new(input.text(40)).ok(), ConnectionId::new(input.text(40)).ok());
+    let (customer, connection) =
+        (CustomerId::new(input.text(40)).ok(), ConnectionId::new(input.text(40)).ok());
     let evidence = Evidence {
         request_id: &request_id,
         finch_request_id: None,
@@ -43,15 +44,20 @@ pub fn target(data: &[u8]) {
         Resend::Yes | Resend::AsYouLike => assert!(!refusal.is_after_sending(), "{refusal:?}"),
         Resend::No | Resend::Later => {}
     }
-    assert!(!refusal.is_after_sending() || !problem.resend.invites(), "what may have been done is invited again");
+    assert!(
+        !refusal.is_after_sending() || !problem.resend.invites(),
+        "what may have been done is invited again"
+    );
 }
 
 const WHY: [&str; 3] = ["reset", "a header line ends in a bare line feed", "\"\\\u{1}\u{e9}"];
 
 fn refusal(input: &mut Input<'_>) -> Refusal {
     use Refusal as R;
-    let customer = CustomerId::new(input.text(60)).unwrap_or_else(|_| CustomerId::new("acme").expect("an id"));
-    let connection = ConnectionId::new(input.text(60)).unwrap_or_else(|_| ConnectionId::new("c").expect("an id"));
+    let customer =
+        CustomerId::new(input.text(60)).unwrap_or_else(|_| CustomerId::new("acme").expect("an id"));
+    let connection =
+        ConnectionId::new(input.text(60)).unwrap_or_else(|_| ConnectionId::new("c").expect("an id"));
     let (text, why) = (input.text(200), input.pick(&WHY));
     let wait = Duration::new(input.number() >> input.below(64), input.below(1 << 16) as u32);
     let (product, flag) = (input.pick(&Product::ALL), input.flag());
@@ -72,7 +78,10 @@ fn refusal(input: &mut Input<'_>) -> Refusal {
         R::AppForbidden(if flag { Forbidden::Product(product) } else { Forbidden::Customer }),
         R::UnknownCustomer(customer.clone()),
         R::UnknownConnection(text.clone()),
-        R::Ambiguous { customer: flag.then(|| customer.clone()), choices: (0..input.byte() % 5).map(choice).collect() },
+        R::Ambiguous {
+            customer: flag.then(|| customer.clone()),
+            choices: (0..input.byte() % 5).map(choice).collect(),
+        },
         R::NotRolledOut(if flag { Outside::Customer } else { Outside::Provider }),
         R::Paused { scope: input.pick(&PauseScope::ALL), name: text.clone() },
         R::OtherEnvironment { name: text.clone(), stored: environment, configured: Environment::Sandbox },
@@ -90,7 +99,11 @@ fn refusal(input: &mut Input<'_>) -> Refusal {
         R::BadAnswer(why),
         R::ExchangedForAnother { connection: connection.clone(), is_held: flag },
         R::ExchangedForForbidden { is_held: flag },
-        R::ExchangedElsewhere { connection: connection.clone(), environment: text.clone(), configured: environment },
+        R::ExchangedElsewhere {
+            connection: connection.clone(),
+            environment: text.clone(),
+            configured: environment,
+        },
         R::ExchangeNotStored { connection: flag.then(|| connection.clone()), why: text.clone() },
         R::DisconnectPending { connection, why: text.clone() },
         R::OutcomeLost(FinchRequestId::new(text).ok()),

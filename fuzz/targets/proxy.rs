@@ -24,7 +24,10 @@ pub fn target(data: &[u8]) {
         let text = String::from_utf8_lossy(request).into_owned();
         for customer in CUSTOMERS {
             let is_named = data.windows(customer.len()).any(|window| window == customer.as_bytes());
-            assert!(is_named || !text.contains(&token_of(customer)), "the token of somebody who was not named");
+            assert!(
+                is_named || !text.contains(&token_of(customer)),
+                "the token of somebody who was not named"
+            );
         }
     }
 }

@@ -15,7 +15,9 @@ pub fn target(data: &[u8]) {
     let cuts: Vec<usize> = (0..8).map(|_| input.below(40)).collect();
     let body = input.rest();
     let stands = |text: &[u8]| {
-        secrets.iter().any(|secret| !secret.is_empty() && text.windows(secret.len()).any(|part| part == *secret))
+        secrets
+            .iter()
+            .any(|secret| !secret.is_empty() && text.windows(secret.len()).any(|part| part == *secret))
     };
     assert_eq!(known().are_in(body), stands(body));
     let mut whole = body.to_vec();

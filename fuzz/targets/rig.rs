@@ -123,8 +123,11 @@ async fn begin(folder: &TempDir, finch: &Arc<Mutex<Finch>>) -> (SocketAddr, Gate
     );
     std::fs::write(path("perch.toml"), settings).expect("a writable folder");
     let environment: Environ =
-        [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", "CANARY-client-secret")].into_iter().collect();
-    let read = || load(Some(&path("perch.toml")), &environment).unwrap_or_else(|problems| panic!("{problems}"));
+        [("FINCH_CLIENT_ID", "sim-client"), ("FINCH_CLIENT_SECRET", "CANARY-client-secret")]
+            .into_iter()
+            .collect();
+    let read =
+        || load(Some(&path("perch.toml")), &environment).unwrap_or_else(|problems| panic!("{problems}"));
     let vault = open_vault(&read().config, false).await.unwrap_or_else(|error| panic!("{error}"));
     for customer in CUSTOMERS {
         let new = NewConnection {
@@ -174,7 +177,8 @@ async fn next_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let whole = end + 4 + length.unwrap_or(0_usize);
             if bytes.len() >= whole {
                 let rest = bytes.split_off(whole);
@@ -190,14 +194,18 @@ async fn next_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec
 /// Fails unless this is one request that means one thing: to an endpoint, with the token of one customer.
 pub fn assert_lawful(request: &[u8]) {
     let shown = String::from_utf8_lossy(request);
-    let end = request.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {shown}"));
+    let end = request
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head: {shown}"));
     let head = std::str::from_utf8(&request[..end]).unwrap_or_else(|_| panic!("no text: {shown}"));
     let mut lines = head.split("\r\n");
     let first: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
     let [method, target, "HTTP/1.1"] = first[..] else { panic!("no request line: {shown}") };
     let path = target.split('?').next().unwrap_or_default();
     let fits = |template: &str| {
-        let (wanted, said): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+        let (wanted, said): (Vec<&str>, Vec<&str>) =
+            (template.split('/').collect(), path.split('/').collect());
         wanted.len() == said.len() && wanted.iter().zip(said).all(|(w, s)| w.starts_with('{') || *w == s)
     };
     assert!(ENDPOINTS.iter().any(|e| e.method.as_str() == method && fits(e.path)), "no endpoint: {shown}");
@@ -224,12 +232,21 @@ pub fn answers(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut answers = Vec::new();
     while !heard.is_empty() {
         let shown = String::from_utf8_lossy(heard).into_owned();
-        let end = heard.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {shown}"));
+        let end = heard
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no head: {shown}"));
         let head = String::from_utf8_lossy(&heard[..end]).into_owned();
-        let status = head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {shown}"));
+        let status = head
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status: {shown}"));
         assert!(head.starts_with("HTTP/1.1 "), "{shown}");
         let value = |name: &str| {
-            let mut all = head.lines().filter_map(|line| line.split_once(':')).filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            let mut all = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .filter(|(n, _)| n.eq_ignore_ascii_case(name));
             let value = all.next().map(|(_, value)| value.trim().to_owned());
             assert!(all.next().is_none(), "{name} twice: {shown}");
             value
@@ -258,7 +275,8 @@ pub fn answers(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
 fn chunks(heard: &mut &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = heard.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&heard[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size =
+            std::str::from_utf8(&heard[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
         let size = size.expect("the size of a chunk");
         let rest = &heard[end + 2..];
         if size == 0 {

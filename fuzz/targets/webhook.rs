@@ -3,7 +3,9 @@
 use super::input::Message as Lines;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use perch::finch::webhook::{Event, Message, TOLERANCE, check_age, check_secret, label_of, sign, topic_of, verify};
+use perch::finch::webhook::{
+    Event, Message, TOLERANCE, check_age, check_secret, label_of, sign, topic_of, verify,
+};
 use perch::types::{UnixMillis, WebhookSecret};
 use sha2::{Digest, Sha256};
 
@@ -21,13 +23,17 @@ pub fn target(data: &[u8]) {
         .iter()
         .zip(&texts)
         .filter(|(secret, _)| check_secret(secret).is_ok())
-        .map(|(secret, text)| (secret, STANDARD.decode(padded(text.trim())).expect("a sound secret is base64")))
+        .map(|(secret, text)| {
+            (secret, STANDARD.decode(padded(text.trim())).expect("a sound secret is base64"))
+        })
         .collect();
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     let good: Vec<String> = sound.iter().map(|(_, key)| STANDARD.encode(hmac(key, &signed))).collect();
-    let is_young = timestamp.split('.').next().and_then(|whole| whole.parse::<i64>().ok()).is_some_and(|at| {
-        now.0.div_euclid(1_000).abs_diff(at) <= TOLERANCE.as_secs()
-    });
+    let is_young = timestamp
+        .split('.')
+        .next()
+        .and_then(|whole| whole.parse::<i64>().ok())
+        .is_some_and(|at| now.0.div_euclid(1_000).abs_diff(at) <= TOLERANCE.as_secs());
     let signatures = text("finch-signature");
     let is_signed = signatures.split_ascii_whitespace().any(|shown| {
         let shown = shown.strip_prefix("v1,").unwrap_or("");
@@ -36,7 +42,10 @@ pub fn target(data: &[u8]) {
     let refs: Vec<&WebhookSecret> = secrets.iter().collect();
     let verdict = verify(&refs, message, &signatures, now);
     assert!(verdict.is_err() || (is_young && is_signed), "believed: {signatures:?} at {timestamp:?}");
-    assert!(verdict.is_ok() || !is_signed || check_age(&timestamp, now).is_err(), "not believed: {verdict:?}");
+    assert!(
+        verdict.is_ok() || !is_signed || check_age(&timestamp, now).is_err(),
+        "not believed: {verdict:?}"
+    );
     for ((secret, _), good) in sound.iter().zip(&good) {
         let own = sign(secret, message).expect("its secret is sound");
         assert_eq!(own, format!("v1,{good}"));
@@ -48,7 +57,10 @@ pub fn target(data: &[u8]) {
         assert!(id.is_empty() || verify(&refs, moved, &own, now).is_err(), "a signature of another event");
     }
     if let Some(event) = Event::parse(body) {
-        assert!((1..=100).contains(&event.event_type.len()) && event.event_type.bytes().all(|b| b.is_ascii_graphic()));
+        assert!(
+            (1..=100).contains(&event.event_type.len())
+                && event.event_type.bytes().all(|b| b.is_ascii_graphic())
+        );
         assert!(["other", &event.event_type].contains(&label_of(&event.event_type)));
         assert_eq!(event.topic(), topic_of(&event.event_type));
     }

@@ -49,7 +49,8 @@ pub fn target(data: &[u8]) {
 
 fn meant(method: &str, path: &str) {
     let fits = |template: &str| {
-        let (wanted, said): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+        let (wanted, said): (Vec<&str>, Vec<&str>) =
+            (template.split('/').collect(), path.split('/').collect());
         wanted.len() == said.len() && wanted.iter().zip(said).all(|(w, s)| w.starts_with('{') || *w == s)
     };
     match route(method, path) {
