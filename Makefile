@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger bench-start screenshots smoke-batch \
+.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger bench-start fuzz screenshots smoke-batch \
         smoke-drain smoke-limits smoke-plan advisories image smoke-image
 .NOTPARALLEL:
 
@@ -53,6 +53,9 @@ bench-start: ## from the start of perch until it is ready, with stores of severa
 	@scripts/setup.sh build
 	cargo build --locked --release --quiet --bin perch
 	cargo run --locked --release --quiet --example start
+
+fuzz: ## looks for inputs that break a promise, guided by coverage; FUZZ_SECONDS=60 each of 19 targets, needs a nightly toolchain
+	@scripts/fuzz.sh $(TARGETS)
 
 screenshots: ## pictures of every view of the page, light, dark and on a phone, in target/screenshots
 	@scripts/setup.sh page

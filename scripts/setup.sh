@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`), of the page's pictures (`setup.sh page`), of the container image (`setup.sh image`)
-# or of running that (`setup.sh smoke-image`).
+# real-time run (`setup.sh smoke`), of the page's pictures (`setup.sh page`), of the container image (`setup.sh image`),
+# of running that (`setup.sh smoke-image`) or of the search for bad inputs (`setup.sh fuzz`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +13,8 @@ smoke) wanted=(cc cmake redis) ;;
 page) wanted=(cc cmake chromium) ;;
 image) wanted=(cc cmake musl python3 roots engine) ;;
 smoke-image) wanted=(cc cmake musl python3 roots engine podman runc) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|page|image|smoke-image" >&2; exit 2 ;;
+fuzz) wanted=(cc cmake cxx) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|page|image|smoke-image|fuzz" >&2; exit 2 ;;
 esac
 
 python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
@@ -27,6 +28,7 @@ have() {
     # A compiler without the C library's headers cannot build SQLite.
     cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
     cmake) cmake --version >/dev/null 2>&1 ;;
+    cxx) echo '#include <vector>' | c++ -x c++ -fsyntax-only - 2>/dev/null ;;
     python)
         python3 -c 'import ensurepip, venv' 2>/dev/null &&
             is_at_least "$(python3 -c 'import platform; print(platform.python_version())')" "$python_min"
@@ -64,6 +66,7 @@ packages_of() {
     engine) echo "${IMAGE_ENGINE:-buildah}" ;;
     podman) echo podman ;;
     runc) echo runc ;;
+    cxx) echo g++ ;;
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     npm) echo npm ;;
@@ -87,6 +90,7 @@ describe() {
     engine) echo "${IMAGE_ENGINE:-buildah, podman or docker} (it builds the image; https://buildah.io)" ;;
     podman) echo "podman (it runs the image; https://podman.io)" ;;
     runc) echo "runc or crun (podman starts containers with it)" ;;
+    cxx) echo "a C++ compiler (libFuzzer is compiled from source)" ;;
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
