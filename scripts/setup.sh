@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`) or of the page's pictures (`setup.sh page`).
+# real-time run (`setup.sh smoke`), of the random faults (`setup.sh chaos`) or of the page's pictures (`setup.sh page`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,8 +9,9 @@ case "${1:-}" in
 build) wanted=(cc cmake) ;;
 test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
 smoke) wanted=(cc cmake redis) ;;
+chaos) wanted=(cc cmake redis postgres prlimit faketime) ;;
 page) wanted=(cc cmake chromium) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|page" >&2; exit 2 ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|chaos|page" >&2; exit 2 ;;
 esac
 
 python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
@@ -34,6 +35,8 @@ have() {
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
     prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
+    prlimit) prlimit --version >/dev/null 2>&1 ;;
+    faketime) compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -48,6 +51,8 @@ packages_of() {
     npm) echo npm ;;
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
+    prlimit) echo util-linux ;;
+    faketime) echo faketime ;;
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
     esac
@@ -62,6 +67,8 @@ describe() {
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
+    prlimit) echo "prlimit of util-linux (it takes file descriptors away from a running gateway)" ;;
+    faketime) echo "libfaketime (it sets the clock of one process; https://github.com/wolfcw/libfaketime)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac

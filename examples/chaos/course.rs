@@ -123,7 +123,7 @@ async fn course(brood: &Arc<Brood>, wish: &Wish, folder: &Path, scratch: &Path) 
     if wish.arm == Arm::Alone && !site.has_small_disk {
         missing.push("full disk (needs root)");
     }
-    if !site.has_own_clock(Part::Redis) {
+    if !site.has_own_clock(Part::Gateway(0)) {
         missing.push("clock steps (need libfaketime)");
     }
     Ok(Found {

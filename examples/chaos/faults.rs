@@ -32,8 +32,8 @@ pub(crate) enum Fault {
     Files,
     /// The disk is full.
     Disk,
-    /// A wall clock that is set, and set back.
-    Clock(Part),
+    /// The wall clock of a gateway is set, and set back.
+    Clock,
     /// New settings, again and again.
     Reload,
     /// Settings that cannot be used.
@@ -83,8 +83,9 @@ impl Fault {
         if site.has_small_disk {
             all.push(Fault::Disk);
         }
-        let clocks = [Part::Gateway(0), Part::Redis].into_iter().filter(|part| site.has_own_clock(*part));
-        all.extend(clocks.filter(|part| is_shared || *part != Part::Redis).map(Fault::Clock));
+        if site.has_own_clock(Part::Gateway(0)) {
+            all.push(Fault::Clock);
+        }
         for link in LINKS.into_iter().filter(|link| is_shared || matches!(*link, "app" | "finch")) {
             let after = if link == "finch" { 200 } else { 40 };
             all.extend(
@@ -106,7 +107,7 @@ impl Fault {
     /// What it takes hold of.
     pub(crate) const fn ground(self) -> Ground {
         match self {
-            Fault::Kill(part) | Fault::Freeze(part) | Fault::Clock(part) => match part {
+            Fault::Kill(part) | Fault::Freeze(part) => match part {
                 Part::Gateway(_) => Ground::Gateway,
                 Part::Relay(_) => Ground::Links,
                 Part::Redis => Ground::Redis,
@@ -116,7 +117,7 @@ impl Fault {
             Fault::Link(..) => Ground::Links,
             Fault::RedisOld | Fault::RedisFull => Ground::Redis,
             Fault::SlowClients | Fault::Strangers | Fault::IdleConnections => Ground::Clients,
-            Fault::Files | Fault::Disk => Ground::Gateway,
+            Fault::Files | Fault::Disk | Fault::Clock => Ground::Gateway,
             Fault::Reload | Fault::BadSettings => Ground::Settings,
         }
     }
@@ -137,7 +138,7 @@ impl Fault {
             | Fault::Strangers
             | Fault::IdleConnections
             | Fault::Disk
-            | Fault::Clock(_)
+            | Fault::Clock
             | Fault::Reload
             | Fault::BadSettings => false,
         }
@@ -150,7 +151,7 @@ impl Fault {
         match self {
             Fault::Kill(Part::Gateway(_) | Part::Relay(_)) | Fault::Freeze(Part::Gateway(_)) => one(chance),
             // The clock that can be set is the first gateway's; without room for files that clock cannot be read.
-            Fault::Clock(Part::Gateway(_)) => vec![0],
+            Fault::Clock => vec![0],
             Fault::Files => vec![1 + chance.place(all.len() - 1)],
             Fault::Link(..) if chance.happens(50) => one(chance),
             _ => all,
@@ -179,7 +180,7 @@ impl fmt::Display for Fault {
             Fault::IdleConnections => f.write_str("idle connections"),
             Fault::Files => f.write_str("no descriptors"),
             Fault::Disk => f.write_str("full disk"),
-            Fault::Clock(part) => write!(f, "clock of {}", name(part)),
+            Fault::Clock => f.write_str("clock of a gateway"),
             Fault::Reload => f.write_str("reloads"),
             Fault::BadSettings => f.write_str("unusable settings"),
         }

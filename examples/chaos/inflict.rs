@@ -77,7 +77,7 @@ pub(crate) async fn make(
             }
         }
         Fault::Disk => fill(site)?,
-        Fault::Clock(part) => site.set_clock(part, CLOCK_STEPS[(luck % 2) as usize])?,
+        Fault::Clock => site.set_clock(CLOCK_STEPS[(luck % 2) as usize])?,
         Fault::Reload => reload(site, "debug")?,
         Fault::BadSettings => {
             for gateway in &made.gateways {
@@ -112,7 +112,7 @@ pub(crate) async fn end(site: &Site, notes: &Notes, made: Made, codes: usize) ->
             }
         }
         Fault::Disk => std::fs::remove_file(site.home(0).join(FILLER))?,
-        Fault::Clock(part) => site.set_clock(part, clocks::TRUE)?,
+        Fault::Clock => site.set_clock(clocks::TRUE)?,
         Fault::Reload | Fault::BadSettings => reload(site, "info")?,
     }
     if made.fault.excuses() {

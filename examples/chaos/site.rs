@@ -254,11 +254,7 @@ impl Site {
                 self.answers(part, doors.finch, "/_sim/healthz").await
             }
             Part::Redis => {
-                let mut command = self.redis.command()?;
-                if self.has_own_clock(part) {
-                    clocks::give(&mut command, &self.redis.clock());
-                }
-                self.launch(part, command)?;
+                self.launch(part, self.redis.command()?)?;
                 let ready = async {
                     while self.redis.ask("PING").await.is_err() {
                         sleep(Duration::from_millis(20)).await;
@@ -288,18 +284,14 @@ impl Site {
         timeout(START_MAX, ready).await.map_err(|_| "PostgreSQL does not start; see its log")?
     }
 
-    /// Whether its clock can be set apart from the machine's.
+    /// Whether its clock can be set apart from the machine's. Redis brings an allocator with which the library does not start.
     pub(crate) fn has_own_clock(&self, part: Part) -> bool {
-        matches!(part, Part::Gateway(0) | Part::Redis) && clocks::library().is_some()
+        part == Part::Gateway(0) && clocks::library().is_some()
     }
 
-    /// Sets the clock of a process that has its own.
-    pub(crate) fn set_clock(&self, part: Part, offset: &str) -> Outcome<()> {
-        let file = match part {
-            Part::Redis => self.redis.clock(),
-            _ => self.home(0).join("clock"),
-        };
-        Ok(std::fs::write(file, offset)?)
+    /// Sets the clock of the gateway that has its own.
+    pub(crate) fn set_clock(&self, offset: &str) -> Outcome<()> {
+        Ok(std::fs::write(self.home(0).join("clock"), offset)?)
     }
 
     async fn answers(&self, part: Part, door: SocketAddr, path: &str) -> Outcome<()> {

@@ -1,6 +1,6 @@
 //! A private PostgreSQL, a private Redis and a small disk.
 
-use super::{Outcome, clocks};
+use super::Outcome;
 use nix::unistd::{Gid, Uid, User, chown, geteuid};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -54,13 +54,7 @@ impl Redis {
     /// Makes its folder.
     pub(crate) fn make(folder: &Path, door: SocketAddr) -> Outcome<Self> {
         std::fs::create_dir(folder)?;
-        std::fs::write(folder.join("clock"), clocks::TRUE)?;
         Ok(Self { folder: folder.to_owned(), door })
-    }
-
-    /// The file of its clock.
-    pub(crate) fn clock(&self) -> PathBuf {
-        self.folder.join("clock")
     }
 
     /// What starts it, with what it saved last.
