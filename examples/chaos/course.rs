@@ -63,6 +63,8 @@ pub(crate) struct Wish {
     pub(crate) length: Duration,
     pub(crate) seed: u64,
     pub(crate) only: Vec<String>,
+    /// How far the gateways' limits lie beyond Finch's.
+    pub(crate) beyond: usize,
 }
 
 /// One world in a folder of its own; `scratch` can be entered by every user.
@@ -75,7 +77,7 @@ pub(crate) fn run(brood: &Arc<Brood>, wish: &Wish, folder: &Path, scratch: &Path
 }
 
 async fn course(brood: &Arc<Brood>, wish: &Wish, folder: &Path, scratch: &Path) -> Outcome<Found> {
-    let site = Arc::new(Site::start(brood, wish.arm, folder, scratch).await?);
+    let site = Arc::new(Site::start(brood, (wish.arm, wish.beyond), folder, scratch).await?);
     let all = Fault::all(&site);
     let is_wanted =
         |fault: &Fault| wish.only.is_empty() || wish.only.iter().any(|part| fault.to_string().contains(part));

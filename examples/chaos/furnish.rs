@@ -63,8 +63,14 @@ pub(crate) fn scenario() -> Outcome<String> {
     Ok(text)
 }
 
-/// One gateway's settings.
-pub(crate) fn settings(arm: Arm, doors: &Doors, gateway: usize, level: &str) -> Outcome<String> {
+/// One gateway's settings; its limits lie this far beyond Finch's.
+pub(crate) fn settings(
+    arm: Arm,
+    doors: &Doors,
+    gateway: usize,
+    level: &str,
+    beyond: usize,
+) -> Outcome<String> {
     let own = &doors.gateways[gateway];
     let (vault, ledger, replicas) = match arm {
         Arm::Shared => (
@@ -89,7 +95,7 @@ pub(crate) fn settings(arm: Arm, doors: &Doors, gateway: usize, level: &str) -> 
         Limits::IP.window.as_millis(),
     );
     for (product, limit) in Limits::PRODUCTS {
-        writeln!(text, "{product} = {limit}")?;
+        writeln!(text, "{product} = {}", limit + beyond)?;
     }
     Ok(text)
 }

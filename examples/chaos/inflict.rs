@@ -148,7 +148,7 @@ fn fill(site: &Site) -> Outcome<()> {
 
 fn reload(site: &Site, level: &str) -> Outcome<()> {
     for gateway in 0..site.arm.gateways() {
-        let text = furnish::settings(site.arm, &site.doors, gateway, level)?;
+        let text = furnish::settings(site.arm, &site.doors, gateway, level, site.beyond)?;
         std::fs::write(site.home(gateway).join("perch.toml"), text)?;
         site.signal(Part::Gateway(gateway), Signal::SIGHUP);
     }

@@ -98,9 +98,10 @@ fn chaos(options: Options) -> Outcome<bool> {
     };
     let facts = machine::facts();
     let (place, only) = (folder.clone(), options.only);
+    let beyond = if options.sabotage { plan::SABOTAGE } else { 0 };
     let found = guard::guarded(move |brood| {
         let one = |(arm, length): (plan::Arm, _)| {
-            let wish = Wish { arm, length, seed, only: only.clone() };
+            let wish = Wish { arm, length, seed, only: only.clone(), beyond };
             course::run(brood, &wish, &place.join(arm.name()), &scratch)
         };
         arms.into_iter().map(one).collect::<Outcome<Vec<_>>>()

@@ -25,6 +25,9 @@ pub(crate) const fn window() -> Duration {
     Duration::from_secs(5)
 }
 
+/// By how much a sabotaged gateway's limits are too large.
+pub(crate) const SABOTAGE: usize = 5;
+
 /// The limits, on both sides.
 pub(crate) struct Limits;
 
@@ -91,9 +94,9 @@ pub(crate) struct Options {
     /// A folder in which settings, logs and the recorder's notes are left; it must not hold an earlier run
     #[arg(long)]
     pub(crate) keep: Option<PathBuf>,
-    /// Only tell the names of the faults
+    /// Tell the gateways of a larger limit than Finch has: a run that does not find this judges nothing
     #[arg(long)]
-    pub(crate) list: bool,
+    pub(crate) sabotage: bool,
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 }

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -29,17 +30,20 @@ pub(crate) async fn run(listen: SocketAddr, to: SocketAddr, file: &Path) -> Outc
     }
     let listener = TcpListener::bind(listen).await?;
     let file = File::options().create(true).append(true).open(file)?;
-    let recorder = Arc::new(Recorder { to, file, secrets });
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((near, _)) => drop(tokio::spawn(Arc::clone(&recorder).converse(near))),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            }
-        }
-    });
+    tokio::spawn(serve(listener, Recorder { to, file, secrets }));
     while input.recv().await.is_some() {}
     Ok(())
+}
+
+async fn serve(listener: TcpListener, recorder: Recorder) {
+    let recorder = Arc::new(recorder);
+    loop {
+        match listener.accept().await {
+            Ok((near, _)) => drop(tokio::spawn(Arc::clone(&recorder).converse(near))),
+            // Out of descriptors, most likely.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
 }
 
 impl Recorder {
@@ -114,5 +118,74 @@ impl Recorder {
         let line = format!("{}\n", serde_json::to_string(record)?);
         (&self.file).write_all(line.as_bytes())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{http, records};
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A recorder in front of a Finch that answers this, or that nobody is.
+    async fn recorded(answer: Option<&'static str>) -> (SocketAddr, PathBuf, tempfile::TempDir) {
+        let finch = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = finch.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = finch.accept().await {
+                let Some(answer) = answer else { continue };
+                tokio::spawn(async move {
+                    let mut unread = Vec::new();
+                    while wire::read(&mut socket, &mut unread, false).await.is_ok() {
+                        let _ = socket.write_all(answer.as_bytes()).await;
+                    }
+                });
+            }
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notes");
+        let file = File::options().create(true).append(true).open(&path).expect("a file");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let door = listener.local_addr().expect("an address");
+        tokio::spawn(serve(listener, Recorder { to, file, secrets: vec!["canary".to_owned()] }));
+        (door, path, folder)
+    }
+
+    async fn call(door: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Option<u16> {
+        let asked = http::request("POST", path, headers, body);
+        http::call(door, &asked, Duration::from_secs(60)).await.ok().map(|answer| answer.status())
+    }
+
+    #[tokio::test]
+    async fn a_request_is_written_down_without_its_token_and_a_token_elsewhere_is_told() {
+        let (door, path, _folder) = recorded(Some("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).await;
+        let token = [("Authorization", "Bearer canary-1"), ("User-Agent", "chaos/acme")];
+        assert_eq!(call(door, "/employer/benefits", &token, "{}").await, Some(200));
+        assert_eq!(call(door, "/employer/benefits", &[("X-Other", "canary-1")], "{}").await, Some(200));
+        assert_eq!(call(door, "/employer/benefits", &[], "canary-1").await, Some(200));
+        assert_eq!(call(door, "/employer/benefits?a=canary-1", &[], "{}").await, Some(200));
+        assert_eq!(call(door, "/auth/token", &[], "{\"client_secret\":\"canary\"}").await, Some(200));
+        let all = records::read(&path).expect("notes");
+        let elsewhere: Vec<bool> = all.iter().map(|record| record.token_is_elsewhere).collect();
+        assert_eq!(elsewhere, [false, true, true, true, false]);
+        assert_eq!((all[0].mark.as_str(), all[0].authorizations), ("chaos/acme", 1));
+        assert_eq!(all[0].authorization, digest(b"Bearer canary-1"));
+        assert!(
+            !all[0].head.contains("canary") && all[0].head.contains("Connection: close"),
+            "{}",
+            all[0].head
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_written_down_and_so_is_a_request_that_finch_never_answers() {
+        let (door, path, _folder) =
+            recorded(Some("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")).await;
+        assert_eq!(call(door, "/employer/company", &[], "").await, Some(429));
+        let refused: Vec<bool> = records::read(&path).expect("notes").iter().map(|r| r.was_refused).collect();
+        assert_eq!(refused, [false, true]);
+        let (door, path, _folder) = recorded(None).await;
+        assert_eq!(call(door, "/employer/company", &[], "").await, None);
+        assert_eq!(records::read(&path).expect("notes").len(), 1);
     }
 }

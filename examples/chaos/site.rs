@@ -89,6 +89,8 @@ pub(crate) struct Site {
     pub(crate) customers: BTreeMap<String, Customer>,
     /// Whether the disk of the one gateway is a small one that can be filled.
     pub(crate) has_small_disk: bool,
+    /// How far the gateways' limits lie beyond Finch's.
+    pub(crate) beyond: usize,
     brood: Arc<Brood>,
     redis: Redis,
     postgres: Option<Postgres>,
@@ -97,7 +99,12 @@ pub(crate) struct Site {
 
 impl Site {
     /// Starts everything and waits until it answers.
-    pub(crate) async fn start(brood: &Arc<Brood>, arm: Arm, folder: &Path, scratch: &Path) -> Outcome<Self> {
+    pub(crate) async fn start(
+        brood: &Arc<Brood>,
+        (arm, beyond): (Arm, usize),
+        folder: &Path,
+        scratch: &Path,
+    ) -> Outcome<Self> {
         std::fs::create_dir(folder)?;
         let doors = Doors::new(arm)?;
         std::fs::write(folder.join("scenario.toml"), furnish::scenario()?)?;
@@ -108,8 +115,18 @@ impl Site {
         let redis = Redis::make(&folder.join("redis"), doors.redis)?;
         let (brood, running) = (Arc::clone(brood), Mutex::default());
         let (folder, customers) = (folder.to_owned(), BTreeMap::new());
-        let mut site =
-            Self { arm, doors, folder, customers, has_small_disk: false, brood, redis, postgres, running };
+        let mut site = Self {
+            arm,
+            doors,
+            folder,
+            customers,
+            has_small_disk: false,
+            beyond,
+            brood,
+            redis,
+            postgres,
+            running,
+        };
         site.up(Part::Finch).await?;
         site.customers = furnish::customers(site.doors.finch).await?;
         site.up(Part::Recorder).await?;
@@ -137,7 +154,10 @@ impl Site {
             self.has_small_disk = stores::mount_small(&home.join("disk"));
         }
         std::fs::write(home.join("clock"), clocks::TRUE)?;
-        std::fs::write(home.join("perch.toml"), furnish::settings(self.arm, &self.doors, gateway, "info")?)?;
+        std::fs::write(
+            home.join("perch.toml"),
+            furnish::settings(self.arm, &self.doors, gateway, "info", self.beyond)?,
+        )?;
         match gateway {
             0 => drop(stores::done(self.command(0).args(["keys", "generate", "perch.key"]))?),
             // A copy keeps its mode.

@@ -1,5 +1,6 @@
 //! What the processes take meanwhile, and whether one ends that was not killed.
 
+use super::judge;
 use super::notes::{Bound, Notes};
 use super::plan::GROWTH_MAX_KIB;
 use super::site::{Part, Site};
@@ -51,6 +52,14 @@ impl Watch {
                     continue;
                 };
                 self.add(part, taken, &notes);
+                let pid = site.pid(part).unwrap_or_default();
+                let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                if judge::secrets(&words).is_err() {
+                    notes.broken(
+                        Bound::Tokens,
+                        "a secret stands in the words that a process was started with",
+                    );
+                }
             }
             sleep(LOOK).await;
         }

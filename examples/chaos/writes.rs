@@ -2,7 +2,7 @@
 //! was acknowledged is looked for afterwards; what was not may be there or not.
 
 use super::chance::Chance;
-use super::furnish::{self, CLIENT_SECRET};
+use super::furnish;
 use super::http::{self, Lost};
 use super::load::canary;
 use super::notes::{Bound, Notes};
@@ -141,7 +141,7 @@ impl Writes {
 
     async fn pause(&self, site: &Site, notes: &Notes, gateway: usize, name: String) {
         let body = json!({ "scope": "customer", "name": name, "reason": "chaos" }).to_string();
-        if operator(site, gateway, "POST", "/api/pauses", &body).await.is_some() {
+        if operator(site, notes, gateway, ("POST", "/api/pauses"), &body).await.is_some() {
             notes.count("pauses acknowledged", 1);
             self.with().paused.insert(name);
         }
@@ -151,7 +151,7 @@ impl Writes {
     async fn resume(&self, site: &Site, notes: &Notes, gateway: usize) {
         let Some(name) = self.with().paused.pop_first() else { return };
         let body = json!({ "scope": "customer", "name": name }).to_string();
-        if operator(site, gateway, "POST", "/api/pauses/resume", &body).await.is_some() {
+        if operator(site, notes, gateway, ("POST", "/api/pauses/resume"), &body).await.is_some() {
             notes.count("pauses ended", 1);
             self.with().resumed.insert(name);
         }
@@ -187,6 +187,9 @@ impl Writes {
         }
         for gateway in 0..site.arm.gateways() {
             self.verify_pauses(site, notes, gateway).await;
+            for path in ["/metrics", "/api/config", "/api/requests", "/readyz?verbose"] {
+                operator(site, notes, gateway, ("GET", path), "").await;
+            }
         }
     }
 
@@ -224,8 +227,10 @@ impl Writes {
                 let state = self.with();
                 (state.paused.clone(), state.resumed.clone())
             };
-            let list =
-                operator(site, gateway, "GET", "/api/pauses", "").await.unwrap_or_default().to_string();
+            let list = operator(site, notes, gateway, ("GET", "/api/pauses"), "")
+                .await
+                .unwrap_or_default()
+                .to_string();
             let is_there = |name: &&String| list.contains(&format!("\"{name}\""));
             // Whose end was asked for since then may be gone.
             let meant = self.with().paused.clone();
@@ -284,9 +289,17 @@ async fn noted(site: &Site, notes: &Notes, gateway: usize, asked: &[u8]) -> Resu
 }
 
 /// What an operator was told, when that was good. Nothing secret may be in it either.
-async fn operator(site: &Site, gateway: usize, method: &str, path: &str, body: &str) -> Option<Value> {
+async fn operator(
+    site: &Site,
+    notes: &Notes,
+    gateway: usize,
+    (method, path): (&str, &str),
+    body: &str,
+) -> Option<Value> {
     let asked = http::request(method, path, &[], body);
     let answer = http::call(site.doors.gateways[gateway].admin, &asked, WRITE_MAX).await.ok()?;
-    let is_clean = !String::from_utf8_lossy(&answer.raw).contains(CLIENT_SECRET);
-    (answer.status() == 200 && is_clean).then(|| serde_json::from_slice(&answer.body).unwrap_or_default())
+    if let Err(why) = judge::secrets(&answer.raw) {
+        notes.broken(Bound::Tokens, format!("{why} at {path}"));
+    }
+    (answer.status() == 200).then(|| serde_json::from_slice(&answer.body).unwrap_or_default())
 }
