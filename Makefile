@@ -1,7 +1,7 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger bench-start fuzz screenshots smoke-batch \
-        smoke-drain smoke-limits smoke-plan advisories image smoke-image
+        smoke-drain smoke-limits smoke-plan chaos advisories image smoke-image
 .NOTPARALLEL:
 
 help: ## this list
@@ -79,6 +79,11 @@ smoke-limits: ## quota in real time: three gateways, twice the load, with and wi
 smoke-plan: ## a sync of fifty customers in real time, against what perch plan says of it; three minutes
 	@scripts/setup.sh build
 	PLAN_WINDOW=60 cargo test --locked --test it a_directory_sync_of_fifty_customers_takes_as_long_as_the_plan_said -- --nocapture
+
+chaos: ## random faults to every process and link, judged by a recorder of its own; twenty minutes (CHAOS='--minutes 2 --seed 7')
+	@scripts/setup.sh chaos
+	cargo build --locked --quiet --bin perch
+	cargo run --locked --quiet --example chaos -- $(CHAOS)
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`), of the page's pictures (`setup.sh page`), of the container image (`setup.sh image`),
-# of running that (`setup.sh smoke-image`) or of the search for bad inputs (`setup.sh fuzz`).
+# real-time run (`setup.sh smoke`), of the random faults (`setup.sh chaos`), of the page's pictures (`setup.sh page`), of the
+# container image (`setup.sh image`), of running that (`setup.sh smoke-image`) or of the search for bad inputs (`setup.sh fuzz`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,11 +10,12 @@ case "${1:-}" in
 build) wanted=(cc cmake) ;;
 test) wanted=(cc cmake python node npm redis postgres prometheus chromium kubectl curl) ;;
 smoke) wanted=(cc cmake redis) ;;
+chaos) wanted=(cc cmake redis postgres prlimit faketime) ;;
 page) wanted=(cc cmake chromium) ;;
 image) wanted=(cc cmake musl python3 roots engine) ;;
 smoke-image) wanted=(cc cmake musl python3 roots engine podman runc) ;;
 fuzz) wanted=(cc cmake cxx) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|page|image|smoke-image|fuzz" >&2; exit 2 ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|chaos|page|image|smoke-image|fuzz" >&2; exit 2 ;;
 esac
 
 python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
@@ -51,6 +52,8 @@ have() {
         ;;
     podman) podman --version >/dev/null 2>&1 ;;
     runc) runc --version >/dev/null 2>&1 || crun --version >/dev/null 2>&1 ;;
+    prlimit) prlimit --version >/dev/null 2>&1 ;;
+    faketime) compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     esac
@@ -72,6 +75,8 @@ packages_of() {
     npm) echo npm ;;
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
+    prlimit) echo util-linux ;;
+    faketime) echo faketime ;;
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
     curl) echo curl ;;
@@ -96,6 +101,8 @@ describe() {
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
     postgres) echo "PostgreSQL 13 or newer, with initdb (tests start private servers; https://www.postgresql.org)" ;;
     chromium) echo "Chromium and its chromedriver (tests open the admin page in a real browser; https://www.chromium.org)" ;;
+    prlimit) echo "prlimit of util-linux (it takes file descriptors away from a running gateway)" ;;
+    faketime) echo "libfaketime (it sets the clock of one process; https://github.com/wolfcw/libfaketime)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     curl) echo "curl (tests carry out the commands of the documents)" ;;
     kubectl) echo "kubectl 1.24 or newer (the manifests are rendered with it, without a cluster; Debian 12's is too old: https://kubernetes.io/docs/tasks/tools)" ;;
