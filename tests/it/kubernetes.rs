@@ -296,20 +296,14 @@ async fn every_configuration_and_every_variable_is_one_that_perch_takes() {
         let refused = run(&world, &linked, &settings(documents), &["check"]).await;
         assert_eq!(refused.code, Some(64), "{name}: {}", refused.all());
     }
-    // A job runs with the settings of the pods that come after it.
+    // A job runs with the settings of before or of after.
     for name in JOBS {
         for container in containers(pods(&all[name])[0]) {
-            let shared = settings(&all["sidecar-shared"]);
-            let checked = run(&world, container, &shared, &["check"]).await;
-            let is_from_a_file = environment(container)["PERCH_VAULT__STORE"].starts_with("sqlite:");
-            // The file's own configuration had its quota in memory; nothing is served here, so that is nobody's matter.
-            assert_eq!(
-                checked.code,
-                Some(0),
-                "{name}, {}: {} {is_from_a_file}",
-                container["name"],
-                checked.err
-            );
+            for overlay in ["sidecar-embedded", "sidecar-shared"] {
+                let checked = run(&world, container, &settings(&all[overlay]), &["check"]).await;
+                let what = format!("{name}, {} with {overlay}", container["name"]);
+                assert_eq!(checked.code, Some(0), "{what}: {}", checked.err);
+            }
         }
     }
 }
