@@ -70,6 +70,7 @@ pub(crate) fn run(brood: &Brood, image: &str, runs: u32, span: Duration) -> Outc
         say(&format!("run {number} of {runs}"));
         found.runs.push(life(image, &site, number, span)?);
     }
+    brood.interrupt(site.finch_pid);
     Ok(found)
 }
 

@@ -24,6 +24,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 pub(crate) struct Site {
     /// The simulator.
     pub(crate) finch: SocketAddr,
+    /// Its process.
+    pub(crate) finch_pid: u32,
     /// The door of the apps.
     pub(crate) proxy: SocketAddr,
     /// The door of the kubelet.
@@ -40,7 +42,7 @@ impl Site {
         // The image's own program, which runs anywhere.
         let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         let program = machine::output_folder()?.with_file_name(target).join("image").join("perch");
-        let finch = start_finch(brood, &program, folder)?;
+        let (finch, finch_pid) = start_finch(brood, &program, folder)?;
         let (proxy, admin, probes) = (free_port()?, free_port()?, free_port()?);
         let (settings, secrets) = (folder.join("settings"), folder.join("secrets"));
         create_dir(&settings)?;
@@ -59,7 +61,7 @@ impl Site {
         if !made.status.success() {
             return Err(format!("perch keys generate: {}", String::from_utf8_lossy(&made.stderr)).into());
         }
-        let site = Self { finch, proxy, probes, settings, secrets };
+        let site = Self { finch, finch_pid, proxy, probes, settings, secrets };
         site.protect(0o440)?;
         Ok(site)
     }
@@ -130,7 +132,7 @@ window = "1s"
     )
 }
 
-fn start_finch(brood: &Brood, program: &Path, folder: &Path) -> Outcome<SocketAddr> {
+fn start_finch(brood: &Brood, program: &Path, folder: &Path) -> Outcome<(SocketAddr, u32)> {
     let scenario = folder.join("scenario.toml");
     write(
         &scenario,
@@ -143,7 +145,7 @@ fn start_finch(brood: &Brood, program: &Path, folder: &Path) -> Outcome<SocketAd
     let log = File::create(folder.join("finch.log"))?;
     let mut sim = Command::new(program);
     sim.args(["sim", "--listen", &door.to_string(), "--scenario"]).arg(&scenario).stdin(Stdio::null());
-    brood.start(sim.env_clear().stdout(log.try_clone()?).stderr(log))?;
+    let pid = brood.start(sim.env_clear().stdout(log.try_clone()?).stderr(log))?;
     let begun = Instant::now();
     while !http::once(door, "GET", "/_sim/healthz", "", "").is_ok_and(|answer| answer.status == 200) {
         if begun.elapsed() > START_MAX {
@@ -151,5 +153,5 @@ fn start_finch(brood: &Brood, program: &Path, folder: &Path) -> Outcome<SocketAd
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(door)
+    Ok((door, pid))
 }
