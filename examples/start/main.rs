@@ -94,7 +94,9 @@ fn furnish(folder: &Path, connections: u64, calls: u64) -> Outcome<SocketAddr> {
     live(folder, admin)?;
     // Rows like the one there is. A start opens none of their tokens.
     let vault = Connection::open(folder.join("perch.db"))?;
-    vault.execute_batch("CREATE TEMP TABLE one AS SELECT * FROM connection; UPDATE one SET token_bidx = NULL")?;
+    vault.execute_batch(
+        "CREATE TEMP TABLE one AS SELECT * FROM connection; UPDATE one SET token_bidx = NULL",
+    )?;
     vault.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1) \
          INSERT INTO connection SELECT app, env, 'connection-' || i, 'c-' || i, company_id, provider_id, products, entity_ids, \
