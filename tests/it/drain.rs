@@ -191,7 +191,7 @@ async fn newcomer(proxy: SocketAddr, mut told: watch::Receiver<bool>) -> Vec<(Ph
 async fn world() -> (World, Finch) {
     let finch = Finch::start().await;
     let settings = "apps.writes = \"allow\"\nlimits.products.default = 1000\nlimits.products.directory = 1\n\
-        limits.products.individual = 1\nlimits.pacing = false\nlimits.wait.interactive = \"2h\"\nmerge.coalesce = false\n\
+        limits.products.individual = 1\nlimits.pacing = false\nlimits.wait.interactive = \"2h\"\nlimits.wait.batch = \"2h\"\nmerge.coalesce = false\n\
         merge.batch = true\nlisten.inspect_bytes_max = \"64KiB\"\nretry.attempts = 1\nshield.probe = \"off\"";
     let mut setup = World::with().settings(settings).finch(&format!("http://{}", finch.address));
     for customer in
