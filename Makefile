@@ -1,6 +1,6 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories
+.PHONY: help demo test attack check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan advisories
 .NOTPARALLEL:
 
 help: ## this list
@@ -66,6 +66,10 @@ smoke-limits: ## quota in real time: three gateways, twice the load, with and wi
 smoke-plan: ## a sync of fifty customers in real time, against what perch plan says of it; three minutes
 	@scripts/setup.sh build
 	PLAN_WINDOW=60 cargo test --locked --test it a_directory_sync_of_fifty_customers_takes_as_long_as_the_plan_said -- --nocapture
+
+attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills among them; about an hour (SCALE=1: ten minutes)
+	@scripts/setup.sh test
+	@scripts/attack.sh
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
