@@ -1,7 +1,7 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger bench-start fuzz screenshots smoke-batch \
-        smoke-drain smoke-limits smoke-plan chaos advisories image smoke-image
+.PHONY: help demo test attack check bench bench-limits bench-inspect bench-vault bench-ledger bench-start fuzz screenshots \
+        smoke-batch smoke-drain smoke-limits smoke-plan chaos advisories image smoke-image
 .NOTPARALLEL:
 
 help: ## this list
@@ -84,6 +84,10 @@ chaos: ## random faults to every process and link, judged by a recorder of its o
 	@scripts/setup.sh chaos
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example chaos -- $(CHAOS)
+
+attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills among them; about an hour (SCALE=1: ten minutes)
+	@scripts/setup.sh test
+	@scripts/attack.sh
 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories

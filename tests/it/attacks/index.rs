@@ -24,7 +24,7 @@ fn rows() -> Vec<(String, Vec<String>)> {
     text.lines()
         .filter_map(|line| {
             let cells: Vec<&str> = line.strip_prefix("| ")?.trim_end_matches(" |").split(" | ").collect();
-            let id = cells.first().filter(|cell| is_id(cell))?;
+            let id = cells.first().filter(|cell| cells.len() == 6 && is_id(cell))?;
             let named = cells.last()?.split('`').skip(1).step_by(2).filter(|name| name.contains("::"));
             Some(((*id).to_owned(), named.map(str::to_owned).collect()))
         })

@@ -2,10 +2,12 @@
 //! those of docs/attacks.md: F framing, T target, C credentials, U upstream, R resources, H HTTP/2, W webhooks, A admin.
 
 mod admin;
+mod broken;
 mod callers;
 mod framing;
 mod h2;
 mod heads;
+mod hooks;
 mod hostile;
 mod index;
 mod isolation;
