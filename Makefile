@@ -70,7 +70,7 @@ smoke-plan: ## a sync of fifty customers in real time, against what perch plan s
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
 
-image: ## the container image and its bill of materials, into target/image (static, FROM scratch; buildah, podman or docker)
+image: ## the container image and its bill of materials, into target/oci (static, FROM scratch; buildah, podman or docker)
 	@scripts/setup.sh image
 	@scripts/image.sh
 
