@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs Finch's official SDKs at their pinned versions into .cache/sdk, for the tests that drive
-# perch with them, Grafana's published types, for the test that judges the dashboards, and checkov and kubernetes-validate,
-# for the one that judges the Kubernetes manifests. Does nothing when what is there is what is pinned.
+# perch with them, Grafana's published types, for the test that judges the dashboards, checkov and kubernetes-validate, for the
+# one that judges the Kubernetes manifests, and CycloneDX's validator, for the one that judges the image's bill of materials.
+# Does nothing when what is there is what is pinned.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sdk=$PWD/.cache/sdk
@@ -27,6 +28,7 @@ venv() {
 
 venv python tests/sdk/python/requirements.txt "the Python SDK"
 venv kubernetes tests/kubernetes/requirements.txt "what judges Kubernetes manifests (some minutes)"
+venv sbom tests/sbom/requirements.txt "CycloneDX's validator"
 
 pins=$(node --version && cat tests/sdk/node/package-lock.json)
 if ! is_fresh "$sdk/node" "$pins"; then

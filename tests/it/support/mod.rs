@@ -71,6 +71,11 @@ impl Lines {
         self.0.lock().expect("no test panics in here").extend_from_slice(bytes);
     }
 
+    /// Drops what was kept: a long run has more lines than memory.
+    pub fn forget(&self) {
+        self.0.lock().expect("no test panics in here").clear();
+    }
+
     /// The bytes so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.0.lock().expect("no test panics in here").clone()
