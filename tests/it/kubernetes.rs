@@ -220,6 +220,17 @@ async fn ports_are_perchs_own_and_every_path_that_is_asked_is_served_there() {
             ports.values().copied().collect(),
             "{name}: a port that nobody may reach, or the reverse"
         );
+        let leaves: BTreeSet<u64> = list(&one(&documents, "NetworkPolicy", "perch")["spec"]["egress"])
+            .iter()
+            .flat_map(|rule| list(&rule["ports"]))
+            .map(|port| port["port"].as_u64().expect("a number"))
+            .collect();
+        assert!(leaves.contains(&443) && leaves.contains(&53), "{name}: {leaves:?}");
+        for store in [setting(&documents, "vault", "store"), setting(&documents, "limits", "store")] {
+            let Some((_, rest)) = store.split_once("://") else { continue };
+            let host = rest.split('/').next().expect("a host");
+            assert!(leaves.contains(&port(host)), "{name}: {store} cannot be reached through {leaves:?}");
+        }
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             asked.insert(text(&perch[probe]["httpGet"]["path"]).to_owned());
         }
