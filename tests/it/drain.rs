@@ -243,6 +243,9 @@ async fn round() -> (Ends, Duration) {
     }
     let running: u64 = Phase::RUNNING.into_iter().map(Phase::calls).sum();
     until("every call is where it shall be", async || under_way(&world).await == running).await;
+    // One of those that wait for quota or for company has the only permit; of two that belong together one is sent.
+    let sent: u64 = [Phase::InFlight, Phase::Exchange, Phase::Pipelined].map(Phase::calls).iter().sum();
+    finch.has_kept(2 + Phase::Joined.calls() / 2 + sent).await;
 
     let began = Instant::now();
     perch.signal(SIGTERM);
