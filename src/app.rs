@@ -21,7 +21,7 @@ use crate::doors::webhooks::WebhookDoor;
 use crate::doors::{Bound, Guarded, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Current, Drain, Engine, Gathers, Joins, Life, Outlook, Stage, Written};
+use crate::engine::{Current, Drain, Engine, Gathers, Held, Joins, Life, Outlook, Stage, Written};
 use crate::limit::beat::Incarnation;
 use crate::limit::{self, IpRule, PerProduct, Rules};
 use crate::store::journal::{Journal, Verdict};
@@ -166,6 +166,7 @@ impl Gateway {
             answers,
             life: Life::default(),
             webhooks,
+            held: Held::default(),
             drain: Drain::default(),
         });
         let listen = &config.listen;

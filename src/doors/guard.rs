@@ -5,6 +5,7 @@ use super::peer::Peer;
 use super::tls::DoorTls;
 use super::wire::Wire;
 use crate::engine::{Stage, Stages};
+use crate::policy::chunks::Chunks;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -59,6 +60,8 @@ pub struct Pace {
     came: AtomicU64,
     /// How many of them were read as requests.
     read: AtomicU64,
+    /// A chunked body was written in a way that other programs read differently.
+    is_odd: AtomicBool,
 }
 
 const BETWEEN: u8 = 0;
@@ -80,6 +83,11 @@ impl Pace {
     pub fn more_has_come() -> bool {
         let more = |pace: &Arc<Pace>| pace.came.load(Ordering::Acquire) > pace.read.load(Ordering::Acquire);
         PACE.try_with(more).unwrap_or(false)
+    }
+
+    /// Whether the chunks of the body that was read are written as RFC 9112 §7.1 has it.
+    pub fn body_is_plain() -> bool {
+        !PACE.try_with(|pace| pace.is_odd.load(Ordering::Acquire)).unwrap_or(false)
     }
 
     /// The answer is written; the next head may come.
@@ -155,6 +163,7 @@ impl<A: ServerApp + Send + Sync + 'static> Guarded<A> {
             patience: self.patience,
             seen: BETWEEN,
             head_bytes: 0,
+            chunks: Chunks::default(),
             timer: Box::pin(sleep_until(deadline)),
             stuck: None,
             stages: self.stages.clone(),
@@ -180,6 +189,7 @@ struct Paced {
     patience: Patience,
     seen: u8,
     head_bytes: usize,
+    chunks: Chunks,
     timer: Pin<Box<Sleep>>,
     /// Runs while a write makes no progress.
     stuck: Option<Pin<Box<Sleep>>>,
@@ -260,6 +270,10 @@ impl AsyncRead for Paced {
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         let came = buf.filled().len() - before;
         this.pace.came.fetch_add(came as u64, Ordering::AcqRel);
+        this.chunks.see(&buf.filled()[before..]);
+        if this.chunks.is_odd() {
+            this.pace.is_odd.store(true, Ordering::Release);
+        }
         if pace != IN_CALL {
             this.head_bytes += came;
         }

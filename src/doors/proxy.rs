@@ -124,7 +124,7 @@ impl ProxyHttp for ProxyDoor {
             session.set_keepalive(None);
         }
         let mut must_drain = false;
-        let received = receive(session, self.bounds, &self.visitors).await;
+        let received = receive(session, self.bounds, &self.visitors, self.engine.held.asked.share()).await;
         Pace::request_is_read(size_of_request(session));
         let finished = match received.call {
             Ok(call) => match self.carry(session, call, began).await {

@@ -13,6 +13,7 @@ mod evidence;
 mod exchange;
 mod gather;
 mod good;
+mod holding;
 mod join;
 pub mod life;
 mod link;
@@ -38,6 +39,7 @@ pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
 pub use drain::{Drain, Running, Stage, Stages};
 pub use gather::{Batching, Gathers};
+pub use holding::{Held, Holding, Share};
 pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
@@ -95,6 +97,8 @@ pub struct Engine {
     pub life: Life,
     /// What Finch tells by webhook.
     pub webhooks: Webhooks,
+    /// What large bodies hold of memory.
+    pub held: Held,
     /// Who is still inside.
     pub drain: Drain,
 }

@@ -88,6 +88,8 @@ pub enum Refusal {
     NoLedger { wait: Duration },
     /// perch is stopping.
     Draining,
+    /// Large bodies of others are held already, as many as may be.
+    Crowded,
     /// The store does not answer.
     VaultUnavailable,
     /// The sealed token cannot be opened.
@@ -141,6 +143,7 @@ impl Refusal {
         matches!(
             self,
             Refusal::BodyTooLarge { .. }
+                | Refusal::Crowded
                 | Refusal::WrongHost
                 | Refusal::Browser
                 | Refusal::AppKeyRequired
@@ -348,6 +351,15 @@ impl Refusal {
                 "perch is stopping; nothing was sent; send the call again".to_owned(),
             )
             .resend(Resend::Yes)
+            .closing(),
+            R::Crowded => Problem::new(
+                503,
+                "perch_crowded",
+                Class::PerchUnavailable,
+                "perch holds as many large request bodies as it may; nothing was sent; send the call again".to_owned(),
+            )
+            .resend(Resend::Yes)
+            .waiting(Duration::from_secs(1))
             .closing(),
             R::VaultUnavailable => Problem::new(
                 503,

@@ -56,7 +56,7 @@ async fn converse(
     large: Arc<Vec<u8>>,
 ) {
     let mut bytes = Vec::new();
-    while read_request(&mut socket, &mut bytes).await {
+    while read_request(&mut socket, &mut bytes, |_| {}).await {
         let request = String::from_utf8_lossy(&std::mem::take(&mut bytes)).into_owned();
         let is_of = |customer: &str| request.contains(&format!("CANARY-token-of-{customer}\r\n"));
         let is_kept = ["in-flight", "for-quota", "gathered", "pipelined", "joined"].into_iter().any(is_of)
