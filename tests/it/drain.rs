@@ -299,11 +299,11 @@ async fn a_gateway_that_is_stopped_in_the_middle_of_everything_cuts_nobody() {
         assert_eq!(count(phase, End::Answered), calls(phase), "{phase:?}");
     }
     assert_eq!(count(Phase::ForAHold, End::Refused), calls(Phase::ForAHold));
-    // One of each has the only permit.
-    for phase in [Phase::ForQuota, Phase::Gathered] {
-        let told = (count(phase, End::Answered), count(phase, End::Refused));
-        assert_eq!(told, (rounds as u64, calls(phase) - rounds as u64), "{phase:?}");
-    }
+    // One of each has the only permit; a request that is shared has it for several.
+    let told = (count(Phase::ForQuota, End::Answered), count(Phase::ForQuota, End::Refused));
+    assert_eq!(told, (rounds as u64, calls(Phase::ForQuota) - rounds as u64));
+    assert!(count(Phase::Gathered, End::Answered) >= rounds as u64);
+    assert!(count(Phase::Gathered, End::Refused) > 0);
     // Each connection's first call was sent, its second was not.
     let told = (count(Phase::Pipelined, End::Answered), count(Phase::Pipelined, End::Refused));
     assert_eq!(told, (calls(Phase::Pipelined), calls(Phase::Pipelined)));

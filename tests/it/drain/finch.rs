@@ -70,6 +70,14 @@ async fn converse(
             ("429 Too Many Requests", "Retry-After: 60\r\n", body.as_bytes().to_vec())
         } else if is_of("streamed") {
             ("200 OK", "", large.to_vec())
+        } else if is_of("gathered") {
+            // One for each person, of however many calls the request is.
+            let people = request.split("\"person-").skip(1).filter_map(|rest| rest.split('"').next());
+            let items = people.map(|n| {
+                format!(r#"{{"individual_id":"person-{n}","code":200,"body":{{"id":"person-{n}"}}}}"#)
+            });
+            let items = items.collect::<Vec<_>>().join(",");
+            ("200 OK", "", format!(r#"{{"responses":[{items}]}}"#).into_bytes())
         } else if let Some((_, code)) = request.split_once("code-") {
             let number: String = code.chars().take_while(char::is_ascii_digit).collect();
             let body = format!(
