@@ -108,6 +108,11 @@ async fn hostile_clients_cost_the_others_nothing() {
         arm.abort();
         let _ = arm.await;
     }
+    // Bodies that stop short of their end: a few are held, and the others are told to come again.
+    let part = [post("Content-Length: 16000000\r\n"), vec![b' '; 8 << 20]].concat();
+    let stuck = crowd(door, 40, &part).await;
+    judge("R03 large", &app, &process, &idle).await;
+    drop(stuck);
     // R06: more than is taken, and no byte of it is kept.
     let large = tokio::spawn(upload(door, 256 << 20));
     judge("R06", &app, &process, &idle).await;
