@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Every child of this run.
 #[derive(Default)]
@@ -56,7 +56,8 @@ impl Brood {
         self.end(pid);
     }
 
-    fn is_gone(&self, pid: u32) -> bool {
+    /// Whether it has ended, by itself or by us.
+    pub(crate) fn is_gone(&self, pid: u32) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let child = state.children.iter_mut().find(|child| child.id() == pid);
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
@@ -82,7 +83,18 @@ fn end(mut child: Child) {
     let _ = child.wait();
 }
 
+/// Ports that no system gives to connections on their way out, so that one stays free while its process is gone.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// A loopback port that was free a moment ago.
 pub(crate) fn free_port() -> Outcome<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
+    let width = u32::from(PORTS.end - PORTS.start);
+    for step in 0..width {
+        let port = PORTS.start + u16::try_from((now / 97).wrapping_add(step) % width)?;
+        if let Ok(free) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(free.local_addr()?);
+        }
+    }
+    Err(format!("every port of {PORTS:?} is in use").into())
 }

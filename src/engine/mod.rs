@@ -37,7 +37,7 @@ mod written;
 
 pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
-pub use drain::{Drain, Running};
+pub use drain::{Drain, Running, Stage, Stages};
 pub use gather::{Batching, Gathers};
 pub use holding::{Held, Holding, Share};
 pub use join::Joins;
@@ -216,7 +216,7 @@ impl Engine {
     /// what is wrong.
     pub async fn readiness(&self) -> Readiness {
         Readiness {
-            is_stopping: self.drain.is_closing(),
+            is_stopping: self.drain.is_leaving(),
             vault_answers: resolve::in_time(self.vault.ping()).await.is_ok(),
             limiter: self.quota.mode(),
             is_observing: self.quota.is_observing(),
@@ -225,7 +225,7 @@ impl Engine {
 
     /// Stops: whoever waits is told so at once.
     pub fn close(&self) {
-        self.drain.close();
+        self.drain.advance(Stage::Closing);
         self.quota.close();
     }
 }

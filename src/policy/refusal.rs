@@ -15,6 +15,9 @@ use super::rollout::Outside;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use std::time::Duration;
 
+/// The code of the refusal while perch stops.
+pub const DRAINING: &str = "perch_draining";
+
 /// Why a call was not sent to Finch, or why its answer was not had.
 #[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +346,7 @@ impl Refusal {
             .waiting(*wait),
             R::Draining => Problem::new(
                 503,
-                "perch_draining",
+                DRAINING,
                 Class::PerchUnavailable,
                 "perch is stopping; nothing was sent; send the call again".to_owned(),
             )

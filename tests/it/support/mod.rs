@@ -13,6 +13,8 @@ pub mod database;
 pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
+pub mod manifests;
+pub mod manual;
 pub mod metrics;
 pub mod page;
 pub mod postgres;

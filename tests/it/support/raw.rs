@@ -125,7 +125,10 @@ impl RawFinch {
             seen.streams.push(Vec::new());
         });
         let mut bytes = Vec::new();
-        while self.read_request(&mut socket, &mut bytes, number).await {
+        let came = |new: &[u8]| {
+            self.seen.send_modify(|seen| seen.streams[number - 1].extend_from_slice(new));
+        };
+        while read_request(&mut socket, &mut bytes, came).await {
             let request = std::mem::take(&mut bytes);
             self.seen.send_modify(|seen| seen.requests.push((number, request)));
             let acts = self.script.lock().expect("no test panics in here").pop_front();
@@ -150,25 +153,22 @@ impl RawFinch {
             self.seen.send_modify(|seen| seen.requests.push((number, bytes)));
         }
     }
+}
 
-    /// Reads one request whose body has a `Content-Length` or none. `false` at the end of the connection.
-    async fn read_request(&self, socket: &mut TcpStream, bytes: &mut Vec<u8>, number: usize) -> bool {
-        loop {
-            if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&bytes[..at]).to_ascii_lowercase();
-                let length =
-                    head.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
-                if bytes.len() >= at + 4 + length.unwrap_or(0) {
-                    return true;
-                }
+/// Reads one request whose body has a `Content-Length` or none, and tells what comes. `false` at the end of the connection.
+pub async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>, mut came: impl FnMut(&[u8])) -> bool {
+    loop {
+        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..at]).to_ascii_lowercase();
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
+            if bytes.len() >= at + 4 + length.unwrap_or(0) {
+                return true;
             }
-            let had = bytes.len();
-            match socket.read_buf(bytes).await {
-                Ok(n) if n > 0 => {
-                    self.seen.send_modify(|seen| seen.streams[number - 1].extend_from_slice(&bytes[had..]));
-                }
-                _ => return false,
-            }
+        }
+        let had = bytes.len();
+        match socket.read_buf(bytes).await {
+            Ok(n) if n > 0 => came(&bytes[had..]),
+            _ => return false,
         }
     }
 }

@@ -16,7 +16,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 /// One connection.
 pub struct Socket {
     stream: Box<dyn Bytes>,
+    /// The socket itself, where it is one of TCP.
+    raw: Option<socket2::Socket>,
     unread: Vec<u8>,
+    /// How long it rests before each read.
+    pause: Duration,
 }
 
 /// One answer, as it came.
@@ -48,12 +52,38 @@ impl Socket {
     pub async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
-        Self::over(stream)
+        let raw = socket2::SockRef::from(&stream).try_clone().expect("a socket");
+        Self { raw: Some(raw), ..Self::over(stream) }
+    }
+
+    /// One that reads little at a time and rests in between.
+    pub async fn slowly(address: SocketAddr, pause: Duration) -> Self {
+        let mut socket = Self::to(address).await;
+        let raw = socket.raw.as_ref().expect("it is TCP");
+        raw.set_recv_buffer_size(16 << 10).expect("a socket");
+        socket.pause = pause;
+        socket
+    }
+
+    /// The same, where nobody may listen any more.
+    pub async fn try_to(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let raw = socket2::SockRef::from(&stream).try_clone()?;
+        Ok(Self { raw: Some(raw), ..Self::over(stream) })
+    }
+
+    /// Whether the other side has closed, as a pool of connections looks before it uses one again.
+    pub fn is_closed(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match self.raw.as_ref().expect("it is TCP").peek(&mut byte) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 
     /// The same, over whatever carries bytes.
     pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { stream: Box::new(stream), unread: Vec::new() }
+        Self { stream: Box::new(stream), raw: None, unread: Vec::new(), pause: Duration::ZERO }
     }
 
     /// Says nothing more; the other side may.
@@ -116,6 +146,9 @@ impl Socket {
             if let Some((heard, length)) = parse(&self.unread) {
                 self.unread.drain(..length);
                 return Ok(Some(heard));
+            }
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
             }
             match self.stream.read_buf(&mut self.unread).await {
                 Ok(n) if n > 0 => {}
