@@ -1,6 +1,7 @@
 # What a person or a machine may ask of this repository. Works from a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-limits bench-inspect bench-vault bench-ledger screenshots smoke-batch smoke-limits smoke-plan chaos advisories
+.PHONY: help demo test attack check bench bench-limits bench-inspect bench-vault bench-ledger bench-start fuzz screenshots \
+        smoke-batch smoke-drain smoke-limits smoke-plan chaos advisories image smoke-image
 .NOTPARALLEL:
 
 help: ## this list
@@ -48,6 +49,14 @@ bench-ledger: ## writing a million calls to the request ledger and searching the
 	@scripts/setup.sh build
 	cargo run --locked --release --quiet --example ledger -- $(CALLS)
 
+bench-start: ## from the start of perch until it is ready, with stores of several sizes, optimised build
+	@scripts/setup.sh build
+	cargo build --locked --release --quiet --bin perch
+	cargo run --locked --release --quiet --example start
+
+fuzz: ## looks for inputs that break a promise, guided by coverage; FUZZ_SECONDS=60 each of 19 targets, needs a nightly toolchain
+	@scripts/fuzz.sh $(TARGETS)
+
 screenshots: ## pictures of every view of the page, light, dark and on a phone, in target/screenshots
 	@scripts/setup.sh page
 	PERCH_SCREENSHOTS=$(CURDIR)/target/screenshots cargo test --locked --test it every_view_can_be_read
@@ -57,6 +66,10 @@ smoke-batch: ## a thousand calls for one person each, sharing requests and not, 
 	@scripts/setup.sh build
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example gather -- $(GATHER)
+
+smoke-drain: ## a hundred stops of a real gateway under two hundred calls each, and what became of them; five minutes (DRAIN_ROUNDS=…)
+	@scripts/setup.sh build
+	DRAIN_ROUNDS=$(or $(DRAIN_ROUNDS),100) cargo test --locked --test it drain:: -- --nocapture
 
 smoke-limits: ## quota in real time: three gateways, twice the load, with and without faults; eleven minutes (RUSH='--help': shorter ones)
 	@scripts/setup.sh smoke
@@ -72,5 +85,19 @@ chaos: ## random faults to every process and link, judged by a recorder of its o
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example chaos -- $(CHAOS)
 
+attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills among them; about an hour (SCALE=1: ten minutes)
+	@scripts/setup.sh test
+	@scripts/attack.sh
+
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
+
+image: ## the container image and its bill of materials, into target/image (static, FROM scratch; buildah, podman or docker)
+	@scripts/setup.sh image
+	@scripts/image.sh
+
+smoke-image: ## runs the image under podman as Kubernetes would, with 64 MiB, and measures it; as root (RUNS=…: how often)
+	@scripts/setup.sh smoke-image
+	@scripts/image.sh
+	@cargo build --locked --quiet --example image
+	@cargo run --locked --quiet --example image -- $(if $(RUNS),--runs $(RUNS))

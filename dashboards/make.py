@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the Grafana dashboards out of the table below: `dashboards/make.py` writes overview.json, connections.json,
-quota.json and runtime.json beside itself, `--check` fails when one of them is not what it would write.
+quota.json and runtime.json beside itself, and rules/prometheusrule.yaml, which is rules/perch.rules.yml for the Prometheus
+operator. `--check` fails when one of them is not what it would write.
 
 A row of the table is a panel: title, unit, what it shows and what to make of it, and its queries. In a query `SEL` stands
 for the board's variables; whoever shares a store or a quota tells the same numbers, so those are taken by `max`, and what
@@ -476,14 +477,27 @@ def board(name):
     }
 
 
+def prometheus_rule():
+    """The rules as the operator's object, line for line; what stands before the groups is about the file."""
+    rules = (HERE / "rules/perch.rules.yml").read_text(encoding="utf-8")
+    groups = rules[rules.index("groups:\n"):]
+    spec = "".join(f"  {line}" if line.strip() else line for line in groups.splitlines(keepends=True))
+    return (
+        "# perch.rules.yml for the Prometheus operator; dashboards/make.py writes it. Some operators read only what carries a\n"
+        "# label of theirs, such as release: kube-prometheus-stack.\n"
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: perch\nspec:\n" + spec
+    )
+
+
 def main():
     is_check = sys.argv[1:] == ["--check"]
     if sys.argv[1:] and not is_check:
         sys.exit("usage: make.py [--check]")
+    texts = {f"{name}.json": json.dumps(board(name), indent=2, ensure_ascii=False) + "\n" for name in BOARDS}
+    texts["rules/prometheusrule.yaml"] = prometheus_rule()
     behind = []
-    for name in BOARDS:
-        file = HERE / f"{name}.json"
-        text = json.dumps(board(name), indent=2, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        file = HERE / name
         if is_check:
             if not file.exists() or file.read_text(encoding="utf-8") != text:
                 behind.append(file.name)

@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # Makes sure of the system's part of a build (`setup.sh build`), of the tests (`setup.sh test`), of the
-# real-time run (`setup.sh smoke`), of the random faults (`setup.sh chaos`) or of the page's pictures (`setup.sh page`).
+# real-time run (`setup.sh smoke`), of the random faults (`setup.sh chaos`), of the page's pictures (`setup.sh page`), of the
+# container image (`setup.sh image`), of running that (`setup.sh smoke-image`) or of the search for bad inputs (`setup.sh fuzz`).
 # Installs Debian packages where it may; elsewhere says exactly what is missing, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 build) wanted=(cc cmake) ;;
-test) wanted=(cc cmake python node npm redis postgres prometheus chromium) ;;
+test) wanted=(cc cmake python node npm redis postgres prometheus chromium kubectl curl) ;;
 smoke) wanted=(cc cmake redis) ;;
 chaos) wanted=(cc cmake redis postgres prlimit faketime) ;;
 page) wanted=(cc cmake chromium) ;;
-*) echo "usage: scripts/setup.sh build|test|smoke|chaos|page" >&2; exit 2 ;;
+image) wanted=(cc cmake musl python3 roots engine) ;;
+smoke-image) wanted=(cc cmake musl python3 roots engine podman runc) ;;
+fuzz) wanted=(cc cmake cxx) ;;
+*) echo "usage: scripts/setup.sh build|test|smoke|chaos|page|image|smoke-image|fuzz" >&2; exit 2 ;;
 esac
 
-python_min=3.10 # the oldest that the pinned packages of the Python SDK accept
+python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
 node_min=18     # the oldest with fetch built in; the SDK's authors support 20 and newer
 
 # Whether version $1 is $2 or newer.
@@ -25,6 +29,7 @@ have() {
     # A compiler without the C library's headers cannot build SQLite.
     cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
     cmake) cmake --version >/dev/null 2>&1 ;;
+    cxx) echo '#include <vector>' | c++ -x c++ -fsyntax-only - 2>/dev/null ;;
     python)
         python3 -c 'import ensurepip, venv' 2>/dev/null &&
             is_at_least "$(python3 -c 'import platform; print(platform.python_version())')" "$python_min"
@@ -34,7 +39,19 @@ have() {
     redis) redis-server --version >/dev/null 2>&1 || valkey-server --version >/dev/null 2>&1 ;;
     # The driver starts the browser that is installed beside it.
     chromium) chromedriver --version >/dev/null 2>&1 && { command -v chromium || command -v google-chrome; } >/dev/null ;;
+    # Only its kustomize is used: it needs no cluster. Components came with 1.21; it tells kustomize's version since 1.24.
+    kubectl) is_at_least "$(kubectl version --client -o json 2>/dev/null | sed -n 's/.*"kustomizeVersion": "v\(.*\)".*/\1/p')" 4 ;;
+    curl) curl --version >/dev/null 2>&1 ;;
     prometheus) prometheus --version >/dev/null 2>&1 && promtool --version >/dev/null 2>&1 ;;
+    musl) musl-gcc --version >/dev/null 2>&1 ;;
+    python3) python3 -c '' 2>/dev/null ;;
+    roots) [ -n "${CA_BUNDLE:-}" ] || compgen -G '/usr/share/ca-certificates/mozilla/*.crt' >/dev/null ;;
+    engine)
+        for one in ${IMAGE_ENGINE:-buildah podman docker}; do command -v "$one" >/dev/null && return 0; done
+        return 1
+        ;;
+    podman) podman --version >/dev/null 2>&1 ;;
+    runc) runc --version >/dev/null 2>&1 || crun --version >/dev/null 2>&1 ;;
     prlimit) prlimit --version >/dev/null 2>&1 ;;
     faketime) compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ;;
     # Debian keeps the server's programs out of the way, one folder for each version.
@@ -46,6 +63,13 @@ packages_of() {
     case "$1" in
     cc) echo gcc libc6-dev ;;
     cmake) echo cmake make ;;
+    musl) echo musl-tools ;;
+    python3) echo python3 ;;
+    roots) echo ca-certificates ;;
+    engine) echo "${IMAGE_ENGINE:-buildah}" ;;
+    podman) echo podman ;;
+    runc) echo runc ;;
+    cxx) echo g++ ;;
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     npm) echo npm ;;
@@ -55,6 +79,9 @@ packages_of() {
     faketime) echo faketime ;;
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
+    curl) echo curl ;;
+    # Kubernetes' own archive calls it kubectl, where that is set up.
+    kubectl) if apt-cache show kubectl >/dev/null 2>&1; then echo kubectl; else echo kubernetes-client; fi ;;
     esac
 }
 
@@ -62,6 +89,13 @@ describe() {
     case "$1" in
     cc) echo "a C compiler with the C library's headers (SQLite and zlib are compiled from source)" ;;
     cmake) echo "cmake (zlib is built with it)" ;;
+    musl) echo "musl-gcc (the image's program is static; its C parts are compiled for musl, https://musl.libc.org)" ;;
+    python3) echo "Python 3.9 or newer (scripts/sbom.py writes the image's bill of materials)" ;;
+    roots) echo "Mozilla's trust anchors for the image (package ca-certificates; or name a PEM file: CA_BUNDLE=FILE)" ;;
+    engine) echo "${IMAGE_ENGINE:-buildah, podman or docker} (it builds the image; https://buildah.io)" ;;
+    podman) echo "podman (it runs the image; https://podman.io)" ;;
+    runc) echo "runc or crun (podman starts containers with it)" ;;
+    cxx) echo "a C++ compiler (libFuzzer is compiled from source)" ;;
     python) echo "Python $python_min or newer with venv (the Python SDK is one of the clients under test)" ;;
     node) echo "Node.js $node_min or newer (the Node SDK is one of the clients under test; https://nodejs.org)" ;;
     npm) echo "npm (it installs the Node SDK; it comes with Node.js from https://nodejs.org)" ;;
@@ -70,6 +104,8 @@ describe() {
     prlimit) echo "prlimit of util-linux (it takes file descriptors away from a running gateway)" ;;
     faketime) echo "libfaketime (it sets the clock of one process; https://github.com/wolfcw/libfaketime)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
+    curl) echo "curl (tests carry out the commands of the documents)" ;;
+    kubectl) echo "kubectl 1.24 or newer (the manifests are rendered with it, without a cluster; Debian 12's is too old: https://kubernetes.io/docs/tasks/tools)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
@@ -84,6 +120,16 @@ if ! is_at_least "$rust_now" "$rust_min"; then
     echo "setup: Rust is $rust_now, perch needs $rust_min or newer. Run: rustup update stable" >&2
     exit 1
 fi
+# Rust's own part for the image.
+case "$1" in image | smoke-image)
+    musl_target=$(uname -m)-unknown-linux-musl
+    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$musl_target" ] &&
+        ! { command -v rustup >/dev/null && rustup target add "$musl_target"; }; then
+        echo "setup: Rust's library for $musl_target is missing. Run: rustup target add $musl_target" >&2
+        exit 1
+    fi
+    ;;
+esac
 if [ "$1" = test ]; then
     for part in fmt:rustfmt clippy:clippy; do
         cargo "${part%%:*}" --version >/dev/null 2>&1 && continue

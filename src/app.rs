@@ -1,5 +1,6 @@
 //! The composition root: from a configuration to running doors, and back to silence.
 
+mod error;
 mod essentials;
 mod ledger;
 mod merge;
@@ -8,6 +9,7 @@ mod settings;
 mod tasks;
 mod traces;
 
+pub use error::StartError;
 pub use essentials::essentials;
 pub use ledger::scope;
 
@@ -16,21 +18,20 @@ use crate::doors::admin::AdminDoor;
 use crate::doors::proxy::ProxyDoor;
 use crate::doors::tls::DoorTls;
 use crate::doors::webhooks::WebhookDoor;
-use crate::doors::{Bound, Guarded, ListenError, Names, Patience, Visitors, proof};
+use crate::doors::{Bound, Guarded, Names, Patience, Visitors, proof};
 use crate::engine::quota::{Member, Quota};
 use crate::engine::webhooks::{self, Courier, WebhookRules, Webhooks};
-use crate::engine::{Current, Drain, Engine, Gathers, Joins, Life, Outlook, Written};
+use crate::engine::{Current, Drain, Engine, Gathers, Held, Joins, Life, Outlook, Stage, Written};
 use crate::limit::beat::Incarnation;
 use crate::limit::{self, IpRule, PerProduct, Rules};
 use crate::store::journal::{Journal, Verdict};
+use crate::store::redis::Redis;
 use crate::store::redis::codec::SCRIPT;
-use crate::store::redis::{Redis, TrustError};
 use crate::telemetry::clock::unix_now;
-use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::{AccessLog, Metrics, Telemetry};
 use crate::types::WebhookSecret;
-use crate::upstream::{self, Finch, RootsError};
-use crate::vault::{self, KeyError, OpenError, Vault, VaultOptions};
+use crate::upstream::{self, Finch};
+use crate::vault::{self, OpenError, Vault, VaultOptions};
 use parking_lot::Mutex;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// How long the doors may take to close once nobody is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -50,80 +52,6 @@ const PROBES_MAX: usize = 64;
 
 /// Longest time an attempt can hold a permit beyond the answer's own: connecting and writing.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
-
-/// Why perch does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// What a setting names cannot be used.
-    Configuration(String),
-    /// The sealing key is missing, unreadable or wrong.
-    Key(String),
-    /// The store, a door or a certificate is not to be had.
-    Unavailable(String),
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartError::Configuration(why) | StartError::Key(why) | StartError::Unavailable(why) => {
-                f.write_str(why)
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<KeyError> for StartError {
-    fn from(error: KeyError) -> Self {
-        StartError::Key(error.to_string())
-    }
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Key(_) => StartError::Key(error.to_string()),
-            OpenError::Store(_) => StartError::Unavailable(error.to_string()),
-        }
-    }
-}
-
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        StartError::Unavailable(error.to_string())
-    }
-}
-
-impl From<config::TlsError> for StartError {
-    fn from(error: config::TlsError) -> Self {
-        StartError::Configuration(error.to_string())
-    }
-}
-
-impl From<RootsError> for StartError {
-    fn from(error: RootsError) -> Self {
-        StartError::Unavailable(error.to_string())
-    }
-}
-
-impl From<TrustError> for StartError {
-    fn from(error: TrustError) -> Self {
-        StartError::Unavailable(error.to_string())
-    }
-}
-
-impl From<MetricsError> for StartError {
-    fn from(error: MetricsError) -> Self {
-        StartError::Unavailable(error.to_string())
-    }
-}
-
-impl From<std::io::Error> for StartError {
-    fn from(error: std::io::Error) -> Self {
-        StartError::Unavailable(error.to_string())
-    }
-}
 
 /// What a gateway starts with.
 #[derive(Debug)]
@@ -238,22 +166,25 @@ impl Gateway {
             answers,
             life: Life::default(),
             webhooks,
+            held: Held::default(),
             drain: Drain::default(),
         });
         let listen = &config.listen;
         let patience =
             Patience { head: listen.head_timeout, idle: listen.idle_timeout, write: listen.write_timeout };
+        let stages = || engine.drain.stages();
         let conf = Arc::new(ServerConf::default());
         let names = Names::new(config.listen.names.clone());
         let visitors = Visitors::new(names.clone(), config.apps.auth, &engine.vault);
         let door =
             ProxyDoor::new(Arc::clone(&engine), visitors, listen.request_bytes_max, listen.body_timeout);
-        let proxy_app =
-            Guarded::new(http_proxy(&conf, door), listen.connections_max, patience).behind(tls.clone());
+        let proxy_app = Guarded::new(http_proxy(&conf, door), listen.connections_max, patience, stages())
+            .behind(tls.clone());
         let admin_app = Guarded::new(
             AdminDoor::new(Arc::clone(&engine), config.admin.token, names.clone()),
             listen.connections_max,
             patience,
+            stages(),
         );
         let addresses = (proxy.address().clone(), admin.address().clone());
         let hooks_address = hooks.as_ref().map(|door| door.address().clone());
@@ -261,14 +192,14 @@ impl Gateway {
         if let Some(door) = hooks {
             let app = WebhookDoor::new(Arc::clone(&engine), listen.body_timeout);
             let places = listen.connections_max.min(WebhookDoor::CONNECTIONS_MAX);
-            let app = Guarded::new(app, places, patience);
-            doors.push(tokio::spawn(door.serve("webhooks", app, stopping.clone())));
+            let app = Guarded::new(app, places, patience, stages());
+            doors.push(tokio::spawn(door.serve("webhooks", app)));
         }
         let probes_address = probes.as_ref().map(|door| door.address().clone());
         if let Some(door) = probes {
             let app = AdminDoor::for_probes(Arc::clone(&engine), names);
-            let app = Guarded::new(app, listen.connections_max.min(PROBES_MAX), patience);
-            doors.push(tokio::spawn(door.serve("probes", app, stopping.clone())));
+            let app = Guarded::new(app, listen.connections_max.min(PROBES_MAX), patience, stages());
+            doors.push(tokio::spawn(door.serve("probes", app)));
         }
         if let Some(tls) = tls {
             doors.push(tokio::spawn(tls.follow(stopping.clone())));
@@ -277,8 +208,8 @@ impl Gateway {
             doors.push(tokio::spawn(webhooks::run(Arc::clone(&engine), stopping.clone())));
         }
         doors.extend([
-            tokio::spawn(proxy.serve("proxy", proxy_app, stopping.clone())),
-            tokio::spawn(admin.serve("admin", admin_app, stopping.clone())),
+            tokio::spawn(proxy.serve("proxy", proxy_app)),
+            tokio::spawn(admin.serve("admin", admin_app)),
             tokio::spawn(tasks::watch_vault(Arc::clone(&engine), stopping.clone())),
             tokio::spawn(tasks::hear_news(Arc::clone(&engine), news, stopping.clone())),
             tokio::spawn(tasks::forget_outcomes(Arc::clone(&engine), stopping.clone())),
@@ -333,20 +264,30 @@ impl Gateway {
         self.engine.telemetry.flush();
     }
 
-    /// Stops: who waits is refused, who was sent is waited for inside the grace, then the doors close
-    /// and the last lines are written. Tells how many calls were cut off.
+    /// Stops: it is not ready any more and serves on for a while; then who waits is refused and who was sent is waited
+    /// for inside the grace; then the doors close and the last lines are written. Tells how many calls were cut off.
     pub async fn stop(self) -> usize {
-        tracing::info!(running = self.engine.drain.running(), "perch stops");
+        let drain = &self.engine.drain;
+        let (grace, linger) = {
+            let settings = self.engine.settings.now();
+            (settings.grace, settings.linger)
+        };
+        let end = Instant::now() + grace;
+        drain.advance(Stage::Leaving);
+        tracing::info!(running = drain.running(), ?linger, "perch stops");
+        tokio::time::sleep(linger).await;
         self.engine.close();
-        let _ = tokio::time::timeout(self.engine.settings.now().grace, self.engine.drain.idle()).await;
-        let cut = self.engine.drain.running();
+        let _ = tokio::time::timeout_at(end, drain.idle()).await;
+        drain.advance(Stage::HangingUp);
         self.shutdown.send_replace(true);
         let closed = async {
             for door in self.doors {
                 let _ = door.await;
             }
         };
-        let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
+        // Whoever is in the middle of a request's head, or has reached a door that closes, is answered too.
+        let _ = tokio::time::timeout_at(end.max(Instant::now() + CLOSE_MAX), closed).await;
+        let cut = drain.running();
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.quota.settle()).await;
         let _ = tokio::time::timeout(CLOSE_MAX, self.engine.vault.leave()).await;
         if !self.engine.telemetry.ledger.settle().await {

@@ -38,6 +38,7 @@ pub(super) fn settings(config: &Config, before: Option<Arc<ClientSecret>>) -> Se
         introspect_every: config.connections.introspect_every,
         refuses_unready: config.merge.not_ready == NotReady::Error,
         grace: config.drain.grace,
+        linger: config.drain.linger(&config.listen.proxy),
         essentials: essentials(config),
     }
 }

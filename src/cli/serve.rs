@@ -25,6 +25,15 @@ pub struct Args {
 /// # Errors
 /// Everything that keeps the gateway from starting, with its exit code.
 pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String]) -> Result<(), Failure> {
+    // Before anything else: the first process of a container has no default action for signals, and one that comes while
+    // perch starts must end it too.
+    let runtime = runtime()?;
+    let signals = {
+        let _inside = runtime.enter();
+        let deaf =
+            |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
+        Signals::new().map_err(deaf)?
+    };
     let source = Source::new(named, env);
     let (loaded, seen) = source.load();
     let loaded = loaded.map_err(bad)?;
@@ -43,8 +52,7 @@ pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String])
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = runtime()?;
-    let ended = runtime.block_on(serve(loaded, (source, watched), level, args));
+    let ended = runtime.block_on(serve(loaded, (source, watched), (level, signals), args));
     // A name look-up or a disk that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -53,19 +61,32 @@ pub fn run(named: Option<&Path>, env: &Environ, args: Args, warnings: &[String])
 async fn serve(
     loaded: Loaded,
     (source, mut watched): (Source, Watched),
-    level: Option<log::Level>,
+    (level, mut signals): (Option<log::Level>, Signals),
     args: Args,
 ) -> Result<(), Failure> {
-    let deaf = |error: std::io::Error| Failure::unavailable(format_args!("cannot wait for signals: {error}"));
-    let mut signals = Signals::new().map_err(deaf)?;
-    let gateway = Gateway::start_accepting(loaded, std::io::stdout(), args.accept_rollback).await?;
+    let mut starting = Box::pin(Gateway::start_accepting(loaded, std::io::stdout(), args.accept_rollback));
+    // Asked for while perch starts, a reading is made up for as soon as it can be.
+    let mut must_read = false;
+    let gateway = loop {
+        tokio::select! {
+            gateway = &mut starting => break gateway?,
+            asked = signals.next() => match asked {
+                Asked::Stop => {
+                    tracing::info!("perch stops before it has started; nothing was served");
+                    return Ok(());
+                }
+                Asked::Reload => must_read = true,
+            },
+        }
+    };
     loop {
         tokio::select! {
-            asked = signals.next() => match asked {
+            asked = signals.next(), if !must_read => match asked {
                 Asked::Stop => break,
                 Asked::Reload => {}
             },
-            () = source.changes(&watched) => {}
+            () = source.changes(&watched), if !must_read => {}
+            else => must_read = false,
         }
         let again = source.clone();
         let Ok((read, seen)) = tokio::task::spawn_blocking(move || again.load_again()).await else {

@@ -60,7 +60,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let webhooks = webhooks(r);
     let ledger = ledger(r);
     let traces = traces(r);
-    let grace = r.get("drain.grace", duration_or_zero);
+    let drain = drain(r);
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
     let level = r.get("log.level", |s| word(s, &levels.map(|level| (level.as_str(), level))));
     Some(Config {
@@ -80,9 +80,24 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         webhooks: webhooks?,
         ledger: ledger?,
         traces: traces?,
-        drain: Drain { grace: grace? },
+        drain: drain?,
         log: Log { level: level? },
     })
+}
+
+fn drain(r: &mut Reader<'_>) -> Option<Drain> {
+    let grace = r.get("drain.grace", duration_or_zero);
+    let linger = r.get("drain.linger", |s| match s.text() {
+        Ok("auto") => Ok(None),
+        _ => duration_or_zero(s).map(Some),
+    });
+    let drain = Drain { grace: grace?, linger: linger? };
+    if drain.linger.is_some_and(|linger| linger > drain.grace) {
+        let why = "is longer than drain.grace, of which it is a part";
+        r.complain("drain.linger", Complaint::new(why).hint("lower it, or raise drain.grace"));
+        return None;
+    }
+    Some(drain)
 }
 
 fn finch(r: &mut Reader<'_>) -> Option<Finch> {

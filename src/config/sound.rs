@@ -442,6 +442,24 @@ pub struct Target {
 pub struct Drain {
     /// How long calls under way may take after SIGTERM; 25 s.
     pub grace: Duration,
+    /// How much of that perch goes on serving; `None`: as the proxy door needs it.
+    pub linger: Option<Duration>,
+}
+
+/// How long a Service of Kubernetes, or a load balancer, may go on sending calls to a gateway that stops. Measured
+/// endpoints follow within a second or two; five leave room for a busy node.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl Drain {
+    /// How long perch goes on serving after SIGTERM. Behind a door that only this machine reaches nobody has to hear
+    /// of it first: the app of a sidecar has ended before.
+    pub fn linger(&self, proxy: &Address) -> Duration {
+        match self.linger {
+            Some(linger) => linger,
+            None if proxy.is_local() => Duration::ZERO,
+            None => LINGER.min(self.grace / 2),
+        }
+    }
 }
 
 /// What perch logs.

@@ -8,6 +8,7 @@ mod support;
 use super::admin_webhooks::REPLAY;
 use super::guard::Pace;
 use super::page::{self, Page};
+use super::receive::has_one_reading;
 use super::visitor::Names;
 use crate::engine::Engine;
 use crate::engine::quota::Mode;
@@ -16,7 +17,7 @@ use crate::telemetry::metrics::{Metrics, QuotaGauges};
 use crate::types::{AdminToken, ProviderId};
 use crate::vault::{Stats, Status};
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
@@ -250,6 +251,11 @@ fn bounded(counts: &[(Status, Option<ProviderId>, u64)]) -> Vec<(&'static str, &
     known.into_iter().map(|((status, provider), count)| (status, provider, count)).collect()
 }
 
+/// Whether a body follows, of a method that has none.
+fn brings_a_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|n| n != "0")
+}
+
 /// Reads what a POST brings, as far as one may be.
 async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, ()> {
     let mut body = Vec::new();
@@ -274,15 +280,29 @@ impl ServeHttp for AdminDoor {
             false => Ok(Vec::new()),
         };
         let is_head = method == Method::HEAD;
+        let is_sound = has_one_reading(session)
+            && Pace::body_is_plain()
+            && (method == Method::POST || !brings_a_body(&headers));
+        if !is_sound || headers.contains_key(TRANSFER_ENCODING) {
+            // Whatever is behind such a body is never read as a request.
+            session.set_keepalive(None);
+        }
         let asked = Asked { method, path, query, body };
-        if self.only.is_empty() && page::is_here(&asked.path) && self.is_called_by_its_name(&headers) {
+        if is_sound
+            && self.only.is_empty()
+            && page::is_here(&asked.path)
+            && self.is_called_by_its_name(&headers)
+        {
             let Asked { method, path, query, body } = &asked;
             let served = page::answer(self, method, (path, query.as_deref()), body, &headers).await;
             let answer = served.into_answer(is_head);
             Pace::answer_is_written();
             return answer;
         }
-        let (mut status, mut content_type, mut body) = self.answer(&asked, &headers).await;
+        let (mut status, mut content_type, mut body) = match is_sound {
+            true => self.answer(&asked, &headers).await,
+            false => (400, "text/plain; charset=utf-8", b"the request can be read in two ways\n".to_vec()),
+        };
         let mut wait = None;
         if status == 401 && headers.contains_key(AUTHORIZATION) {
             wait = self.page.wrong_token(self.engine.quota.now());

@@ -6,6 +6,7 @@ use super::guard::Pace;
 use super::receive::{Bounds, receive};
 use super::visitor::Visitors;
 use crate::engine::{Answer, AnswerBody, Call, Client, Engine, Finished, Running};
+use crate::policy::refusal::DRAINING;
 use crate::policy::{Class, Refusal};
 use crate::telemetry::AccessLine;
 use async_trait::async_trait;
@@ -82,7 +83,16 @@ impl ProxyDoor {
         _running: Running,
         began: Instant,
     ) -> Result<bool> {
-        let Finished { answer, mut line } = finished;
+        let Finished { mut answer, mut line } = finished;
+        if self.engine.drain.is_leaving() {
+            // Clients open their next connection elsewhere. Who has written the next request already is answered first.
+            let is_last = !Pace::more_has_come();
+            if is_last {
+                session.set_keepalive(None);
+            } else if line.refusal == Some(DRAINING) {
+                answer.closes = false;
+            }
+        }
         let written = write_answer(session, answer, &mut line).await;
         // Only the client's side can fail in writing; Finch's side fails in reading.
         line.client_gone = written.as_ref().is_err_and(|e| *e.etype() != ErrorType::ReadError);
@@ -114,7 +124,8 @@ impl ProxyHttp for ProxyDoor {
             session.set_keepalive(None);
         }
         let mut must_drain = false;
-        let received = receive(session, self.bounds, &self.visitors).await;
+        let received = receive(session, self.bounds, &self.visitors, self.engine.held.asked.share()).await;
+        Pace::request_is_read(size_of_request(session));
         let finished = match received.call {
             Ok(call) => match self.carry(session, call, began).await {
                 Some(finished) => finished,
@@ -148,6 +159,14 @@ impl ProxyHttp for ProxyDoor {
     fn suppress_error_log(&self, _session: &Session, _ctx: &(), _error: &Error) -> bool {
         true
     }
+}
+
+/// How many bytes a request had, as far as its head tells: after a body in pieces nothing more is read anyway.
+fn size_of_request(session: &Session) -> u64 {
+    let head = session.as_http1().map_or(0, |h1| h1.get_headers_raw_bytes().len() as u64);
+    let length = session.req_header().headers.get(CONTENT_LENGTH);
+    let body = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    head.saturating_add(body)
 }
 
 async fn write_answer(session: &mut Session, answer: Answer, line: &mut AccessLine) -> Result<()> {

@@ -1,14 +1,16 @@
 //! receive: from bytes on a connection to a call, whole, bounded and with one meaning.
 
+use super::guard::Pace;
 use super::new_request_id;
 use super::visitor::Visitors;
-use crate::engine::{By, Call};
+use crate::engine::{By, Call, Share};
 use crate::policy::{Refusal, wire};
 use crate::telemetry::clock::unix_now;
 use crate::types::RequestId;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Version};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -28,10 +30,23 @@ pub(super) struct Received {
     pub(super) call: Result<Call, Refusal>,
 }
 
+/// Whether the head of a request at a door of `ServeHttp`'s has one reading.
+pub(super) fn has_one_reading(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
+    raw.is_none_or(|raw| wire::check_head(&raw).is_ok())
+        && wire::check_headers(&head.headers, head.version == Version::HTTP_11).is_ok()
+}
+
 /// Reads one request.
-pub(super) async fn receive(session: &mut Session, bounds: Bounds, visitors: &Visitors) -> Received {
+pub(super) async fn receive(
+    session: &mut Session,
+    bounds: Bounds,
+    visitors: &Visitors,
+    share: Share,
+) -> Received {
     let request_id = new_request_id();
-    let call = read(session, bounds, visitors, request_id.clone()).await;
+    let call = read(session, bounds, visitors, share, request_id.clone()).await;
     Received { request_id, call }
 }
 
@@ -39,6 +54,7 @@ async fn read(
     session: &mut Session,
     bounds: Bounds,
     visitors: &Visitors,
+    share: Share,
     request_id: RequestId,
 ) -> Result<Call, Refusal> {
     let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
@@ -64,7 +80,7 @@ async fn read(
         }
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
-    let body = read_body(session, bounds).await?;
+    let body = read_body(session, bounds, share).await?;
     Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app, by: By::App })
 }
 
@@ -93,13 +109,16 @@ fn check_body_head(
     }
 }
 
-async fn read_body(session: &mut Session, bounds: Bounds) -> Result<Bytes, Refusal> {
+async fn read_body(session: &mut Session, bounds: Bounds, mut share: Share) -> Result<Bytes, Refusal> {
     let deadline = Instant::now() + bounds.body_timeout;
     let mut body = BytesMut::new();
     loop {
         match timeout_at(deadline, session.read_request_body()).await {
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-            Ok(Ok(None)) => return Ok(body.freeze()),
+            Ok(Ok(None)) if Pace::body_is_plain() => return Ok(share.keep(body)),
+            Ok(Ok(None)) => {
+                return Err(Refusal::Malformed("its body is framed in a way that others read differently"));
+            }
             Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => {
                 return Err(Refusal::BodyTooSlow);
             }
@@ -108,6 +127,9 @@ async fn read_body(session: &mut Session, bounds: Bounds) -> Result<Bytes, Refus
         }
         if body.len() > bounds.body_bytes_max {
             return Err(Refusal::BodyTooLarge { max: bounds.body_bytes_max });
+        }
+        if !share.grow(body.len(), bounds.body_bytes_max) {
+            return Err(Refusal::Crowded);
         }
     }
 }

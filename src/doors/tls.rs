@@ -3,9 +3,9 @@
 //! not fit together.
 
 use super::peer::Peer;
+use super::wire::Tcp;
 use crate::config::{TlsError, TlsFiles, TlsStamps};
 use crate::telemetry::metrics::{Ages, Certificate, Handshake, Handshakes};
-use pingora::protocols::Stream;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -65,9 +65,9 @@ impl DoorTls {
     /// Shakes hands; who it is, or nothing where that failed.
     pub(super) async fn accept(
         &self,
-        stream: Stream,
+        stream: Tcp,
         patience: Duration,
-    ) -> Option<(Box<TlsStream<Stream>>, Peer)> {
+    ) -> Option<(Box<TlsStream<Tcp>>, Peer)> {
         let config = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config);
         let why = match timeout(patience, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(stream)) => {

@@ -2,13 +2,13 @@
 //! soon as it is kept. The order is that of cost: bounds, headers, age, then the body, its signature, the store.
 
 use super::guard::Pace;
+use super::receive::has_one_reading;
 use crate::engine::Engine;
 use crate::engine::webhooks::{Head, Receipt};
 use crate::finch::headers::{FINCH_EVENT_ID, FINCH_SIGNATURE, FINCH_TIMESTAMP};
-use crate::policy::wire;
 use async_trait::async_trait;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use std::sync::Arc;
@@ -61,13 +61,10 @@ impl WebhookDoor {
 
     /// Everything that the head decides.
     fn head(&self, session: &ServerSession) -> Result<Head, Reply> {
-        let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
-        let head = session.req_header();
-        let is_sound = raw.as_deref().is_none_or(|raw| wire::check_head(raw).is_ok())
-            && wire::check_headers(&head.headers, head.version == Version::HTTP_11).is_ok();
-        if !is_sound {
+        if !has_one_reading(session) {
             return Err((400, "the request can be read in two ways"));
         }
+        let head = session.req_header();
         if head.uri.path() != PATH {
             return Err((404, "there is POST /webhooks/finch"));
         }
@@ -93,8 +90,8 @@ impl WebhookDoor {
         loop {
             match timeout_at(deadline, session.read_request_body()).await {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-                Ok(Ok(None)) => return Ok(body),
-                Ok(Err(_)) => return Err((400, "the body breaks off or is badly framed")),
+                Ok(Ok(None)) if Pace::body_is_plain() => return Ok(body),
+                Ok(Ok(None) | Err(_)) => return Err((400, "the body breaks off or is badly framed")),
                 Err(_) => return Err((408, "the body did not come in time")),
             }
             if body.len() > BODY_BYTES_MAX {
@@ -128,7 +125,7 @@ impl ServeHttp for WebhookDoor {
         Pace::head_is_read();
         session.set_total_drain_timeout(Some(DRAIN_MAX));
         let (status, words) = self.answer(session).await;
-        if status != 200 {
+        if status != 200 || session.req_header().headers.contains_key(TRANSFER_ENCODING) {
             // Whatever a stranger hid behind a refused body is never read as a request.
             session.set_keepalive(None);
             if !session.req_header().headers.contains_key(EXPECT) {

@@ -1,41 +1,35 @@
-//! What a connection's bytes travel on: a socket, TLS on a socket, or a Unix socket that perch accepted itself, for
-//! pingora would not tell who is at its other end.
+//! What a connection's bytes travel on: a socket that perch accepted itself, or TLS on one. pingora would not tell who is
+//! at the other end, and its listener closes over connections that wait to be accepted.
 
-use pingora::protocols::{Stream, UniqueIDType};
+use pingora::protocols::UniqueIDType;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, BufStream, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// A TCP connection, with its buffers.
+pub(super) type Tcp = Box<BufStream<TcpStream>>;
 
 /// A connection.
 #[derive(Debug)]
 pub(super) enum Wire {
-    /// A socket of pingora's.
-    Plain(Stream),
-    /// TLS on one.
-    Tls(Box<TlsStream<Stream>>),
+    /// TCP in the clear.
+    Plain(Tcp),
+    /// TLS on TCP.
+    Tls(Box<TlsStream<Tcp>>),
     /// A Unix socket.
     Unix(Box<BufStream<UnixStream>>),
 }
 
 impl Wire {
-    /// Its socket, where it is one of pingora's.
-    pub(super) fn socket(&self) -> Option<&Stream> {
-        match self {
-            Wire::Plain(stream) => Some(stream),
-            Wire::Tls(tls) => Some(tls.get_ref().0),
-            Wire::Unix(_) => None,
-        }
-    }
-
     /// Names the connection among those that are open.
     pub(super) fn id(&self) -> UniqueIDType {
         match self {
-            Wire::Plain(stream) => stream.id(),
-            Wire::Tls(tls) => tls.get_ref().0.id(),
+            Wire::Plain(stream) => stream.get_ref().as_raw_fd(),
+            Wire::Tls(tls) => tls.get_ref().0.get_ref().as_raw_fd(),
             Wire::Unix(stream) => stream.get_ref().as_raw_fd(),
         }
     }

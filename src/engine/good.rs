@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::call::{self, Answer, AnswerBody, Caller};
+use super::holding::Share;
 use super::relay::Relay;
 use super::reply::{advise, code, put};
 use crate::finch::endpoints::{Endpoint, Operation};
@@ -23,7 +24,7 @@ impl Engine {
         &self,
         endpoint: &Endpoint,
         caller: &Caller,
-        (status, mut headers, body): (u16, HeaderMap, Vec<u8>),
+        (status, mut headers, body, share): (u16, HeaderMap, Vec<u8>, Share),
         rest: Option<(Box<upstream::Rest>, Secrets)>,
         line: &mut AccessLine,
     ) -> Answer {
@@ -52,10 +53,10 @@ impl Engine {
             put(&mut headers, PERCH_REPAIRED, &repaired.to_string());
         }
         let body = match rest {
-            None => AnswerBody::Whole(self.watched(endpoint, status, body.into(), line)),
+            None => AnswerBody::Whole(self.watched(endpoint, status, share.keep(body), line)),
             Some((rest, secrets)) => {
                 let telemetry = Arc::clone(&self.telemetry);
-                AnswerBody::Streamed(Box::new(Relay::new(body, rest, secrets, telemetry)))
+                AnswerBody::Streamed(Box::new(Relay::new((body, share), rest, secrets, telemetry)))
             }
         };
         Answer { status: code(status), headers, body, closes: false }

@@ -13,6 +13,7 @@ mod evidence;
 mod exchange;
 mod gather;
 mod good;
+mod holding;
 mod join;
 pub mod life;
 mod link;
@@ -36,8 +37,9 @@ mod written;
 
 pub use cache::{Answers, Passing};
 pub use call::{Answer, AnswerBody, By, Call, Client, ClientWatch, Finished};
-pub use drain::{Drain, Running};
+pub use drain::{Drain, Running, Stage, Stages};
 pub use gather::{Batching, Gathers};
+pub use holding::{Held, Holding, Share};
 pub use join::Joins;
 pub use life::{Errand, Life};
 pub use outlook::{Outlook, OutlookRules, Standstill};
@@ -95,6 +97,8 @@ pub struct Engine {
     pub life: Life,
     /// What Finch tells by webhook.
     pub webhooks: Webhooks,
+    /// What large bodies hold of memory.
+    pub held: Held,
     /// Who is still inside.
     pub drain: Drain,
 }
@@ -212,7 +216,7 @@ impl Engine {
     /// what is wrong.
     pub async fn readiness(&self) -> Readiness {
         Readiness {
-            is_stopping: self.drain.is_closing(),
+            is_stopping: self.drain.is_leaving(),
             vault_answers: resolve::in_time(self.vault.ping()).await.is_ok(),
             limiter: self.quota.mode(),
             is_observing: self.quota.is_observing(),
@@ -221,7 +225,7 @@ impl Engine {
 
     /// Stops: whoever waits is told so at once.
     pub fn close(&self) {
-        self.drain.close();
+        self.drain.advance(Stage::Closing);
         self.quota.close();
     }
 }

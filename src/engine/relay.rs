@@ -1,5 +1,6 @@
 //! An answer too large to be held: it passes in pieces, and a secret in it is still taken out.
 
+use super::holding::Share;
 use crate::policy::redact::{Secrets, Strainer};
 use crate::telemetry::Telemetry;
 use crate::upstream::{ReadError, Rest};
@@ -10,14 +11,27 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Relay {
     first: Option<Vec<u8>>,
+    /// What the first piece holds of memory.
+    share: Option<Share>,
     rest: Option<Box<Rest>>,
     strainer: Strainer,
     telemetry: Arc<Telemetry>,
 }
 
 impl Relay {
-    pub(super) fn new(first: Vec<u8>, rest: Box<Rest>, secrets: Secrets, telemetry: Arc<Telemetry>) -> Self {
-        Self { first: Some(first), rest: Some(rest), strainer: Strainer::new(secrets), telemetry }
+    pub(super) fn new(
+        (first, share): (Vec<u8>, Share),
+        rest: Box<Rest>,
+        secrets: Secrets,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self {
+            first: Some(first),
+            share: Some(share),
+            rest: Some(rest),
+            strainer: Strainer::new(secrets),
+            telemetry,
+        }
     }
 
     /// The next piece, which may be empty; `None` at the end.
@@ -28,7 +42,10 @@ impl Relay {
         let Some(rest) = &mut self.rest else { return Ok(None) };
         let piece = match self.first.take() {
             Some(first) => Some(first.into()),
-            None => rest.next().await?,
+            None => {
+                self.share = None;
+                rest.next().await?
+            }
         };
         let Some(piece) = piece else {
             self.rest = None;

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::attempt::brings_token;
 use super::call::{Answer, AnswerBody, Call, Caller, Identity};
+use super::holding::Share;
 use crate::finch::endpoints::{Endpoint, Operation};
 use crate::finch::error::FinchError;
 use crate::finch::headers::{
@@ -32,6 +33,8 @@ pub(super) struct Heard {
     pub(super) body: Vec<u8>,
     /// What of the body was too much to hold, and what must not be in it.
     pub(super) rest: Option<(Box<upstream::Rest>, Secrets)>,
+    /// What it may hold of memory.
+    pub(super) share: Share,
 }
 
 impl Engine {
@@ -49,7 +52,9 @@ impl Engine {
         let is_good = (200..300).contains(&status);
         let bytes_max = if is_good { self.settings.now().inspect_bytes_max } else { ERROR_BYTES_MAX };
         let began = Instant::now();
-        let read = answer.rest.read(bytes_max).await;
+        let mut share = self.held.answered.share();
+        let one_max = self.settings.now().inspect_bytes_max;
+        let read = answer.rest.read_while(|bytes| bytes <= bytes_max && share.grow(bytes, one_max)).await;
         line.finch += began.elapsed();
         line.timeline.extend_attempt();
         let (mut body, rest) = match read {
@@ -65,7 +70,7 @@ impl Engine {
             self.telemetry.finch_error(&FinchError::read(&body));
         }
         let rest = rest.map(|rest| (rest, secrets));
-        Ok(Heard { status, headers: answer.headers, body, rest })
+        Ok(Heard { status, headers: answer.headers, body, rest, share })
     }
 
     /// Makes the app's answer out of Finch's.
@@ -78,7 +83,7 @@ impl Engine {
         heard: Heard,
         line: &mut AccessLine,
     ) -> Result<Answer, Refusal> {
-        let Heard { status, headers, body, rest } = heard;
+        let Heard { status, headers, body, rest, share } = heard;
         let is_good = (200..300).contains(&status);
         if is_good && brings_token(endpoint.operation) {
             // Whatever the exchange brings stays here; an answer too large to be one is none.
@@ -91,7 +96,7 @@ impl Engine {
                 // What an app asks about its connection, perch hears too.
                 let told =
                     if endpoint.operation == Operation::Introspect { body.clone() } else { Vec::new() };
-                let out = self.good(endpoint, caller, (status, headers, body), rest, line);
+                let out = self.good(endpoint, caller, (status, headers, body, share), rest, line);
                 self.served(identity);
                 // One item with data shows as well as a whole answer that the login works.
                 let class = match line.batch.filter(|_| line.class == Class::Partial) {

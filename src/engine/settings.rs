@@ -58,6 +58,8 @@ pub struct Settings {
     pub refuses_unready: bool,
     /// How long calls under way may take when perch stops.
     pub grace: Duration,
+    /// How much of it perch goes on serving, because whoever sends calls here has not heard yet.
+    pub linger: Duration,
     /// What perch is told to do, for a support bundle.
     pub essentials: Vec<(String, String)>,
 }

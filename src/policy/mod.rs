@@ -7,6 +7,7 @@ pub mod brake;
 pub mod cache;
 pub mod caller;
 pub mod certificate;
+pub mod chunks;
 pub mod class;
 pub mod drift;
 pub mod exchange;

@@ -15,6 +15,9 @@ use super::rollout::Outside;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use std::time::Duration;
 
+/// The code of the refusal while perch stops.
+pub const DRAINING: &str = "perch_draining";
+
 /// Why a call was not sent to Finch, or why its answer was not had.
 #[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub enum Refusal {
     NoLedger { wait: Duration },
     /// perch is stopping.
     Draining,
+    /// Large bodies of others are held already, as many as may be.
+    Crowded,
     /// The store does not answer.
     VaultUnavailable,
     /// The sealed token cannot be opened.
@@ -138,6 +143,7 @@ impl Refusal {
         matches!(
             self,
             Refusal::BodyTooLarge { .. }
+                | Refusal::Crowded
                 | Refusal::WrongHost
                 | Refusal::Browser
                 | Refusal::AppKeyRequired
@@ -340,11 +346,20 @@ impl Refusal {
             .waiting(*wait),
             R::Draining => Problem::new(
                 503,
-                "perch_draining",
+                DRAINING,
                 Class::PerchUnavailable,
                 "perch is stopping; nothing was sent; send the call again".to_owned(),
             )
             .resend(Resend::Yes)
+            .closing(),
+            R::Crowded => Problem::new(
+                503,
+                "perch_crowded",
+                Class::PerchUnavailable,
+                "perch holds as many large request bodies as it may; nothing was sent; send the call again".to_owned(),
+            )
+            .resend(Resend::Yes)
+            .waiting(Duration::from_secs(1))
             .closing(),
             R::VaultUnavailable => Problem::new(
                 503,

@@ -85,7 +85,7 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     if count(TRANSFER_ENCODING) > 1 {
         return Err(Refusal::DoubledHeader("Transfer-Encoding"));
     }
-    if headers.get(CONTENT_LENGTH).is_some_and(|v| !v.as_bytes().iter().all(u8::is_ascii_digit)) {
+    if headers.get(CONTENT_LENGTH).is_some_and(|v| !is_length(v.as_bytes())) {
         return Err(Refusal::Malformed("Content-Length is not one number"));
     }
     // Another coding would stay in the body, and Finch would not be told of it.
@@ -93,6 +93,12 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
     }
     Ok(())
+}
+
+/// Digits alone are not enough: without any, or with more than a length has, programs read no length at all.
+fn is_length(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok()
 }
 
 /// Checks the target.
@@ -225,6 +231,8 @@ mod tests {
             ("content-length", "12", true),
             ("content-length", "5, 5", false),
             ("content-length", "+5", false),
+            ("content-length", "", false),
+            ("content-length", "18446744073709551616", false),
             ("transfer-encoding", "Chunked", true),
             ("transfer-encoding", "gzip, chunked", false),
             ("transfer-encoding", "identity", false),

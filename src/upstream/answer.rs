@@ -86,7 +86,18 @@ impl Rest {
     ///
     /// # Errors
     /// The body did not come to its end inside the time of the whole answer.
-    pub async fn read(mut self, bytes_max: usize) -> Result<Body, ReadError> {
+    pub async fn read(self, bytes_max: usize) -> Result<Body, ReadError> {
+        self.read_while(|bytes| bytes <= bytes_max).await
+    }
+
+    /// Reads to the end, or to the piece that makes more of it than may be held.
+    ///
+    /// # Errors
+    /// The body did not come to its end inside the time of the whole answer.
+    pub async fn read_while(
+        mut self,
+        mut may_hold: impl FnMut(usize) -> bool + Send,
+    ) -> Result<Body, ReadError> {
         let mut held = Vec::new();
         let deadline = self.deadline;
         loop {
@@ -95,7 +106,7 @@ impl Rest {
                 None => return Ok(Body::Whole(held)),
                 Some(piece) => held.extend_from_slice(&piece),
             }
-            if held.len() > bytes_max {
+            if !may_hold(held.len()) {
                 return Ok(Body::Larger(held, Box::new(self)));
             }
         }

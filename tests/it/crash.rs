@@ -1,9 +1,10 @@
 //! What a gateway has said it has, it has: killed at once after an answer, again and again.
 
+use crate::attacks::report::{scale, tell};
 use crate::support::{Process, World};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 
-/// How often it is killed; each round adds a connection to one store.
+/// How often it is killed, in `make attack` ten times as often; each round adds a connection to one store.
 const ROUNDS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -11,23 +12,26 @@ async fn no_acknowledged_connection_is_lost_when_it_is_killed() {
     let settings = "limits.products.default = 1000\nlimits.window = \"1s\"";
     let mut world =
         World::with().scenario("limits.window = \"1ms\"").settings(settings).without_gateway().await;
-    for round in 0..ROUNDS {
+    let rounds = ROUNDS * scale().min(10);
+    for round in 0..rounds {
         let perch = world.serve().await;
         world.connect(&format!("customer-{round}"), "gusto").await;
         let killed = perch.end_by(SIGKILL).await;
         assert_eq!(killed.code, None, "it did not end by itself: {}", killed.err);
-        if round % 5 == 4 {
+        if round % (rounds / 4) == rounds / 4 - 1 {
             assert_all_open(&world, round + 1).await;
         }
     }
     let perch: Process = world.serve().await;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let company = world.for_customer(&format!("customer-{round}")).get("/employer/company").await;
         assert_eq!((company.status, company.class()), (200, "ok"), "round {round}: {}", company.text());
     }
     assert_eq!(world.report().await["suspicious"]["count"], 0);
     let ended = perch.end_by(SIGTERM).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let seen = format!("{rounds} kills, {rounds} of {rounds} connections served");
+    tell("S08", "process", "every acknowledged write is there", &seen, true);
 }
 
 /// Beside no gateway at all: every connection is listed, and its token opens.

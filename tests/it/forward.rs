@@ -1,36 +1,18 @@
 //! What of a lawful but unusual request reaches Finch: one clean request with the right token, and of the
 //! app's headers only those on the list. The ids are those of the attack list.
 
+use crate::attacks::oracle::{OTHER_TOKEN, TOKEN, assert_clean};
 use crate::support::World;
 use crate::support::raw::{RawFinch, answer};
 use crate::support::socket::Socket;
 use serde_json::json;
 use std::sync::Arc;
 
-const TOKEN: &str = "CANARY-token-of-acme";
-const OTHER_TOKEN: &str = "CANARY-token-of-globex";
-
 async fn world(settings: &str) -> (World, Arc<RawFinch>) {
     let finch = RawFinch::start().await;
     let setup = World::with().connection("acme", TOKEN).connection("globex", OTHER_TOKEN);
     let roomy = "limits.products.company = 1000\nlimits.products.individual = 1000";
     (setup.settings(roomy).settings(settings).finch(&finch.url()).start().await, finch)
-}
-
-/// Oracles 1 to 3: one clean request with this token.
-fn assert_clean(request: &str, token: &str) {
-    let (head, _) = request.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {request:?}"));
-    let count = |name: &str| {
-        head.lines().filter(|l| l.split(':').next().is_some_and(|n| n.eq_ignore_ascii_case(name))).count()
-    };
-    assert_eq!(count("authorization"), 1, "{request}");
-    assert!(head.contains(&format!("authorization: Bearer {token}")), "{request}");
-    assert_eq!((count("host"), count("transfer-encoding")), (1, 0), "{request}");
-    assert_eq!(count("content-length"), usize::from(head.starts_with("POST")), "{request}");
-    assert!(head.contains("\r\nHost: 127.0.0.1:"), "{request}");
-    assert!(head.bytes().all(|b| b == b'\r' || b == b'\n' || (b' '..=b'~').contains(&b)), "{request:?}");
-    assert_eq!(head.matches('\n').count(), head.matches("\r\n").count(), "{request:?}");
-    assert!(!request.contains("SMUGGLED"), "{request}");
 }
 
 /// C01 C02 C05 C06 C08 C14 C17 T25 F27.
@@ -56,7 +38,7 @@ async fn only_listed_headers_reach_finch() {
     assert_eq!(heard.status, 200, "{}", heard.head);
     assert!(heard.header("upgrade").is_empty());
     let request = &finch.requests()[0];
-    assert_clean(request, TOKEN);
+    assert_clean(request, TOKEN, finch.address);
     assert!(!request.contains("EVIL") && !request.contains("evil.test"), "{request}");
     let head = request.split("\r\n\r\n").next().expect("a head");
     let mut names: Vec<String> =
@@ -101,7 +83,7 @@ async fn an_upgrade_is_answered_as_if_it_had_not_been_asked_for() {
             assert_eq!((second.status, second.code().as_str()), (404, "perch_unknown_path"), "{protocol}");
         }
         assert_eq!(finch.requests().len(), before + 1, "{protocol}");
-        assert_clean(&finch.requests()[before], TOKEN);
+        assert_clean(&finch.requests()[before], TOKEN, finch.address);
     }
 }
 
@@ -137,7 +119,7 @@ async fn two_customers_on_one_connection_keep_their_own_tokens() {
         let requests = finch.requests();
         assert_eq!(requests.len(), before + 3);
         for (request, token) in requests[before..].iter().zip([TOKEN, OTHER_TOKEN, TOKEN]) {
-            assert_clean(request, token);
+            assert_clean(request, token, finch.address);
         }
         assert!(requests[before + 1].ends_with(body), "{}", requests[before + 1]);
     }
@@ -155,7 +137,7 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     socket.write(b"{}").await;
     assert_eq!(socket.hear().await.status, 200);
     let request = &finch.requests()[0];
-    assert_clean(request, TOKEN);
+    assert_clean(request, TOKEN, finch.address);
     assert!(request.ends_with("\r\n\r\n{}") && !request.to_ascii_lowercase().contains("expect"), "{request}");
     // Nobody is asked for a body that will not be taken.
     let mut socket = Socket::to(world.proxy).await;
@@ -166,16 +148,13 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     assert_eq!(socket.drain().await.as_deref(), Some(&b""[..]));
 }
 
-/// F21 F24 F25: pingora reads these; Finch gets the body that was read, and nothing behind it is a request.
+/// F25: a lawful body in chunks reaches Finch with a length and without its trailers, and nothing behind it is a request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunked_request_is_sent_with_a_length_and_is_the_last_of_its_connection() {
     let (world, finch) = world("").await;
     let hidden = "GET /SMUGGLED HTTP/1.1\r\nHost: perch\r\nPerch-Customer: globex\r\n\r\n";
     for (ids, chunks, body) in [
         ("lawful", "2\r\n{\"\r\n4;a=b\r\na\":1\r\n1\r\n}\r\n0\r\n\r\n", "{\"a\":1}"),
-        ("F21", "2;\nxx\r\n{}\r\n0\r\n\r\n", "{}"),
-        ("F21", "2;a\n\r\n{}\r\n0\r\n\r\n", "{}"),
-        ("F24", "\r\n{}\r\n0\r\n\r\n", ""),
         (
             "F25",
             "2\r\n{}\r\n0\r\nAuthorization: Bearer EVIL\r\nContent-Length: 9\r\nPerch-Customer: globex\r\n\r\n",
@@ -191,14 +170,9 @@ async fn a_chunked_request_is_sent_with_a_length_and_is_the_last_of_its_connecti
         let heard = socket.hear().await;
         assert_eq!(socket.drain().await.as_deref(), Some(&b""[..]), "{ids}: the connection must end");
         let requests = &finch.requests()[before..];
-        if heard.status == 400 {
-            assert!(requests.is_empty(), "{ids}: {requests:?}");
-            continue;
-        }
         assert_eq!((heard.status, requests.len()), (200, 1), "{ids}: {}", heard.head);
-        assert_clean(&requests[0], TOKEN);
+        assert_clean(&requests[0], TOKEN, finch.address);
         assert!(requests[0].ends_with(&format!("\r\n\r\n{body}")), "{ids}: {:?}", requests[0]);
-        assert!(!requests[0].contains("EVIL"), "{ids}: {:?}", requests[0]);
     }
 }
 
@@ -231,7 +205,7 @@ async fn a_query_reaches_finch_byte_for_byte_or_not_at_all() {
             }
             (None, 400) => assert!(requests.is_empty()),
             // pingora has encoded it before anybody could look.
-            (None, 200) => assert_clean(&requests[0], TOKEN),
+            (None, 200) => assert_clean(&requests[0], TOKEN, finch.address),
             (_, status) => panic!("{query:?}: {status}"),
         }
     }
@@ -245,7 +219,7 @@ async fn http_1_0_is_served_and_closed() {
     socket.write(b"GET /employer/company HTTP/1.0\r\nPerch-Customer: acme\r\n\r\n").await;
     assert_eq!(socket.hear().await.status, 200);
     assert_eq!(socket.drain().await.as_deref(), Some(&b""[..]));
-    assert_clean(&finch.requests()[0], TOKEN);
+    assert_clean(&finch.requests()[0], TOKEN, finch.address);
     // A body of unknown length ends with the connection.
     let long = "x".repeat(5_000);
     finch.next([answer("200 OK", "", &long)]);
@@ -353,7 +327,7 @@ async fn a_mutated_request_never_becomes_two() {
         let requests = finch.requests();
         assert!(requests.len() <= before + 1, "{round}: {shown:?} became {:?}", &requests[before..]);
         for request in &requests[before..] {
-            assert_clean(request, TOKEN);
+            assert_clean(request, TOKEN, finch.address);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::super::call::{Call, Caller, Identity};
 use super::super::carry::Outcome;
+use super::super::holding::Share;
 use super::super::quota::Permit;
 use super::super::reply::Heard;
 use super::{Engine, Handle, News, Told};
@@ -181,7 +182,8 @@ fn tell_parts(
         let mut headers = heard.headers.clone();
         // It names the body that came.
         headers.remove(ETAG);
-        let heard = Box::new(Heard { status: heard.status, headers, body, rest: None });
+        let heard =
+            Box::new(Heard { status: heard.status, headers, body, rest: None, share: Share::default() });
         tell(member, Some(Outcome::Heard { identity: identity.clone(), heard, is_limit: false }));
     }
     Ok(())
@@ -201,8 +203,9 @@ fn tell(member: Member, outcome: Option<Outcome>) {
 fn copy(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Heard { identity, heard, is_limit } => {
-            let Heard { status, headers, body, rest: _ } = &**heard;
-            let heard = Heard { status: *status, headers: headers.clone(), body: body.clone(), rest: None };
+            let Heard { status, headers, body, .. } = &**heard;
+            let (headers, body) = (headers.clone(), body.clone());
+            let heard = Heard { status: *status, headers, body, rest: None, share: Share::default() };
             Outcome::Heard { identity: identity.clone(), heard: Box::new(heard), is_limit: *is_limit }
         }
         Outcome::Unanswered(error) => Outcome::Unanswered(*error),

@@ -73,13 +73,15 @@ impl Record<Vec<u8>> {
         if head.form != FORM {
             return None;
         }
-        let header = |(name, value): (String, String)| {
-            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
-        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in head.headers {
+            let (name, value) = (HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+            headers.try_append(name, value).ok()?;
+        }
         Some(Self {
             status: head.status,
             class: Class::ALL.into_iter().find(|class| class.as_str() == head.class)?,
-            headers: head.headers.into_iter().map(header).collect::<Option<_>>()?,
+            headers,
             finch_request_id: head.ids.into_iter().filter_map(|id| FinchRequestId::new(id).ok()).collect(),
             version: head.version,
             at: UnixMillis(head.at),

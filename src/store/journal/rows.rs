@@ -41,7 +41,7 @@ pub(super) fn begin(
         hold(tx, &Hold { scope, span, at: now })?;
     }
     let permits = permits(tx, steady)?;
-    let run = run + 1;
+    let run = run.checked_add(1).ok_or_else(|| unknown("run"))?;
     meta(tx, epoch, run, judged.untold)?;
     Ok(History { run: run.cast_unsigned(), verdict: judged.verdict, permits, holds })
 }

@@ -13,6 +13,8 @@ pub mod database;
 pub mod fleet;
 pub mod hooks;
 pub mod keyservice;
+pub mod manifests;
+pub mod manual;
 pub mod metrics;
 pub mod page;
 pub mod postgres;
@@ -67,6 +69,11 @@ impl Lines {
     /// Adds bytes of any kind.
     pub fn keep(&self, bytes: &[u8]) {
         self.0.lock().expect("no test panics in here").extend_from_slice(bytes);
+    }
+
+    /// Drops what was kept: a long run has more lines than memory.
+    pub fn forget(&self) {
+        self.0.lock().expect("no test panics in here").clear();
     }
 
     /// The bytes so far.

@@ -130,6 +130,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
     /// Sends a signal. The process is not waited for elsewhere, so its id is still its own.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.id()).expect("an id");

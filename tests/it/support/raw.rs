@@ -44,6 +44,8 @@ pub fn good() -> Act {
 #[derive(Default)]
 struct Seen {
     requests: Vec<(usize, Vec<u8>)>,
+    /// Every byte of each connection, whether it was a request or not.
+    streams: Vec<Vec<u8>>,
     connections: usize,
 }
 
@@ -93,6 +95,16 @@ impl RawFinch {
         seen.requests.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
+    /// Every byte of each connection, in the order of their opening.
+    pub fn streams(&self) -> Vec<Vec<u8>> {
+        self.seen.borrow().streams.clone()
+    }
+
+    /// How many bytes have come, on all connections together.
+    pub fn bytes(&self) -> usize {
+        self.seen.borrow().streams.iter().map(Vec::len).sum()
+    }
+
     /// On which connection each request came, counted from 1.
     pub fn carriers(&self) -> Vec<usize> {
         self.seen.borrow().requests.iter().map(|(connection, _)| *connection).collect()
@@ -110,9 +122,13 @@ impl RawFinch {
         self.seen.send_modify(|seen| {
             seen.connections += 1;
             number = seen.connections;
+            seen.streams.push(Vec::new());
         });
         let mut bytes = Vec::new();
-        while read_request(&mut socket, &mut bytes).await {
+        let came = |new: &[u8]| {
+            self.seen.send_modify(|seen| seen.streams[number - 1].extend_from_slice(new));
+        };
+        while read_request(&mut socket, &mut bytes, came).await {
             let request = std::mem::take(&mut bytes);
             self.seen.send_modify(|seen| seen.requests.push((number, request)));
             let acts = self.script.lock().expect("no test panics in here").pop_front();
@@ -139,8 +155,8 @@ impl RawFinch {
     }
 }
 
-/// Reads one request whose body has a `Content-Length` or none. `false` at the end of the connection.
-async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
+/// Reads one request whose body has a `Content-Length` or none, and tells what comes. `false` at the end of the connection.
+pub async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>, mut came: impl FnMut(&[u8])) -> bool {
     loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..at]).to_ascii_lowercase();
@@ -149,8 +165,9 @@ async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
                 return true;
             }
         }
+        let had = bytes.len();
         match socket.read_buf(bytes).await {
-            Ok(n) if n > 0 => {}
+            Ok(n) if n > 0 => came(&bytes[had..]),
             _ => return false,
         }
     }

@@ -4,14 +4,23 @@ use super::raw::PATIENCE;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// What a connection is made of.
+trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
+
 /// One connection.
 pub struct Socket {
-    stream: TcpStream,
+    stream: Box<dyn Bytes>,
+    /// The socket itself, where it is one of TCP.
+    raw: Option<socket2::Socket>,
     unread: Vec<u8>,
+    /// How long it rests before each read.
+    pause: Duration,
 }
 
 /// One answer, as it came.
@@ -43,7 +52,43 @@ impl Socket {
     pub async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, unread: Vec::new() }
+        let raw = socket2::SockRef::from(&stream).try_clone().expect("a socket");
+        Self { raw: Some(raw), ..Self::over(stream) }
+    }
+
+    /// One that reads little at a time and rests in between.
+    pub async fn slowly(address: SocketAddr, pause: Duration) -> Self {
+        let mut socket = Self::to(address).await;
+        let raw = socket.raw.as_ref().expect("it is TCP");
+        raw.set_recv_buffer_size(16 << 10).expect("a socket");
+        socket.pause = pause;
+        socket
+    }
+
+    /// The same, where nobody may listen any more.
+    pub async fn try_to(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let raw = socket2::SockRef::from(&stream).try_clone()?;
+        Ok(Self { raw: Some(raw), ..Self::over(stream) })
+    }
+
+    /// Whether the other side has closed, as a pool of connections looks before it uses one again.
+    pub fn is_closed(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match self.raw.as_ref().expect("it is TCP").peek(&mut byte) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The same, over whatever carries bytes.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), raw: None, unread: Vec::new(), pause: Duration::ZERO }
+    }
+
+    /// Says nothing more; the other side may.
+    pub async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Writes. The other side may have closed already; what it said counts.
@@ -101,6 +146,9 @@ impl Socket {
             if let Some((heard, length)) = parse(&self.unread) {
                 self.unread.drain(..length);
                 return Ok(Some(heard));
+            }
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
             }
             match self.stream.read_buf(&mut self.unread).await {
                 Ok(n) if n > 0 => {}

@@ -5,8 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,8 +19,10 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio_rustls::rustls::crypto::ring;
@@ -75,6 +78,19 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
+    }
+
+    /// A client that believes the authority of this certificate and offers these protocols.
+    pub fn offering(pem: &str, protocols: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("an anchor");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
     }
 
     /// A client that believes this authority and shows `identity`.
@@ -142,6 +158,25 @@ pub struct Arrived {
     pub body: Bytes,
 }
 
+/// What the server says.
+type Said = BoxBody<Bytes, std::io::Error>;
+
+/// A body in one piece, and whether it breaks off behind it.
+struct Part(Option<Bytes>, bool);
+
+impl Body for Part {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let broken = self.1.then(|| Err(std::io::ErrorKind::ConnectionReset.into()));
+        Poll::Ready(self.0.take().map(|piece| Ok(Frame::data(piece))).or(broken))
+    }
+}
+
 /// The server.
 pub struct TlsFinch {
     pub address: SocketAddr,
@@ -189,6 +224,24 @@ impl TlsFinch {
         format!("localhost:{}", self.address.port())
     }
 
+    /// Breaks down like this, as the simulator takes it.
+    pub async fn fault(&self, fault: serde_json::Value) {
+        self.order("POST", fault.to_string()).await;
+    }
+
+    /// Breaks down no more.
+    pub async fn mend(&self) {
+        self.order("DELETE", String::new()).await;
+    }
+
+    async fn order(&self, method: &str, body: String) {
+        let request = Request::builder().method(method).uri("/_sim/faults").body(Bytes::from(body));
+        match self.sim.respond(request.expect("a request")).await {
+            Reply::Answer(answer) => assert_eq!(answer.status(), 200, "{:?}", answer.body()),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Every request so far.
     pub fn arrived(&self) -> Vec<Arrived> {
         self.arrived.borrow().clone()
@@ -215,17 +268,20 @@ impl TlsFinch {
         };
     }
 
-    async fn exchange(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    async fn exchange(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Said>, std::io::Error> {
         let (head, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
+        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let (version, uri, headers) = (head.version, head.uri.clone(), head.headers.clone());
         self.arrived.send_modify(|all| all.push(Arrived { version, uri, headers, body: body.clone() }));
         match self.sim.respond(Request::from_parts(head, body)).await {
-            Reply::Answer(response) => Ok(response.map(Full::new)),
-            _ => panic!("no fault was asked for"),
+            Reply::Answer(response) => Ok(response.map(|body| Part(Some(body), false).boxed())),
+            // Over HTTP/2 that is a reset of the stream; over HTTP/1.1 the end of the connection.
+            Reply::Reset | Reply::Rubbish(_) => Err(std::io::ErrorKind::ConnectionReset.into()),
+            Reply::Stall => std::future::pending().await,
+            Reply::Truncated(response) => {
+                let half = |body: Bytes| Part(Some(body.slice(..body.len() / 2)), true);
+                Ok(response.map(|body| half(body).boxed()))
+            }
         }
     }
 }

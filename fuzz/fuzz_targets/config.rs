@@ -1,0 +1,4 @@
+//! Guided by coverage; what it asks for stands in `targets/config.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::config::target(data));
