@@ -43,7 +43,8 @@ export "CFLAGS_$triple=$(prefixed -ffile-prefix-map "${own[@]}")"
 export "CARGO_TARGET_${triple^^}_RUSTFLAGS=$(prefixed --remap-path-prefix "${own[@]}" "$std")"
 # The flags of whoever runs this would win over these.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-cargo build --locked --profile image --target "$target" --bin perch
+# Its own addresses are written into it at every start, 24 bytes for each in the old way, a bit or two in the newer one.
+cargo rustc --locked --profile image --target "$target" --bin perch -- -C link-arg=-Wl,-z,pack-relative-relocs
 program=$folder/$target/image/perch
 for path in "$PWD" "$HOME/" "${CARGO_HOME:-$HOME/.cargo}/"; do
     # Root's home is a short word; everyone else's is long enough to be found by accident never.
@@ -80,6 +81,8 @@ cp config/image/perch.toml "$context/root/etc/perch/perch.toml"
 cp LICENSE "$context/root/usr/share/doc/perch/LICENSE"
 bill=$place/perch-$version.cdx.json
 scripts/sbom.py --target "$target" --binary "$program" --roots "$roots" --notices "$context/root/usr/share/doc/perch/NOTICES" >"$bill"
+# Without the name and the time of a file, which gzip would write into it.
+gzip -9 --no-name "$context/root/usr/share/doc/perch/NOTICES"
 find "$context/root" -type d -exec chmod 755 {} +
 find "$context/root" -type f -exec chmod 644 {} +
 chmod 755 "$context/root/perch"
