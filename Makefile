@@ -92,7 +92,7 @@ attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills 
 advisories: ## known weaknesses of the dependencies; fetches the RustSec database
 	cargo deny --locked check advisories
 
-image: ## the container image and its bill of materials, into target/image (static, FROM scratch; buildah, podman or docker)
+image: ## the container image and its bill of materials, into target/oci (static, FROM scratch; buildah, podman or docker)
 	@scripts/setup.sh image
 	@scripts/image.sh
 

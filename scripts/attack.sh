@@ -17,6 +17,8 @@ named() {
 mapfile -t whole < <(named | grep -v '^lib ')
 mapfile -t units < <(named | sed -n 's/^lib //p')
 
+whole+=("attacks::")
+
 cargo build --locked --quiet
 status=0
 cargo test --locked --quiet --lib --no-run && cargo test --locked --quiet --test it --no-run

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the container image of perch from nothing but perch, for this machine's own kind of processor, and its bill of
-# materials: `make image`. In target/image: perch-VERSION.tar (for `podman load`, `docker load`, `skopeo copy`, `kind load`),
+# materials: `make image`. In target/oci: perch-VERSION.tar (for `podman load`, `docker load`, `skopeo copy`, `kind load`),
 # perch-VERSION.cdx.json, and with buildah or podman a store of its own (scripts/podman.sh), so that no other is touched.
 #   IMAGE_ENGINE=buildah|podman|docker   which one builds; else the first that is there
 #   IMAGE_NAME=NAME                      instead of perch:VERSION
@@ -58,7 +58,7 @@ if readelf --program-headers "$program" 2>/dev/null | grep --quiet INTERP; then
 fi
 
 # Whom to trust: Mozilla's list as the system's package ships it, and none of the anchors that were added to this machine.
-place=target/image
+place=target/oci
 context=$place/context
 rm -rf "$context"
 mkdir -p "$context/root/etc/ssl/certs" "$context/root/etc/perch" "$context/root/usr/share/doc/perch" "$context/state/var/lib/perch"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs podman or buildah on a store of this folder's own, target/image/store: `scripts/podman.sh podman images`. Whatever is
+# Runs podman or buildah on a store of this folder's own, target/oci/store: `scripts/podman.sh podman images`. Whatever is
 # done there, no other image or container of this machine is touched, and a machine inside of a container will do:
 # plain files instead of overlays, runc where crun refuses the layout of control groups, no limits that may not be raised.
 set -euo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 tool=${1:?usage: scripts/podman.sh podman|buildah WORD…}
 shift
-place=$PWD/target/image
+place=$PWD/target/oci
 mkdir -p "$place"
 printf '[containers]\ndefault_ulimits = []\n\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' >"$place/containers.conf"
 export CONTAINERS_CONF=$place/containers.conf

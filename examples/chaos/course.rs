@@ -6,7 +6,7 @@ use super::faults::{Deck, Fault};
 use super::inflict;
 use super::load;
 use super::notes::{Bound, Notes};
-use super::plan::{Arm, Limits, RECOVERY_MAX};
+use super::plan::{Arm, Limits, RECOVERY_FORGOT_MAX, RECOVERY_MAX};
 use super::records::{self, Record};
 use super::search;
 use super::site::{Part, Site};
@@ -152,20 +152,28 @@ async fn round(
 ) -> Outcome<Round> {
     let from = Instant::now();
     let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let most = match faults.iter().any(|fault| fault.makes_redis_forget()) {
+        true => RECOVERY_FORGOT_MAX,
+        false => RECOVERY_MAX,
+    };
     let mut made = Vec::new();
     for fault in faults {
         let gateways = fault.gateways(site, chance);
+        if fault == Fault::Kill(Part::Finch) {
+            writes.finch_dies();
+        }
         made.push(inflict::make(site, notes, fault, gateways, chance.next()).await?);
     }
     let wheres: Vec<&Vec<usize>> = made.iter().map(|made| &made.gateways).collect();
     say(&format!("{} s: {} at {wheres:?}", begun.elapsed().as_secs(), names.join(" and ")));
     sleep(Duration::from_millis(chance.within(FAULT_MILLIS.0, FAULT_MILLIS.1))).await;
     while let Some(last) = made.pop() {
-        let codes = writes.codes();
-        if last.fault == Fault::Kill(Part::Finch) {
-            writes.finch_forgot();
+        let is_finch = last.fault == Fault::Kill(Part::Finch);
+        let ids = if is_finch { writes.to_burn() } else { 0 };
+        inflict::end(site, notes, last, ids).await?;
+        if is_finch {
+            writes.finch_lives();
         }
-        inflict::end(site, notes, last, codes).await?;
     }
     let lasted = from.elapsed();
     let mut again = JoinSet::new();
@@ -175,7 +183,7 @@ async fn round(
     }
     let mut recovered = Vec::new();
     for (gateway, took) in again.join_all().await {
-        if took > RECOVERY_MAX {
+        if took > most {
             let took = took.as_secs_f64();
             notes.broken(
                 Bound::Recovery,

@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     Freeze(Part),
     /// This link is bad in this way.
     Link(&'static str, Mode),
-    /// Redis comes back with what it held long before.
+    /// Redis is killed and comes back with what it held when the fault began.
     RedisOld,
     /// Redis may take no byte more.
     RedisFull,
@@ -142,6 +142,11 @@ impl Fault {
             | Fault::Reload
             | Fault::BadSettings => false,
         }
+    }
+
+    /// Whether quota has to be learnt anew.
+    pub(crate) const fn makes_redis_forget(self) -> bool {
+        matches!(self, Fault::Kill(Part::Redis) | Fault::RedisOld)
     }
 
     /// The gateways that it concerns.

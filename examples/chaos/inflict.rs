@@ -57,13 +57,7 @@ pub(crate) async fn make(
             }
             site.kill(at(part, first));
         }
-        Fault::RedisOld => {
-            // It was saved a while ago, at the end of another fault or now.
-            if luck % 2 == 0 {
-                site.redis().ask("SAVE").await?;
-            }
-            site.kill(Part::Redis);
-        }
+        Fault::RedisOld => drop(site.redis().ask("SAVE").await?),
         Fault::Freeze(part) => site.signal(at(part, first), Signal::SIGSTOP),
         Fault::Link(link, mode) => made.gateways.iter().for_each(|gateway| site.order(*gateway, link, mode)),
         Fault::RedisFull => drop(site.redis().ask("CONFIG SET maxmemory 1").await?),
@@ -90,16 +84,19 @@ pub(crate) async fn make(
 }
 
 /// Ends it: what was killed is there again, what was bad is good.
-pub(crate) async fn end(site: &Site, notes: &Notes, made: Made, codes: usize) -> Outcome<()> {
+pub(crate) async fn end(site: &Site, notes: &Notes, made: Made, ids: usize) -> Outcome<()> {
     let first = made.gateways.first().copied().unwrap_or_default();
     match made.fault {
         Fault::Kill(part) => {
             site.up(at(part, first)).await?;
             if part == Part::Finch {
-                burn_codes(site, codes).await?;
+                burn_ids(site, ids).await?;
             }
         }
-        Fault::RedisOld => site.up(Part::Redis).await?,
+        Fault::RedisOld => {
+            site.kill(Part::Redis);
+            site.up(Part::Redis).await?;
+        }
         Fault::Freeze(part) => site.signal(at(part, first), Signal::SIGCONT),
         Fault::Link(link, _) => {
             made.gateways.iter().for_each(|gateway| site.order(*gateway, link, Mode::Pass))
@@ -155,13 +152,13 @@ fn reload(site: &Site, level: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// A simulator that starts again counts its codes from one; those it gave before were spent, and must not come again.
-async fn burn_codes(site: &Site, codes: usize) -> Outcome<()> {
+/// A simulator that starts again counts the ids of its codes from one; those it gave before were spent, and must not come again.
+async fn burn_ids(site: &Site, ids: usize) -> Outcome<()> {
     let pair = STANDARD.encode(format!("sim-client:{}", furnish::CLIENT_SECRET));
     let basic = format!("Basic {pair}");
     let headers = [("authorization", basic.as_str())];
     let body = "{\"customer_id\":\"nobody\",\"customer_name\":\"nobody\",\"products\":[\"company\"]}";
-    for _ in 0..codes {
+    for _ in 0..ids {
         http::json(site.doors.finch, "POST", "/connect/sessions", &headers, body).await?;
     }
     Ok(())

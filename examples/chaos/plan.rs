@@ -17,6 +17,9 @@ pub(crate) const BRAKES: usize = 40;
 pub(crate) const GATEWAYS_MAX: usize = 3;
 /// How long a canary's call may go unanswered after the end of a fault.
 pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(30);
+/// The same when Redis has forgotten: should a gateway be missing that could tell what it sent, the others wait for as long as
+/// a request may be on its way (44 s: `finch.timeout`, connecting, a margin) and a window.
+pub(crate) const RECOVERY_FORGOT_MAX: Duration = Duration::from_secs(65);
 /// What a gateway may take beyond what it had when all was started.
 pub(crate) const GROWTH_MAX_KIB: u64 = 128 * 1024;
 

@@ -29,8 +29,8 @@ struct Exchanged {
     customer: String,
     connection: String,
     reference: String,
-    /// A simulator that was killed knows it no more.
-    finch_forgot: bool,
+    /// In which life of Finch's: one that was killed since knows it no more.
+    life: usize,
 }
 
 #[derive(Default)]
@@ -41,8 +41,16 @@ struct State {
     resumed: BTreeSet<String>,
     /// Digests of `Authorization` of connections that were made.
     tokens: HashMap<String, String>,
-    codes: usize,
+    /// How often Finch was killed, and whether codes of this life can be told from those before.
+    life: usize,
+    is_burning: bool,
+    /// Ids that Finch has given in this life, and those that it gave away at its beginning.
+    given: usize,
+    burnt: usize,
 }
+
+/// Ids that Finch may have given without our knowledge.
+const UNKNOWN_IDS: usize = 50;
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -53,14 +61,24 @@ impl Writes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// More codes than Finch has given so far.
-    pub(crate) fn codes(&self) -> usize {
-        self.with().codes * 2 + 10
+    /// Finch is being killed: of what was made there it will know nothing.
+    pub(crate) fn finch_dies(&self) {
+        let mut state = self.with();
+        state.life += 1;
+        state.is_burning = true;
     }
 
-    /// Finch is a new process: of what was made there it knows nothing.
-    pub(crate) fn finch_forgot(&self) {
-        self.with().exchanged.iter_mut().for_each(|exchanged| exchanged.finch_forgot = true);
+    /// Ids that a Finch that starts again must give away: it counts them from one, and codes must not come twice.
+    pub(crate) fn to_burn(&self) -> usize {
+        let mut state = self.with();
+        state.burnt += state.given + UNKNOWN_IDS;
+        state.given = 0;
+        state.burnt
+    }
+
+    /// They are given away.
+    pub(crate) fn finch_lives(&self) {
+        self.with().is_burning = false;
     }
 
     /// Digests of `Authorization` by customer, of connections that were made meanwhile.
@@ -113,8 +131,15 @@ impl Writes {
         let session = post(site, notes, gateway, "/connect/sessions", &session).await?;
         let session = session["session_id"].as_str().ok_or("no session")?.to_owned();
         let login = format!("/connect/authorize?session={session}&provider=gusto");
+        let life = {
+            let mut state = self.with();
+            state.given += 2;
+            if state.is_burning {
+                return Err("a code of now could be one of before".into());
+            }
+            state.life
+        };
         let code = http::json(site.doors.finch, "GET", &login, &[], "").await?["code"].clone();
-        self.with().codes += 1;
         let body = json!({ "client_id": "x", "client_secret": "y", "code": code });
         let done = post(site, notes, gateway, "/auth/token", &body).await?;
         let text = |name: &str| done[name].as_str().unwrap_or_default().to_owned();
@@ -122,7 +147,7 @@ impl Writes {
             customer: name.clone(),
             connection: text("connection_id"),
             reference: text("access_token"),
-            finch_forgot: false,
+            life,
         };
         if exchanged.reference != format!("connection:{}", exchanged.connection) {
             notes.broken(Bound::Tokens, format!("an exchange gave {} and no reference", name));
@@ -195,11 +220,11 @@ impl Writes {
 
     /// Its row is there and its token opens; and it serves while Finch knows it.
     async fn verify_exchanged(&self, site: &Site, notes: &Notes, exchanged: &Exchanged, gateway: usize) {
-        let Exchanged { customer, connection, reference, finch_forgot } = exchanged;
+        let Exchanged { customer, connection, reference, life } = exchanged;
         notes.count("acknowledged writes looked for", 1);
         let until = Instant::now() + KNOWN_MAX;
         loop {
-            let told = match finch_forgot {
+            let told = match *life != self.with().life {
                 true => {
                     site.perch(gateway, &["connections", "show", connection], String::new()).await.map(drop)
                 }

@@ -1,5 +1,5 @@
-//! The load: as many calls as go through some connections, each sent when the one before is answered. It is more than any
-//! app asks for; what perch holds in memory then is close to the most it will.
+//! The load: as many small calls as go through some connections, each sent when the one before is answered, and a large
+//! one now and then. It is more than any app asks for; what perch holds in memory then is close to the most it will.
 
 use super::Outcome;
 use super::http::Line;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const SMALL: usize = 14;
 /// Connections that ask for the directory of some thousand people, a large one.
 const LARGE: usize = 2;
+/// How long these rest after each: the simulator takes its time for so many people.
+const REST: Duration = Duration::from_millis(500);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -56,8 +58,9 @@ fn one(door: SocketAddr, is_large: bool, ending: &AtomicBool) -> Outcome<Load> {
             Ok(answer) if answer.status == 200 => {
                 load.good += 1;
                 load.largest = load.largest.max(answer.body.len());
-                if !is_large {
-                    load.latencies.push(begun.elapsed());
+                match is_large {
+                    true => std::thread::sleep(REST),
+                    false => load.latencies.push(begun.elapsed()),
                 }
             }
             _ if ending.load(Ordering::Relaxed) => break,

@@ -41,7 +41,11 @@ pub(crate) fn markdown(found: &Found, facts: &[String]) -> String {
             of(&|run| run.group_peak.map_or(0.0, mib)).show(1),
             "files' pages included, which the kernel takes back; limit 64",
         ),
-        ("calls per second, 16 connections", of(&rate).show(0), "two of them ask for a large answer"),
+        (
+            "calls per second, 16 connections",
+            of(&rate).show(0),
+            "two of them ask for a large answer twice a second",
+        ),
         ("CPU per call, µs", of(&|run| run.cpu_per_call).show(0), ""),
         ("p50 of small calls, µs", of(&|run| run.latency[0]).show(0), ""),
         ("p99 of small calls, µs", of(&|run| run.latency[1]).show(0), ""),

@@ -1,7 +1,7 @@
 //! The whole gateway under the bytes of any Finch: the app gets exactly one whole answer, never the token, and the next
 //! call gets its own answer and nothing that was left of this one.
 
-use super::rig::{Rig, answers};
+use super::rig::{PATIENCE, Rig, answers};
 use std::sync::Mutex;
 
 /// A gateway that an answer may have taught not to call any more; then there is a new one.
@@ -19,10 +19,10 @@ pub fn target(data: &[u8]) {
     let Some((which, said)) = data.split_first() else { return };
     let call = CALLS[usize::from(*which) % CALLS.len()];
     let mut guard = RIG.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut rig = guard.take().unwrap_or_else(Rig::start);
+    let mut rig = guard.take().unwrap_or_else(|| Rig::start(PATIENCE));
     let mut heard = ask(&rig, call, said);
     if rig.is_unsaid() {
-        rig = Rig::start();
+        rig = Rig::start(PATIENCE);
         heard = ask(&rig, call, said);
     }
     assert!(!heard.windows(6).any(|window| window == b"CANARY"), "the token, or the secret");

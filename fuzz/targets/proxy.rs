@@ -1,7 +1,7 @@
 //! The whole gateway under the bytes of any client: no panic, an answer or an end, and nothing reaches Finch but lawful
 //! requests with the token of a customer that was named.
 
-use super::rig::{CUSTOMERS, Rig, answers, assert_lawful, token_of};
+use super::rig::{CUSTOMERS, MOMENT, Rig, answers, assert_lawful, token_of};
 use std::sync::OnceLock;
 
 /// One gateway for all inputs: each of them leaves it as it was.
@@ -9,7 +9,7 @@ static RIG: OnceLock<Rig> = OnceLock::new();
 
 /// What a client sends before it closes its half.
 pub fn target(data: &[u8]) {
-    let rig = RIG.get_or_init(Rig::start);
+    let rig = RIG.get_or_init(|| Rig::start(MOMENT));
     let heard = rig.send(data);
     assert!(!heard.windows(6).any(|window| window == b"CANARY"), "a secret");
     // A HEAD is answered without a body, which only its client can know.

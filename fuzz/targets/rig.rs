@@ -15,8 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+/// How long a client waits that sends what may be no whole request.
+pub const MOMENT: Duration = Duration::from_millis(30);
 /// Whoever says nothing for so long has failed. Far longer than any answer takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The customers that there are.
 pub const CUSTOMERS: [&str; 2] = ["acme", "globex"];
@@ -42,11 +44,13 @@ pub struct Rig {
     proxy: SocketAddr,
     finch: Arc<Mutex<Finch>>,
     gateway: Option<Gateway>,
+    patience: Duration,
     _folder: TempDir,
 }
 
 impl Rig {
-    pub fn start() -> Self {
+    /// `patience`: how long a client waits for the first byte of an answer before it closes its half.
+    pub fn start(patience: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -55,22 +59,36 @@ impl Rig {
         let folder = TempDir::new().expect("a folder");
         let finch = Arc::new(Mutex::new(Finch::default()));
         let (proxy, gateway) = runtime.block_on(begin(&folder, &finch));
-        Self { runtime, proxy, finch, gateway: Some(gateway), _folder: folder }
+        Self { runtime, proxy, finch, gateway: Some(gateway), patience, _folder: folder }
     }
 
-    /// Sends bytes and closes its half; what comes back until the other half is closed.
+    /// Sends bytes, and closes its half when an answer begins or none seems to come; what comes back until the other half
+    /// is closed. A client that closes its half at once has left, and is answered nothing.
     pub fn send(&self, bytes: &[u8]) -> Vec<u8> {
         let exchange = async {
             let mut socket = TcpStream::connect(self.proxy).await.expect("it listens");
             // It may have heard enough before the end.
             let _ = socket.write_all(bytes).await;
-            let _ = socket.shutdown().await;
             let mut heard = Vec::new();
+            let _ = timeout(self.patience, socket.read_buf(&mut heard)).await;
+            let _ = socket.shutdown().await;
             // A reset after the answer takes nothing of it away.
             let _ = socket.read_to_end(&mut heard).await;
             heard
         };
-        self.runtime.block_on(async { timeout(PATIENCE, exchange).await.expect("an answer or an end") })
+        self.runtime.block_on(async {
+            let heard = timeout(PATIENCE, exchange).await.expect("an answer or an end");
+            // What was sent for a client that has left is finished without it.
+            let settled = self.gateway.as_ref().map(Gateway::settle);
+            timeout(PATIENCE, async {
+                if let Some(settled) = settled {
+                    settled.await
+                }
+            })
+            .await
+            .expect("every call ends");
+            heard
+        })
     }
 
     /// What Finch says to the next request, and then closes.

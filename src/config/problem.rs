@@ -119,11 +119,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
-        match &self.suggestion {
-            Some(suggestion) => write!(f, "; {suggestion}"),
-            None => Ok(()),
-        }
+        let suggestion = self.suggestion.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+        // Names of files and variables hold what they like; a terminal must not obey it, and a problem is one line.
+        let line = format!("{}: {}{suggestion}", self.place, self.message);
+        f.write_str(&line.replace(char::is_control, "?"))
     }
 }
 

@@ -30,11 +30,15 @@ pub(super) struct Received {
     pub(super) call: Result<Call, Refusal>,
 }
 
-/// Whether the head of a request at a door of `ServeHttp`'s has one reading.
+/// Whether the head of a request at a door of `ServeHttp`'s has one reading, and a path for a target.
 pub(super) fn has_one_reading(session: &ServerSession) -> bool {
     let head = session.req_header();
     let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
-    raw.is_none_or(|raw| wire::check_head(&raw).is_ok())
+    // What is no path may be read as an authority, and a path be made up for it.
+    let is_plain = |raw: &[u8]| {
+        wire::check_head(raw).is_ok() && wire::raw_target(raw).is_some_and(|target| target.starts_with(b"/"))
+    };
+    raw.is_none_or(|raw| is_plain(&raw))
         && wire::check_headers(&head.headers, head.version == Version::HTTP_11).is_ok()
 }
 

@@ -20,6 +20,12 @@ fn problems_are_one_line_each_for_people_and_fields_for_programs() {
     assert_eq!(lines[2], "2 problems in the configuration");
 }
 
+#[test]
+fn a_problem_is_one_line_that_no_terminal_obeys() {
+    let problems = load_text("", &environ(&[("PERCH_\u{1b}[2J\nX__Y", "1")])).expect_err("refused");
+    assert!(problems.to_string().starts_with("PERCH_?[2J?X__Y: no key of perch has this name"), "{problems}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
 

@@ -27,8 +27,7 @@ const CUTS: u64 = 4;
 /// What happened, and what must not have.
 #[derive(Default)]
 struct Facts {
-    /// For each customer the newest token that Finch gave out, and the newest that perch has said it has.
-    given: [AtomicU64; CUSTOMERS],
+    /// For each customer the newest token that perch has said it has.
     kept: [AtomicU64; CUSTOMERS],
     begun: AtomicU64,
     answered: AtomicU64,
@@ -199,7 +198,13 @@ async fn work(worker: u64, proxy: SocketAddr, calls: u64, facts: Arc<Facts>) {
             continue;
         }
         stream.write(text.as_bytes()).await;
+        let mut closes = false;
         for (customer, mark) in sent {
+            if closes {
+                // What stands behind an answer that closes is not read.
+                add(&facts.left);
+                continue;
+            }
             let heard = match stream.read().await {
                 Ok(Some(heard)) => heard,
                 other => {
@@ -207,6 +212,7 @@ async fn work(worker: u64, proxy: SocketAddr, calls: u64, facts: Arc<Facts>) {
                     return;
                 }
             };
+            closes = heard.header("connection") == "close";
             let body = String::from_utf8_lossy(&heard.body).into_owned();
             if heard.status == 200 {
                 add(&facts.answered);
@@ -222,7 +228,7 @@ async fn work(worker: u64, proxy: SocketAddr, calls: u64, facts: Arc<Facts>) {
                 }
             }
         }
-        socket = Some(stream);
+        socket = (!closes).then_some(stream);
     }
 }
 
@@ -236,7 +242,6 @@ async fn renew(app: App, calls: u64, facts: Arc<Facts>, lines: Lines) -> u64 {
             if read(&facts.begun) >= calls {
                 return renewed;
             }
-            facts.given[customer].store(nth, Ordering::SeqCst);
             let body =
                 json!({ "client_id": "x", "client_secret": "x", "code": format!("code-{customer}-{nth}") });
             let answer = app.post("/auth/token", &body).await;
@@ -255,7 +260,7 @@ async fn no_customer_gets_anything_of_another_whatever_happens_at_once() {
     let facts = Arc::new(Facts::default());
     let finch = finch(Arc::clone(&facts)).await;
     let mut setup = World::with().finch(&format!("http://{finch}")).settings(
-        "limits.products.company = 1000000\nlimits.products.default = 1000000\nlimits.ip.requests = 1000000\n\
+        "limits.products.company = 100000\nlimits.products.default = 100000\nlimits.ip.requests = 100000\n\
          limits.window = \"1s\"\nlimits.pad = \"0s\"\nlimits.ip.window = \"1s\"\nmerge.coalesce = false",
     );
     for customer in 0..CUSTOMERS {
@@ -287,7 +292,7 @@ async fn no_customer_gets_anything_of_another_whatever_happens_at_once() {
     );
     tell("C16", "apps", "0 tokens or answers of somebody else", &seen, wrong.is_empty());
     assert!(wrong.is_empty(), "{seen}\n{}", wrong.join("\n"));
-    assert!(begun >= calls && renewed >= CUSTOMERS as u64, "{seen}");
+    assert!(begun >= calls && renewed >= 5, "{seen}");
     assert!(left * 100 >= begun * 15 && refused * 20 < begun, "{seen}");
     assert_eq!(answered + refused + left, begun, "{seen}");
 }
