@@ -123,7 +123,7 @@ replays! {
     codec: 1_000,
     config: 60,
     journal: 30,
-    ledger: 300,
+    ledger: 100,
     limits: 2_000,
     merge: 500,
     paging: 2_000,
