@@ -80,5 +80,5 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = value(headers, "authorization")?;
     let (scheme, rest) = value.trim().split_at_checked(6)?;
     let rest = rest.strip_prefix(' ')?;
-    (scheme.to_ascii_lowercase() == "bearer").then(|| rest.trim().to_owned())
+    scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim().to_owned())
 }

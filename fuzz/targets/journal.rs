@@ -95,19 +95,19 @@ fn empty() -> [Vec<u8>; 2] {
 fn rows(file: &Path, input: &mut Input<'_>) -> Vec<Fresh> {
     let db = Connection::open(file).expect("a database");
     let (steady, wall): (i64, i64) = (uptime(), 1_790_000_000_000);
-    if input.byte() % 4 == 0 {
+    if input.byte().is_multiple_of(4) {
         let untold = input.flag().then(|| number(input, wall));
         let run = number(input, 3);
         db.execute("UPDATE journal SET run = ?1, untold = ?2", params![run, untold]).expect("a row");
     }
-    if input.byte() % 8 == 0 {
+    if input.byte().is_multiple_of(8) {
         db.execute("UPDATE journal SET epoch = ?1", [input.text(40)]).expect("a row");
     }
     let mut fresh = Vec::new();
     let mut is_plain = true;
     for _ in 0..input.below(12) {
         let (run, ticket) = (number(input, 1), number(input, 7));
-        let is_odd = input.byte() % 8 == 0;
+        let is_odd = input.byte().is_multiple_of(8);
         let text = input.text(12);
         let product = if is_odd { text.as_str() } else { input.pick(&Product::ALL).as_str() };
         let priority = if is_odd { text.as_str() } else { input.pick(&Priority::ALL).as_str() };

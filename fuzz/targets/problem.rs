@@ -65,7 +65,7 @@ fn refusal(input: &mut Input<'_>) -> Refusal {
     let proof = input.pick(&[Proof::Key, Proof::Certificate, Proof::Uid]);
     let choice = |at: u8| Choice {
         connection_id: format!("{connection}{at}"),
-        provider_id: (at % 2 == 0).then(|| text.clone()),
+        provider_id: at.is_multiple_of(2).then(|| text.clone()),
     };
     let all = [
         R::Malformed(why),
