@@ -224,7 +224,8 @@ impl Writes {
         notes.count("acknowledged writes looked for", 1);
         let until = Instant::now() + KNOWN_MAX;
         loop {
-            let told = match *life != self.with().life {
+            let finch_forgot = *life != self.with().life;
+            let told = match finch_forgot {
                 true => {
                     site.perch(gateway, &["connections", "show", connection], String::new()).await.map(drop)
                 }

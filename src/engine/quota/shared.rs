@@ -372,14 +372,21 @@ impl Shared {
     /// The heart: connects, beats, and says when the mode changes.
     async fn live(self: Arc<Self>, waiters: Arc<Waiters>, mut stop: watch::Receiver<bool>) {
         let mut trouble: Option<LinkError> = None;
+        let mut connected: Option<Moment> = None;
         loop {
             let has_link = self.line.lock().link.is_some();
             if !has_link {
+                // A link that was made a moment ago and is gone would be made again and again without a pause.
+                let lasted = connected.map(|at| self.clock.now().since(at));
+                if let Some(rest) = lasted.and_then(|lasted| CONNECT_AGAIN.checked_sub(lasted)) {
+                    tokio::time::sleep(rest).await;
+                }
                 match self.redis.connect(CONNECT_WITHIN).await {
                     Ok(link) => {
                         let server = link.server();
                         tracing::info!(store = %self.redis, version = server.version, "the quota's store is connected");
                         self.line.lock().join(link);
+                        connected = Some(self.clock.now());
                         trouble = None;
                     }
                     Err(error) => {
