@@ -1,7 +1,7 @@
 //! The whole gateway under the bytes of any Finch: the app gets exactly one whole answer, never the token, and the next
 //! call gets its own answer and nothing that was left of this one.
 
-use super::rig::{PATIENCE, Rig, answers};
+use super::rig::{PATIENCE, Rig, answers, tells_a_secret};
 use std::sync::Mutex;
 
 /// A gateway that an answer may have taught not to call any more; then there is a new one.
@@ -25,7 +25,7 @@ pub fn target(data: &[u8]) {
         rig = Rig::start(PATIENCE);
         heard = ask(&rig, call, said);
     }
-    assert!(!heard.windows(6).any(|window| window == b"CANARY"), "the token, or the secret");
+    assert!(!tells_a_secret(&heard), "the token, or the secret");
     assert_eq!(answers(&heard).len(), 1, "{}", String::from_utf8_lossy(&heard));
     let is_kept = !rig.is_unsaid();
     let next = rig.send(b"GET /employer/company HTTP/1.1\r\nHost: perch\r\nPerch-Customer: globex\r\nConnection: close\r\n\r\n");
