@@ -54,8 +54,8 @@ fn kubernetes_schemas_and_checkov_have_nothing_against_them_and_are_no_rubber_st
     fs::write(dir.path().join("loose.yaml"), "answer: on\n").expect("a writable folder");
     let said = judge(&["--source", &dir.path().display().to_string()], &wrong);
     let complaints = format!("{}{}", said["invalid"], said["failed"]);
-    for at in 0..wrong.len() {
-        assert!(complaints.contains(&format!("wrong{at}")), "nobody minds {:?}: {complaints}", changes[at]);
+    for (at, change) in changes.iter().enumerate() {
+        assert!(complaints.contains(&format!("wrong{at}")), "nobody minds {change:?}: {complaints}");
     }
     assert!(said["loose"].to_string().contains("loose.yaml:1: on"), "{}", said["loose"]);
 }
@@ -158,7 +158,7 @@ fn a_sidecar_begins_before_its_app_ends_after_it_and_has_time_for_both() {
             assert!(grace >= drain + 10, "{name}: {grace}");
             continue;
         }
-        assert_eq!(list(&pod["initContainers"]), [perch.clone()], "{name}");
+        assert_eq!(pod["initContainers"], json!([perch]), "{name}");
         assert_eq!(
             perch["restartPolicy"], "Always",
             "{name}: else it would have to end before the app begins"
