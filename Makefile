@@ -67,7 +67,7 @@ smoke-batch: ## a thousand calls for one person each, sharing requests and not, 
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example gather -- $(GATHER)
 
-smoke-drain: ## a hundred stops of a real gateway under two hundred calls each, and what became of them; five minutes (DRAIN_ROUNDS=…)
+smoke-drain: ## a hundred stops of a real gateway under two hundred calls each, and what became of them; ten minutes (DRAIN_ROUNDS=…)
 	@scripts/setup.sh build
 	DRAIN_ROUNDS=$(or $(DRAIN_ROUNDS),100) cargo test --locked --test it drain:: -- --nocapture
 

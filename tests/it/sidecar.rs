@@ -97,6 +97,7 @@ async fn the_first_and_the_last_call_of_an_app_succeed_in_every_one_of_twenty_po
     LocalSet::new().run_until(twenty_pods()).await;
 }
 
+#[expect(clippy::print_stdout, reason = "the times are for whoever runs it with --no-capture")]
 async fn twenty_pods() {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut pods = JoinSet::new();
@@ -147,7 +148,9 @@ async fn a_sidecar_that_is_killed_is_ready_again_and_remembers_what_it_sent() {
     let perch = pod.start_perch().await;
     let before = arrived().await;
     until("the app is served again", async || arrived().await >= before + 2 * LIMIT).await;
-    apps.iter().for_each(|(term, _)| drop(term.send_replace(true)));
+    for (term, _) in &apps {
+        term.send_replace(true);
+    }
     for (_, app) in apps {
         let ends = app.await.expect("no panic");
         // Nothing but a connection that ended or could not be had.
