@@ -85,7 +85,7 @@ chaos: ## random faults to every process and link, judged by a recorder of its o
 	cargo build --locked --quiet --bin perch
 	cargo run --locked --quiet --example chaos -- $(CHAOS)
 
-attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills among them; about an hour (SCALE=1: ten minutes)
+attack: ## every attack of docs/attacks.md, a million mixed calls and 200 kills among them; an hour or two (SCALE=1: ten minutes)
 	@scripts/setup.sh test
 	@scripts/attack.sh
 

@@ -37,7 +37,7 @@ awk -F '\t' -v docs=docs/attacks.md -v log_file="$out/log" '
     }
     {
         split($1, part, " "); id = part[1]; rows++
-        if ($5 != "ok" || !(id in seen)) seen[id] = $4
+        if ($5 != "ok" || !(id in seen) || ($2 == "apps" && !(id in broken))) seen[id] = $4
         if ($5 != "ok") broken[id] = 1
         count[id]++
         if (index(places[id], $2) == 0) places[id] = places[id] (places[id] == "" ? "" : ", ") $2

@@ -2,6 +2,7 @@
 //! one sentence, and one function turns any of them into an answer.
 
 mod brakes;
+mod codes;
 mod named;
 
 pub use named::{Choice, Forbidden};
@@ -399,33 +400,8 @@ impl Refusal {
                 Class::FinchUnreachable,
                 format!("Finch's answer cannot be used ({why}); the call may have been carried out"),
             ),
-            R::ExchangedForAnother { connection, is_held } => Problem::new(
-                403,
-                "perch_exchange_customer_mismatch",
-                Class::CallerRefused,
-                match is_held {
-                    true => format!(
-                        "the code belongs to another customer than the one named. The token is sealed and held as connection \
-                         {connection}; an operator decides with `perch connections assign {connection} --customer <id>`"
-                    ),
-                    false => format!(
-                        "the code belongs to another customer than the one named. The token is sealed for the customer that \
-                         connection {connection} already belongs to"
-                    ),
-                },
-            ),
-            R::ExchangedForForbidden { is_held } => Problem::new(
-                403,
-                "perch_exchange_customer_mismatch",
-                Class::CallerRefused,
-                match is_held {
-                    true => "the code belongs to a customer whom this app may not act for. The token is sealed and held; an \
-                             operator decides with `perch connections list` and `perch connections assign`"
-                        .to_owned(),
-                    false => "the code belongs to a customer whom this app may not act for. The token is sealed for that customer"
-                        .to_owned(),
-                },
-            ),
+            R::ExchangedForAnother { connection, is_held } => codes::for_another(connection, *is_held),
+            R::ExchangedForForbidden { is_held } => codes::for_forbidden(*is_held),
             R::ExchangedElsewhere { connection, environment, configured } => Problem::new(
                 403,
                 "perch_environment_mismatch",

@@ -151,7 +151,7 @@ async fn http_2_is_not_agreed_upon_by_tls() {
     assert!(heard.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&heard));
     assert_eq!(siege.finch.bytes(), 0);
     assert!(siege.is_served().await);
-    tell("H01 ALPN", "apps, TLS", "h2 is not agreed upon", "no h2", true);
+    tell("H01 ALPN", "TLS", "h2 is not agreed upon", "no h2", true);
 }
 
 /// H01: an upgrade to HTTP/2 is answered as if it had not been asked for, and the frames behind it are no requests.

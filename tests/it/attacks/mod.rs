@@ -93,8 +93,8 @@ impl Way {
     fn name(&self) -> &'static str {
         match self {
             Way::Clear(_) => "apps",
-            Way::Tls(..) => "apps, TLS",
-            Way::Unix(_) => "apps, Unix socket",
+            Way::Tls(..) => "TLS",
+            Way::Unix(_) => "Unix socket",
         }
     }
 }
