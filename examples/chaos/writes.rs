@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long each write may take.
 const WRITE_MAX: Duration = Duration::from_secs(40);
+/// An operator who waits longer than this is told of.
+const SLOW: Duration = Duration::from_secs(10);
 /// The pause between two writes, in milliseconds.
 const PAUSE_MILLIS: (u64, u64) = (500, 3500);
 /// How long what was acknowledged may take to be known everywhere: two seconds by promise, and the turn of a call.
@@ -323,7 +325,12 @@ async fn operator(
     body: &str,
 ) -> Option<Value> {
     let asked = http::request(method, path, &[], body);
-    let answer = http::call(site.doors.gateways[gateway].admin, &asked, WRITE_MAX).await.ok()?;
+    let sent = Instant::now();
+    let answer = http::call(site.doors.gateways[gateway].admin, &asked, WRITE_MAX).await;
+    if sent.elapsed() > SLOW {
+        super::say(&format!("gateway {gateway}: {path} took an operator {} s", sent.elapsed().as_secs()));
+    }
+    let answer = answer.ok()?;
     if let Err(why) = judge::secrets(&answer.raw) {
         notes.broken(Bound::Tokens, format!("{why} at {path}"));
     }
