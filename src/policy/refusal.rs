@@ -5,7 +5,7 @@ mod brakes;
 mod codes;
 mod named;
 
-pub use named::{Choice, Forbidden};
+pub use named::{Choice, DRAINING, Forbidden};
 
 use super::brake::PauseScope;
 use super::class::Class;
@@ -15,9 +15,6 @@ use super::resend::Resend;
 use super::rollout::Outside;
 use crate::types::{ConnectionId, CustomerId, Environment, FinchRequestId, Product};
 use std::time::Duration;
-
-/// The code of the refusal while perch stops.
-pub const DRAINING: &str = "perch_draining";
 
 /// Why a call was not sent to Finch, or why its answer was not had.
 #[expect(missing_docs, reason = "each variant's sentence tells what its fields are")]

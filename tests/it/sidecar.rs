@@ -2,7 +2,7 @@
 //! end the app is told first and still calls while it stops, and perch is told when the app has gone. The kubelet here
 //! is of processes and tasks; a real one runs in clusters only.
 
-use crate::support::socket::Socket;
+use crate::support::socket::{Socket, pace};
 use crate::support::{App, Process, World, until};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use serde_json::json;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 const COMPANY: &str = "/employer/company";
 /// How often a pod lives.
@@ -74,7 +74,7 @@ impl Pod {
 
     /// Starts the app's container. It calls at once and on and on; told to stop, it makes its last calls. What came of
     /// each call, in order: a status, or nothing.
-    fn start_app(&self, pace: Duration) -> (watch::Sender<bool>, JoinHandle<Vec<Option<u16>>>) {
+    fn start_app(&self, between: Duration) -> (watch::Sender<bool>, JoinHandle<Vec<Option<u16>>>) {
         let (term, told) = watch::channel(false);
         let app = App::at(self.ports.proxy).with("perch-customer", "a");
         let running = tokio::spawn(async move {
@@ -84,7 +84,7 @@ impl Pod {
                 last -= usize::from(*told.borrow());
                 let answer = app.try_call("GET", COMPANY, "".into()).await;
                 ends.push(answer.ok().map(|answer| answer.status));
-                sleep(pace).await;
+                pace(between).await;
             }
             ends
         });

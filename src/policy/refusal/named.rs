@@ -3,6 +3,9 @@
 use crate::types::Product;
 use serde::Serialize;
 
+/// The code of the refusal while perch stops.
+pub const DRAINING: &str = "perch_draining";
+
 /// One of several connections that a call could mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Choice {

@@ -23,6 +23,11 @@ pub struct Socket {
     pause: Duration,
 }
 
+/// The time that a client lets pass, to be as slow as it shall be. Nothing is waited for with this.
+pub async fn pace(pause: Duration) {
+    tokio::time::interval_at(tokio::time::Instant::now() + pause, PATIENCE).tick().await;
+}
+
 /// One answer, as it came.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
@@ -148,7 +153,7 @@ impl Socket {
                 return Ok(Some(heard));
             }
             if !self.pause.is_zero() {
-                tokio::time::sleep(self.pause).await;
+                pace(self.pause).await;
             }
             match self.stream.read_buf(&mut self.unread).await {
                 Ok(n) if n > 0 => {}
