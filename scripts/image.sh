@@ -45,7 +45,9 @@ export "CARGO_TARGET_${triple^^}_RUSTFLAGS=$(prefixed --remap-path-prefix "${own
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 # Its own addresses are written into it at every start, 24 bytes for each in the old way, a bit or two in the newer one.
 cargo rustc --locked --profile image --target "$target" --bin perch -- -C link-arg=-Wl,-z,pack-relative-relocs
-program=$folder/$target/image/perch
+# The linker leaves the symbols in, a quarter of the whole, although the profile says otherwise.
+program=$folder/$target/image/perch.stripped
+strip --strip-all -o "$program" "$folder/$target/image/perch"
 for path in "$PWD" "$HOME/" "${CARGO_HOME:-$HOME/.cargo}/"; do
     # Root's home is a short word; everyone else's is long enough to be found by accident never.
     if grep --binary-files=text --quiet --fixed-strings -- "$path" "$program"; then
