@@ -96,7 +96,8 @@ async fn a_restore_that_is_refused_leaves_a_server_s_older_tables_as_they_are() 
     world.connect("acme", "gusto").await;
     let copied = world.perch(&["vault", "backup", "copy.db"]).await;
     assert_eq!(copied.code, Some(0), "{}", copied.err);
-    world.make_older().await;
+    // Only the number: the gateway that runs has to find what it looks for.
+    world.database.sql("UPDATE perch_schema SET version = 2").await;
     let refused = world.perch(&["vault", "restore", "copy.db"]).await;
     assert_eq!(refused.code, Some(1), "{}", refused.err);
     assert!(refused.err.contains("gateways use"), "{}", refused.err);
