@@ -23,7 +23,7 @@ pub(super) async fn open(
     let Some(keep) = keep else { return Ok((None, Ledger::off())) };
     let requests = match Requests::open(&config.vault.store, scope(config)).await {
         Ok(requests) => Arc::new(requests),
-        Err(StoreError::Refused(why)) => {
+        Err(StoreError::Newer(why) | StoreError::Refused(why)) => {
             tracing::error!("calls are served and kept nowhere: {why}");
             return Ok((None, Ledger::off()));
         }

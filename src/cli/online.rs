@@ -10,6 +10,7 @@ use crate::store::redis::advice::{Finding, Weight, findings};
 use crate::store::redis::info::Mode;
 use crate::store::redis::survey::{PROBE, Survey, survey};
 use crate::store::requests::{Requests, Search};
+use crate::store::tables::Found;
 use crate::upstream::{Finch, SendError};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -91,13 +92,21 @@ pub(super) fn look(config: Config) -> Result<Vec<Look>, Failure> {
 
 async fn vault(config: &Config) -> Look {
     const NAME: &str = "vault";
-    let (is_there, place) = match &config.vault.store {
-        Store::Sqlite(path) => (Ok(path.exists()), path.display().to_string()),
-        Store::Postgres(server) => (crate::store::Store::is_used(server).await, server.url.to_string()),
-    };
-    match is_there {
-        Ok(true) => {}
-        Ok(false) => return Look::fine(NAME, format!("{place} is not there yet; the first start makes it")),
+    let place = &config.vault.store;
+    match Found::at(place).await {
+        Ok(Found::Known) => {}
+        Ok(Found::Nothing) => {
+            return Look::fine(NAME, format!("{place} is not there yet; the first start makes it"));
+        }
+        Ok(Found::Older { there, known }) => {
+            return Look::fine(
+                NAME,
+                format!(
+                    "{place} is of an older perch (its tables: version {there}); the first start of this one's gateway renews it \
+                     to version {known}, and until then it stays as it is. Whether the key fits was not tried"
+                ),
+            );
+        }
         Err(why) => return Look::failed(NAME, why.to_string(), Exit::Unavailable),
     }
     match app::open_vault(config, false).await {
@@ -128,6 +137,11 @@ async fn ledger(config: &Config) -> Look {
     const NAME: &str = "ledger";
     if config.ledger.keep.is_none() {
         return Look::fine(NAME, "off: calls are kept nowhere".to_owned());
+    }
+    if let Store::Postgres(_) = config.vault.store
+        && let Ok(Found::Older { .. }) = Found::at(&config.vault.store).await
+    {
+        return Look::fine(NAME, "is of an older perch, as the vault is".to_owned());
     }
     let newest = Search { limit: 1, ..Search::default() };
     let found = match Requests::look(&config.vault.store, app::scope(config)).await {

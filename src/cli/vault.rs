@@ -6,6 +6,7 @@ use super::serve;
 use crate::app;
 use crate::config::{Config, Environ, Store};
 use crate::store::connections::Place;
+use crate::store::tables::Found;
 use crate::vault::audit::Broken;
 use crate::vault::{self, OpenError, RestoreOptions, Restored, Vault, restore};
 use indicatif::ProgressBar;
@@ -65,13 +66,17 @@ pub fn run(
     serve::runtime()?.block_on(async {
         match &args.command {
             VaultCommand::Verify => {
-                is_there(&config).await?;
+                found(&config).await?;
                 verify(&*app::open_vault(&config, false).await?, format, out).await
             }
             VaultCommand::Backup { file } => {
-                is_there(&config).await?;
-                let vault = app::open_vault(&config, false).await?;
-                let generation = vault.backup(file).await?;
+                let generation = match found(&config).await? {
+                    Found::Older { .. } => {
+                        let store = &config.vault.store;
+                        vault::backup_as_it_is(store, file).await.map_err(OpenError::from)?
+                    }
+                    Found::Known | Found::Nothing => app::open_vault(&config, false).await?.backup(file).await?,
+                };
                 let file = file.display().to_string();
                 match format {
                     Format::Json => writeln!(out, "{}", json!({ "file": file, "generation": generation }))?,
@@ -92,20 +97,14 @@ pub fn run(
     })
 }
 
-/// A store that is not there is no sound one: opening would make a new one, and find nothing wrong with it.
-async fn is_there(config: &Config) -> Result<(), Failure> {
-    let (is_there, place) = match &config.vault.store {
-        Store::Sqlite(path) => (path.exists(), path.display().to_string()),
-        Store::Postgres(server) => {
-            let is_used = crate::store::Store::is_used(server).await.map_err(OpenError::from)?;
-            (is_used, server.url.to_string())
-        }
-    };
-    match is_there {
-        true => Ok(()),
-        false => Err(Failure::unavailable(format_args!(
-            "there is no store at {place}; see vault.store, or put a backup there with \"perch vault restore FILE\""
+/// What is there. A store that is not there is no sound one: opening would make a new one, and find nothing wrong with it.
+async fn found(config: &Config) -> Result<Found, Failure> {
+    match Found::at(&config.vault.store).await.map_err(OpenError::from)? {
+        Found::Nothing => Err(Failure::unavailable(format_args!(
+            "there is no store at {}; see vault.store, or put a backup there with \"perch vault restore FILE\"",
+            config.vault.store
         ))),
+        there @ (Found::Older { .. } | Found::Known) => Ok(there),
     }
 }
 
@@ -117,7 +116,7 @@ async fn migrate(
 ) -> Result<Exit, Failure> {
     let Store::Postgres(server) = store else {
         return Err(Failure::failed(
-            "vault.store is a file, whose tables are renewed when it is opened; this is for postgres://",
+            "vault.store is a file, whose tables a gateway renews when it starts; this is for postgres://",
         ));
     };
     let version = crate::store::Store::migrate(server, roles).await.map_err(OpenError::from)?;

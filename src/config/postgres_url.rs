@@ -1,5 +1,6 @@
 //! Where a shared store is: `postgres://`. The URL itself is never shown: it may hold a password.
 
+use super::Store;
 use super::problem::{Check, Complaint};
 use std::fmt;
 use std::net::IpAddr;
@@ -136,6 +137,16 @@ fn is_this_machine(host: &Host) -> bool {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
             name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    /// Where it is, without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Store::Sqlite(path) => path.display().fmt(f),
+            Store::Postgres(server) => server.url.fmt(f),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! backup comes back to a server, and how connections move from a file to a server. Ciphertext stays as it is.
 
 use super::StoreError;
-use super::sql::{Kind, Tx, Value};
+use super::sql::{Kind, Tx, Value, values};
 use Kind::{Blob, Int, Text};
 
 /// A table and its columns.
@@ -133,12 +133,21 @@ pub(super) const TABLES: &[Table] = &[
     ),
 ];
 
-/// Copies every row. `to` has none.
+/// Copies every row of the tables and columns that the file has, which is one of the two: a copy of an older store is a
+/// store of that version. `to` has no rows.
 ///
 /// # Errors
 /// [`StoreError`]; what is in `to` then must be rolled back.
 pub(super) fn all(from: &Tx<'_>, to: &Tx<'_>) -> Result<(), StoreError> {
+    let file = if let Tx::Sqlite(_) = to { to } else { from };
     for (table, columns) in TABLES {
+        let there =
+            file.rows("SELECT name FROM pragma_table_info(?1)", values![*table], |row| row.get::<String>(0))?;
+        let columns: Vec<_> =
+            columns.iter().filter(|(name, _)| there.iter().any(|one| one == name)).collect();
+        if columns.is_empty() {
+            continue;
+        }
         // Quoted: one of them is a word of PostgreSQL's.
         let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let places: Vec<String> = (1..=columns.len()).map(|at| format!("?{at}")).collect();

@@ -4,7 +4,7 @@
 use super::postgres::PostgresStore;
 use super::sql::Tx;
 use super::sqlite::SqliteStore;
-use super::{StoreError, keys};
+use super::{Older, StoreError, keys};
 use crate::config::Postgres;
 use crate::telemetry::metrics::{StoreTimes, Stores};
 use crate::types::UnixMillis;
@@ -28,8 +28,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] with the file's name and what to do.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Store::Sqlite(SqliteStore::open(path)?))
+    pub fn open(path: &Path, older: Older) -> Result<Self, StoreError> {
+        Ok(Store::Sqlite(SqliteStore::open(path, older)?))
     }
 
     /// Opens a file for a gateway: no second gateway can, until this one is gone. Blocks.
@@ -40,12 +40,13 @@ impl Store {
         Ok(Store::Sqlite(SqliteStore::open_exclusive(path)?))
     }
 
-    /// Opens a server's, making its tables where they are missing and the role may.
+    /// Opens a server's, making its tables where they are missing and the role may. `is_gateway` also listens for others'
+    /// changes.
     ///
     /// # Errors
     /// [`StoreError`] with the server's name and what to do.
-    pub async fn connect(options: &Postgres, is_gateway: bool) -> Result<Self, StoreError> {
-        Ok(Store::Postgres(PostgresStore::open(options, is_gateway).await?))
+    pub async fn connect(options: &Postgres, older: Older, is_gateway: bool) -> Result<Self, StoreError> {
+        Ok(Store::Postgres(PostgresStore::open(options, older, is_gateway).await?))
     }
 
     /// Makes or renews a server's tables and lets these roles use them. Answers the version of the tables.
@@ -72,8 +73,8 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.copy_to(path).await,
             Store::Postgres(store) => {
-                let path = path.to_owned();
-                store.read(move |tx| SqliteStore::copy_of(tx, &path)).await
+                let (path, version) = (path.to_owned(), store.file_version());
+                store.read(move |tx| SqliteStore::copy_of(tx, &path, version)).await
             }
         }
     }

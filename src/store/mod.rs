@@ -9,7 +9,7 @@
 //! The quota's journal and the request ledger are files of their own beside the store's: they are written at every call,
 //! and none waits for another.
 //!
-//! `schema` says what the tables are, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record`
+//! `schema` says what the tables are and `tables` who may renew them, `keys`, `connections`, `exchange`, `audit`, `apps`, `pauses` and `webhooks` speak SQL, `record`
 //! names what they speak about; `journal` is the quota's, and `boot` the clock it needs; `requests` is the ledger. No trait stands in
 //! front: there is one implementation.
 //!
@@ -34,12 +34,14 @@ pub mod requests;
 mod schema;
 pub mod sql;
 pub mod sqlite;
+pub mod tables;
 pub mod trust;
 pub mod webhooks;
 
 pub use database::Store;
 pub use record::{Connection, Row, SealedToken, Status};
 pub use sql::Tx;
+pub use tables::Older;
 
 use std::fmt;
 
@@ -50,6 +52,8 @@ pub enum StoreError {
     Unavailable(String),
     /// It answered with something no version of perch wrote.
     Damaged(String),
+    /// A newer perch has made or renewed it, and only that one knows what it means. It is sound.
+    Newer(String),
     /// Nothing is wrong with it; what was wanted is not done as things are, and this says why.
     Refused(String),
 }
@@ -62,7 +66,8 @@ impl StoreError {
                 StoreError::Unavailable(format!("{place} cannot be opened: {why}"))
             }
             StoreError::Damaged(what) => StoreError::Damaged(format!("{place}: {what}")),
-            refused @ StoreError::Refused(_) => refused,
+            StoreError::Newer(why) => StoreError::Newer(format!("{place}: {why}")),
+            StoreError::Refused(why) => StoreError::Refused(format!("{place}: {why}")),
         }
     }
 }
@@ -72,7 +77,7 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Unavailable(why) => write!(f, "the store does not answer: {why}"),
             StoreError::Damaged(what) => write!(f, "the store is damaged: {what}"),
-            StoreError::Refused(why) => f.write_str(why),
+            StoreError::Newer(why) | StoreError::Refused(why) => f.write_str(why),
         }
     }
 }

@@ -3,8 +3,9 @@
 
 use super::apps::{self, Revoked};
 use super::connections::Place;
+use super::schema::{self, STORE};
 use super::sql::{Tx, values};
-use super::sqlite::{Guard, SqliteStore, beside};
+use super::sqlite::{self, Guard, SqliteStore, beside};
 use super::{StoreError, keys};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
@@ -12,6 +13,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// The version of a file's tables since which there are apps.
+const APPS_SINCE: usize = 3;
 
 /// What a row says without being opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,39 @@ impl Survey {
     /// # Errors
     /// [`StoreError`].
     pub fn read(tx: &Tx<'_>) -> Result<Self, StoreError> {
+        Self::of(tx, true)
+    }
+
+    /// Reads it from a file of any perch's, and leaves the file as it is. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Newer`] when a newer perch made it and it cannot be read here.
+    pub fn look(path: &Path) -> Result<Self, StoreError> {
+        let looked = || {
+            let mut db = sqlite::look(path)?;
+            let version = schema::version(&db, &STORE)?;
+            if version == 0 {
+                return Ok(Self {
+                    store_id: None,
+                    generation: 0,
+                    rows: BTreeMap::new(),
+                    revoked: Vec::new(),
+                });
+            }
+            let survey = Self::of(&Tx::Sqlite(&db.transaction()?), version >= APPS_SINCE);
+            // Names that are not there are no damage where another perch has named them.
+            survey.map_err(|cause| match version > STORE.newest() {
+                true => StoreError::Newer(format!(
+                    "{}, and it cannot be read here ({cause})",
+                    schema::newer_than_known(version, &STORE)
+                )),
+                false => cause,
+            })
+        };
+        looked().map_err(|cause: StoreError| cause.at(&path.display().to_string()))
+    }
+
+    fn of(tx: &Tx<'_>, has_apps: bool) -> Result<Self, StoreError> {
         let store_id = keys::store_id(tx)?;
         let generation = if store_id.is_some() { keys::generation(tx)? } else { 0 };
         let mut rows = BTreeMap::new();
@@ -46,7 +83,8 @@ impl Survey {
             rows.insert((row.get(0)?, row.get(1)?, row.get(2)?), Glance { index: row.get(3)? });
             Ok::<_, StoreError>(())
         })?;
-        Ok(Self { store_id, generation, rows, revoked: apps::revoked(tx)? })
+        let revoked = if has_apps { apps::revoked(tx)? } else { Vec::new() };
+        Ok(Self { store_id, generation, rows, revoked })
     }
 
     /// The connections whose tokens this copy has and `older` has not: they came, or came anew, after it.

@@ -3,7 +3,7 @@
 //! `PRAGMA user_version` counts the migrations a file has had. A file from a newer perch is refused
 //! rather than guessed at.
 
-use super::StoreError;
+use super::{Older, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// A kind of file.
@@ -294,6 +294,42 @@ pub(super) fn check(db: &Connection, kind: &Kind) -> Result<(), StoreError> {
     }
 }
 
+impl Kind {
+    /// How many migrations there are: the version known here.
+    pub(super) fn newest(&self) -> usize {
+        self.migrations.len()
+    }
+
+    /// The same kind of file as it was at an earlier version.
+    pub(super) fn at(&self, version: usize) -> Kind {
+        Kind { migrations: &self.migrations[..version.min(self.newest())], ..*self }
+    }
+}
+
+/// The version of a file of this kind, whoever made it: 0 where there are no tables yet.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when it is another program's, or `SQLite`'s own error.
+pub(super) fn version(db: &Connection, kind: &Kind) -> Result<usize, StoreError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let owner: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if (owner, tables) != (0, 0) && owner != kind.application_id {
+        return Err(StoreError::Damaged(
+            "this is the database of another program; point vault.store at a file of its own".to_owned(),
+        ));
+    }
+    usize::try_from(version).map_err(|_| StoreError::Damaged(format!("its schema is version {version}")))
+}
+
+/// That a newer perch made it.
+pub(super) fn newer_than_known(version: usize, kind: &Kind) -> StoreError {
+    StoreError::Newer(format!(
+        "its schema is version {version} and this perch knows up to {}; use the newer perch that wrote it",
+        kind.newest()
+    ))
+}
+
 /// The version of a file of this kind that is newer than what is known here.
 pub(super) fn newer(db: &Connection, kind: &Kind) -> Option<i64> {
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).ok()?;
@@ -302,28 +338,25 @@ pub(super) fn newer(db: &Connection, kind: &Kind) -> Option<i64> {
     (owner == kind.application_id && is_newer).then_some(version)
 }
 
-/// Brings the file to the newest version, in one transaction.
+/// Makes the tables where there are none; what becomes of older ones `older` says. In one transaction.
 ///
 /// # Errors
-/// A sentence when the file is another program's or a newer perch's, or `SQLite`'s own error.
-pub(super) fn migrate(db: &mut Connection, kind: &Kind) -> Result<(), StoreError> {
+/// A sentence when the file is another program's, a newer perch's or an older one's that is not to be renewed, or
+/// `SQLite`'s own error.
+pub(super) fn migrate(db: &mut Connection, kind: &Kind, older: Older) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let owner: i32 = tx.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if (owner, tables) != (0, 0) && owner != kind.application_id {
-        return Err(StoreError::Damaged(
-            "this is the database of another program; point vault.store at a file of its own".to_owned(),
-        ));
+    let (done, newest) = (version(&tx, kind)?, kind.newest());
+    if done > newest {
+        return Err(newer_than_known(done, kind));
     }
-    let newest = kind.migrations.len();
-    let done = usize::try_from(version).ok().filter(|done| *done <= newest).ok_or_else(|| {
-        StoreError::Damaged(format!(
-            "its schema is version {version} and this perch knows up to {newest}; use the newer perch that wrote it"
-        ))
-    })?;
-    if done == newest {
+    if done == newest || (done > 0 && older == Older::Keep) {
         return Ok(());
+    }
+    if done > 0 && older == Older::Refuse {
+        return Err(StoreError::Refused(format!(
+            "its schema is version {done} and this perch writes version {newest}; only a gateway renews it: use the perch \
+             of the gateway that runs, or start this perch's gateway first"
+        )));
     }
     for step in &kind.migrations[done..] {
         tx.execute_batch(step)?;
@@ -341,33 +374,46 @@ mod tests {
     #[test]
     fn a_new_file_gets_every_table_and_an_up_to_date_one_is_left_alone() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db, &STORE).unwrap();
+        migrate(&mut db, &STORE, Older::Renew).unwrap();
         let changes = db.total_changes();
-        migrate(&mut db, &STORE).unwrap();
+        migrate(&mut db, &STORE, Older::Renew).unwrap();
         assert_eq!(db.total_changes(), changes);
     }
 
     #[test]
     fn a_newer_schema_and_another_programs_file_are_refused() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db, &STORE).unwrap();
+        migrate(&mut db, &STORE, Older::Renew).unwrap();
         db.pragma_update(None, "user_version", 99).unwrap();
-        let said = migrate(&mut db, &STORE).unwrap_err().to_string();
+        let said = migrate(&mut db, &STORE, Older::Renew).unwrap_err().to_string();
         assert!(said.contains("version 99") && said.contains("newer perch"), "{said}");
 
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
-        let said = migrate(&mut db, &STORE).unwrap_err().to_string();
+        let said = migrate(&mut db, &STORE, Older::Renew).unwrap_err().to_string();
         assert!(said.contains("another program"), "{said}");
+    }
+
+    #[test]
+    fn an_older_file_is_renewed_only_where_that_is_meant() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, &STORE.at(7), Older::Refuse).unwrap();
+        assert_eq!(version(&db, &STORE), Ok(7), "where there is nothing the tables are made");
+        let said = migrate(&mut db, &STORE, Older::Refuse).unwrap_err().to_string();
+        assert!(said.contains("version 7") && said.contains("start this perch's gateway"), "{said}");
+        migrate(&mut db, &STORE, Older::Keep).unwrap();
+        assert_eq!(version(&db, &STORE), Ok(7));
+        migrate(&mut db, &STORE, Older::Renew).unwrap();
+        assert_eq!(version(&db, &STORE), Ok(STORE.newest()));
     }
 
     #[test]
     fn a_store_that_an_older_perch_has_used_counts_as_one_whose_journal_is_lost() {
         let begun = |before: &str| -> i64 {
             let mut db = Connection::open_in_memory().unwrap();
-            migrate(&mut db, &Kind { migrations: &[V1], ..STORE }).unwrap();
+            migrate(&mut db, &STORE.at(1), Older::Renew).unwrap();
             db.execute_batch(before).unwrap();
-            migrate(&mut db, &STORE).unwrap();
+            migrate(&mut db, &STORE, Older::Renew).unwrap();
             db.query_row("SELECT count(*) FROM quota_journal", [], |row| row.get(0)).unwrap()
         };
         assert_eq!(begun("INSERT INTO vault_meta VALUES (1, zeroblob(16), 1)"), 1);
@@ -377,7 +423,7 @@ mod tests {
     #[test]
     fn the_schema_holds_that_a_token_is_erased_exactly_when_disconnected() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db, &STORE).unwrap();
+        migrate(&mut db, &STORE, Older::Renew).unwrap();
         db.execute_batch(
             "INSERT INTO vault_key VALUES (1, 'record', 'primary', 'local', zeroblob(8), x'00', 0, NULL)",
         )

@@ -1,24 +1,22 @@
-//! One `SQLite` file: how it is opened, guarded and used.
+//! One `SQLite` file: how it is guarded and used.
+
+mod open;
+
+pub(super) use open::{beside, connect, look};
 
 use super::replace::new_file;
-use super::schema::{self, Kind, STORE};
+use super::schema::STORE;
 use super::sql::Tx;
-use super::{StoreError, copy};
+use super::{Older, StoreError, copy};
 use crate::telemetry::metrics::StoreTimes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use open::{BUSY_PAUSE, attach};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How long to wait for another process's write: longer than an import of some ten thousand
-/// connections holds it.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-
-/// Between two tries where `SQLite` does not wait by itself: the others are done within milliseconds.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait for another gateway's guard. The lock of a killed process was seen to outlive it
 /// by some milliseconds, and who restarts it at once should find its store free.
@@ -55,8 +53,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`] with the file's name and what to do.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
+    pub fn open(path: &Path, older: Older) -> Result<Self, StoreError> {
+        let db = connect(path, &STORE, older).map_err(|cause| cause.at(&path.display().to_string()))?;
         Ok(Self { db: Arc::new(Mutex::new(db)), path: path.to_owned(), _guard: None, times: OnceLock::new() })
     }
 
@@ -66,7 +64,7 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], and when another gateway has it.
     pub fn open_exclusive(path: &Path) -> Result<Self, StoreError> {
         let guard = Guard::take(path)?;
-        Ok(Self { _guard: Some(guard), ..Self::open(path)? })
+        Ok(Self { _guard: Some(guard), ..Self::open(path, Older::Renew)? })
     }
 
     /// A file that was opened otherwise.
@@ -197,13 +195,13 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes a copy of another store into a new file. Blocks.
+    /// Writes a copy of another store into a new file, whose tables are of this version. Blocks.
     ///
     /// # Errors
     /// [`StoreError`]; no file is left then.
-    pub(super) fn copy_of(from: &Tx<'_>, path: &Path) -> Result<(), StoreError> {
+    pub(super) fn copy_of(from: &Tx<'_>, path: &Path, version: usize) -> Result<(), StoreError> {
         let file = new_file(path)?;
-        let copied = connect(path, &STORE).and_then(|mut db| {
+        let copied = connect(path, &STORE.at(version), Older::Refuse).and_then(|mut db| {
             transact(&mut db, |tx| {
                 copy::all(from, &Tx::Sqlite(tx))?;
                 // What was sent to Finch until then stands nowhere in it.
@@ -228,18 +226,20 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`].
     pub(super) fn copy_into(path: &Path, to: &Tx<'_>) -> Result<(), StoreError> {
-        let mut db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
+        let mut db =
+            connect(path, &STORE, Older::Renew).map_err(|cause| cause.at(&path.display().to_string()))?;
         let from = db.transaction()?;
         copy::clear(to)?;
         copy::all(&Tx::Sqlite(&from), to)
     }
 
-    /// Moves the log of a store that nobody has open into its file, and leaves no log behind. Blocks.
+    /// Moves the log of a store that nobody has open into its file, and leaves no log behind; whatever perch's it is,
+    /// its tables stay as they are. Blocks.
     ///
     /// # Errors
     /// [`StoreError`], also when somebody has it open.
     pub(super) fn close_alone(path: &Path) -> Result<(), StoreError> {
-        let db = connect(path, &STORE).map_err(|cause| cause.at(&path.display().to_string()))?;
+        let db = attach(path).map_err(|cause| cause.at(&path.display().to_string()))?;
         let taken = |why: String| {
             StoreError::Refused(format!(
                 "another perch command is using {} ({why}); wait for it",
@@ -282,67 +282,6 @@ pub(super) fn transact<T, E: From<StoreError>>(
     let done = work(&tx)?;
     tx.commit().map_err(StoreError::from)?;
     Ok(done)
-}
-
-/// Opens a connection of its own to a file, making the file and its tables where they are missing.
-pub(super) fn connect(path: &Path, kind: &Kind) -> Result<Connection, StoreError> {
-    private(path)?;
-    let mut db = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    db.busy_timeout(BUSY_WAIT)?;
-    let mode = write_ahead(&db)?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        return Err(StoreError::Unavailable(format!(
-            "its file system allows journal mode {mode} only; perch needs a local disk"
-        )));
-    }
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "secure_delete", "ON")?;
-    db.pragma_update(None, "foreign_keys", "ON")?;
-    db.pragma_update(None, "trusted_schema", "OFF")?;
-    schema::migrate(&mut db, kind)?;
-    Ok(db)
-}
-
-/// Switches to write-ahead logging and tells the mode that holds then. `SQLite` answers "locked" at
-/// once, whatever the busy timeout, when others open or close the same file at that moment; so the
-/// waiting is done here, and is as long.
-fn write_ahead(db: &Connection) -> rusqlite::Result<String> {
-    let deadline = Instant::now() + BUSY_WAIT;
-    loop {
-        match db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
-            Err(cause)
-                if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(BUSY_PAUSE);
-            }
-            ended => return ended,
-        }
-    }
-}
-
-/// Makes the file for its owner alone before `SQLite` sees it: `SQLite` gives its `-wal` and `-shm` the
-/// mode of the file itself. One that was opened wider by someone is narrowed, by its path: to open
-/// and close a file that `SQLite` has open in this process would let go of `SQLite`'s locks on it.
-fn private(path: &Path) -> Result<(), StoreError> {
-    let failed = |cause: io::Error| StoreError::Unavailable(cause.to_string());
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => return Ok(()),
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(cause) => return Err(failed(cause)),
-    }
-    for suffix in ["", "-wal", "-shm"] {
-        let name = beside(path, suffix);
-        if let Ok(facts) = fs::metadata(&name)
-            && facts.mode() & 0o077 != 0
-        {
-            fs::set_permissions(&name, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        }
-    }
-    Ok(())
 }
 
 /// Why the guard was not taken.
@@ -388,16 +327,10 @@ fn guard(path: &Path, wait: Duration) -> Result<File, Taken> {
     }
 }
 
-/// The file beside `path` whose name is longer by `suffix`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -407,20 +340,20 @@ mod tests {
     fn the_file_and_its_companions_are_the_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
-        let store = SqliteStore::open(&path).unwrap();
+        let store = SqliteStore::open(&path, Older::Refuse).unwrap();
         for suffix in ["", "-wal", "-shm"] {
             assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix:?}");
         }
         drop(store);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let _store = SqliteStore::open(&path).unwrap();
+        let _store = SqliteStore::open(&path, Older::Refuse).unwrap();
         assert_eq!(mode(&path), 0o600);
     }
 
     #[test]
     fn it_is_opened_to_survive_and_to_forget() {
         let dir = tempfile::tempdir().unwrap();
-        let db = connect(&dir.path().join("perch.db"), &STORE).unwrap();
+        let db = connect(&dir.path().join("perch.db"), &STORE, Older::Refuse).unwrap();
         let pragma = |name: &str| -> String {
             db.pragma_query_value(None, name, |row| {
                 row.get::<_, rusqlite::types::Value>(0).map(|v| match v {
@@ -445,7 +378,7 @@ mod tests {
         let first = SqliteStore::open_exclusive(&path).unwrap();
         let said = SqliteStore::open_exclusive(&path).err().expect("refused").to_string();
         assert!(said.contains("another perch gateway is using") && said.contains("perch.db"), "{said}");
-        assert!(SqliteStore::open(&path).is_ok());
+        assert!(SqliteStore::open(&path, Older::Refuse).is_ok());
         drop(first);
         assert!(SqliteStore::open_exclusive(&path).is_ok());
     }
@@ -455,7 +388,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
         std::thread::scope(|threads| {
-            let openers: Vec<_> = (0..8).map(|_| threads.spawn(|| SqliteStore::open(&path).err())).collect();
+            let openers: Vec<_> =
+                (0..8).map(|_| threads.spawn(|| SqliteStore::open(&path, Older::Refuse).err())).collect();
             for opener in openers {
                 assert_eq!(opener.join().unwrap(), None);
             }
@@ -466,12 +400,12 @@ mod tests {
     fn what_cannot_be_opened_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("no/such/perch.db");
-        let said = SqliteStore::open(&missing).err().expect("refused").to_string();
+        let said = SqliteStore::open(&missing, Older::Refuse).err().expect("refused").to_string();
         assert!(said.contains("no/such/perch.db"), "{said}");
         let text = dir.path().join("notes.txt");
         fs::write(&text, "not a database, but long enough to have a header of one hundred bytes ".repeat(9))
             .unwrap();
-        let said = SqliteStore::open(&text).err().expect("refused").to_string();
+        let said = SqliteStore::open(&text, Older::Refuse).err().expect("refused").to_string();
         assert!(said.contains("notes.txt"), "{said}");
     }
 
@@ -479,7 +413,10 @@ mod tests {
     async fn another_process_s_commit_moves_the_data_version_and_our_own_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("perch.db");
-        let (ours, theirs) = (SqliteStore::open(&path).unwrap(), SqliteStore::open(&path).unwrap());
+        let (ours, theirs) = (
+            SqliteStore::open(&path, Older::Refuse).unwrap(),
+            SqliteStore::open(&path, Older::Refuse).unwrap(),
+        );
         let touch = |tx: &Tx<'_>| -> Result<(), StoreError> {
             tx.execute("INSERT OR REPLACE INTO vault_meta VALUES (1, zeroblob(16), 1)", &[])?;
             Ok(())

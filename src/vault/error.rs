@@ -91,7 +91,9 @@ impl std::error::Error for VaultError {}
 impl From<StoreError> for VaultError {
     fn from(cause: StoreError) -> Self {
         match cause {
-            StoreError::Unavailable(why) | StoreError::Refused(why) => VaultError::Store(why),
+            StoreError::Unavailable(why) | StoreError::Newer(why) | StoreError::Refused(why) => {
+                VaultError::Store(why)
+            }
             StoreError::Damaged(what) => VaultError::Damaged(what),
         }
     }

@@ -59,7 +59,7 @@ pub use error::VaultError;
 pub use kek::{Fingerprint, KeyError};
 pub use life::{Journalled, Learnt, Misfit};
 pub use read::Page;
-pub use restore::{RestoreOptions, Restored, restore};
+pub use restore::{RestoreOptions, Restored, backup_as_it_is, restore};
 pub use ring::OpenError;
 pub use rotate::{KeyFacts, KeysError, RESEAL_ROWS, Resealed};
 pub use source::wrappers;
@@ -68,7 +68,7 @@ pub use wrap::{Wrapper, Wrappers};
 
 use crate::config;
 use crate::store::connections::{self, Scope};
-use crate::store::{Row, Store, Tx};
+use crate::store::{Older, Row, Store, Tx};
 use crate::telemetry::metrics::Stores;
 use crate::types::{ApplicationId, ConnectionId, CustomerId, Environment, Moment, UnixMillis};
 use cache::Cache;
@@ -143,7 +143,8 @@ struct Shared {
 }
 
 impl Vault {
-    /// Opens the vault, making the store and its keys when the file is new or empty.
+    /// Opens the vault, making the store and its keys when the file is new or empty. Tables of an older perch are renewed
+    /// for a gateway, and refused otherwise.
     ///
     /// # Errors
     /// [`OpenError`] when the key is wrong, the store is not sound or another gateway has it; nothing
@@ -362,15 +363,17 @@ impl Vault {
     }
 }
 
-/// Opens the store that a configuration names.
+/// Opens the store that a configuration names. Only a gateway renews the tables of an older perch: others may still run
+/// on them.
 pub(crate) async fn open_store(store: config::Store, is_gateway: bool) -> Result<Store, OpenError> {
+    let older = if is_gateway { Older::Renew } else { Older::Refuse };
     match store {
         config::Store::Sqlite(path) => tokio::task::spawn_blocking(move || {
-            if is_gateway { Store::open_exclusive(&path) } else { Store::open(&path) }
+            if is_gateway { Store::open_exclusive(&path) } else { Store::open(&path, older) }
         })
         .await
         .map_err(|_| OpenError::Store("perch is stopping".to_owned()))?
         .map_err(OpenError::from),
-        config::Store::Postgres(server) => Ok(Store::connect(&server, is_gateway).await?),
+        config::Store::Postgres(server) => Ok(Store::connect(&server, older, is_gateway).await?),
     }
 }

@@ -11,7 +11,7 @@ use super::{KeysError, Vault, Wrappers};
 use crate::config;
 use crate::store::connections::{self, Place};
 use crate::store::replace::{Candidate, Replacement, Survey, generation_of, kept_name};
-use crate::store::{Store, StoreError, Tx, apps, keys};
+use crate::store::{Older, Store, StoreError, Tx, apps, keys};
 use crate::telemetry::clock::unix_now;
 use crate::types::ApplicationId;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,21 @@ impl Vault {
     }
 }
 
+/// The same of a store on whose tables gateways of an older perch may run: they stay of that version, in the copy too. No
+/// key is asked for.
+///
+/// # Errors
+/// [`StoreError`]; no file is left then.
+pub async fn backup_as_it_is(store: &config::Store, file: &Path) -> Result<i64, StoreError> {
+    let store = match store.clone() {
+        config::Store::Sqlite(path) => blocking(move || Store::open(&path, Older::Keep)).await?,
+        config::Store::Postgres(server) => Store::connect(&server, Older::Keep, false).await?,
+    };
+    store.copy_to(file).await?;
+    let file = file.to_owned();
+    blocking(move || generation_of(&file)).await
+}
+
 /// Puts a backup in the place of the store. At every moment one of the two is there, whole.
 ///
 /// # Errors
@@ -80,7 +95,8 @@ pub async fn restore(options: RestoreOptions) -> Result<Restored, KeysError> {
         let backup = backup.display();
         OpenError::Store(format!("{backup} is damaged ({why}): nothing was changed; take another backup"))
     })?;
-    let copy = open(target.candidate().path().to_owned()).await?;
+    let candidate = target.candidate().path().to_owned();
+    let copy = blocking(move || Store::open(&candidate, Older::Renew)).await?;
     let there = copy.read(Survey::read).await?;
     let stored = copy.read(Stored::read).await?;
     let (Some(store_id), Some(stored)) = (there.store_id, stored) else {
@@ -151,7 +167,7 @@ enum Target {
     /// A file, which no gateway can open meanwhile.
     File { path: PathBuf, replacement: Replacement },
     /// The rows of a server, where no gateway was heard of lately.
-    Server { name: String, backup: PathBuf, candidate: Candidate, store: Box<Store> },
+    Server { server: config::Postgres, backup: PathBuf, candidate: Candidate, store: Box<Store> },
 }
 
 impl Target {
@@ -164,7 +180,16 @@ impl Target {
                 Ok(Target::File { path, replacement })
             }
             config::Store::Postgres(server) => {
-                let store = Box::new(Store::connect(&server, false).await?);
+                // Gateways of an older perch may run on it: that is asked next.
+                let opened = Store::connect(&server, Older::Keep, false).await;
+                let store = Box::new(opened.map_err(|cause| match cause {
+                    StoreError::Newer(why) => KeysError::Refused(format!(
+                        "{why}. Nothing was changed. An older perch cannot go back there: write down what \"perch connections list\" \
+                         and \"perch apps list\" of the newer one tell, put the server's own backup back, and revoke again what was \
+                         revoked since"
+                    )),
+                    other => other.into(),
+                })?);
                 if store.has_gateway(unix_now()).await? {
                     return Err(KeysError::Refused(format!(
                         "gateways use {}, or did within the last minute; stop them first",
@@ -173,7 +198,7 @@ impl Target {
                 }
                 let file = backup.clone();
                 let candidate = blocking(move || Candidate::of(&file, &file)).await?;
-                Ok(Target::Server { name: server.url.to_string(), backup, candidate, store })
+                Ok(Target::Server { server, backup, candidate, store })
             }
         }
     }
@@ -188,7 +213,7 @@ impl Target {
     fn name(&self) -> String {
         match self {
             Target::File { path, .. } => path.display().to_string(),
-            Target::Server { name, .. } => name.clone(),
+            Target::Server { server, .. } => server.url.to_string(),
         }
     }
 
@@ -196,15 +221,20 @@ impl Target {
     async fn here(&self, accept_rollback: bool) -> Result<Option<Survey>, KeysError> {
         let survey = match self {
             Target::File { path, .. } if !path.exists() => return Ok(None),
-            Target::File { path, .. } => match open(path.clone()).await {
-                Ok(store) => store.read(Survey::read).await,
-                Err(cause) => Err(cause),
-            },
+            Target::File { path, .. } => {
+                let path = path.clone();
+                blocking(move || Survey::look(&path)).await
+            }
             Target::Server { store, .. } => store.read(Survey::read).await,
         };
         match survey {
             Ok(survey) => Ok(Some(survey)),
             Err(StoreError::Damaged(_)) if accept_rollback => Ok(None),
+            Err(StoreError::Newer(why)) => Err(KeysError::Refused(format!(
+                "what is there cannot be compared with the backup: {why}. Nothing was changed. Write down what \"perch connections \
+                 list\" and \"perch apps list\" of the newer perch tell, move the store away, restore, and revoke again what was \
+                 revoked since"
+            ))),
             Err(cause) => Err(KeysError::Refused(format!(
                 "what is at {} cannot be compared with the backup: {cause}; with --accept-rollback a damaged store is \
                  replaced, and which connections are lost cannot be told",
@@ -225,13 +255,15 @@ impl Target {
                 };
                 Ok(blocking(move || replacement.put(is_sound, at)).await?)
             }
-            Target::Server { backup, candidate, store, .. } => {
+            Target::Server { server, backup, candidate, store } => {
                 let mut kept = None;
                 if here.is_some_and(|here| here.store_id.is_some()) {
                     let name = kept_name(&backup);
                     store.copy_to(&name).await?;
                     kept = Some(name);
                 }
+                // An older perch's come now, when nothing else can be refused: the rows are those of this perch's tables.
+                Store::migrate(&server, &[]).await?;
                 let expected = here.map_or(0, |here| here.generation);
                 store.replace_with(candidate.path(), expected, unix_now()).await?;
                 failpoint::hit("restore:replaced");
@@ -265,10 +297,6 @@ fn refusal(backup: &Path, there: &Survey, newest: i64, lost: Option<&Vec<Place>>
         there.generation,
         lost.len()
     )
-}
-
-async fn open(path: PathBuf) -> Result<Store, StoreError> {
-    blocking(move || Store::open(&path)).await
 }
 
 async fn blocking<T: Send + 'static>(

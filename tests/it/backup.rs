@@ -115,6 +115,52 @@ async fn v7_an_older_backup_is_restored_only_with_leave_and_names_what_is_lost()
     drop(perch);
 }
 
+/// Going back to an older perch: what it finds in the store's place is a newer one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v7_the_store_of_a_newer_perch_is_compared_like_any_other_before_a_backup_takes_its_place() {
+    let mut world = world().await;
+    for name in ["leaver", "stayer"] {
+        assert_eq!(world.perch(&["apps", "add", name]).await.code, Some(0));
+    }
+    world.done(&["vault", "backup", "copy.db"]).await;
+    let perch = world.serve().await;
+    world.connect("late", "gusto").await;
+    assert_eq!(perch.end_by(SIGTERM).await.code, Some(0));
+    let (late, zeta) = (world.connection_of("late"), world.connection_of("zeta"));
+    let gone = perch::types::ConnectionId::new(zeta.clone()).expect("an id");
+    world.vault().await.mark_disconnected(&gone, perch::types::UnixMillis(0)).await.expect("it is there");
+    assert_eq!(world.perch(&["apps", "revoke", "leaver"]).await.code, Some(0));
+    let before = world.generation().await;
+    world.sqlite().pragma_update(None, "user_version", 99).expect("a writable file");
+
+    world.refused(&["vault", "restore", "copy.db"], 1, &["--accept-rollback", "loses 1 tokens", &late]).await;
+    // What it cannot read it does not take for nothing.
+    let renamed = |from: &str, to: &str| {
+        world
+            .sqlite()
+            .execute_batch(&format!("ALTER TABLE app RENAME COLUMN {from} TO {to}"))
+            .expect("a column");
+    };
+    renamed("revoked_at", "ended_at");
+    let told = ["schema is version 99", "cannot be compared", "newer perch", "Nothing was changed"];
+    world.refused(&["vault", "restore", "copy.db", "--accept-rollback"], 1, &told).await;
+    renamed("ended_at", "revoked_at");
+
+    let told = world.done(&["vault", "restore", "copy.db", "--accept-rollback"]).await;
+    assert_eq!((&told["lost"], &told["back"]), (&json!([late]), &json!([zeta])));
+    assert_eq!((&told["revoked"], &told["generation_before"]), (&json!(["leaver"]), &json!(before)));
+    let apps = world.done(&["apps", "list"]).await;
+    let good = apps.as_array().expect("a list").iter().filter(|app| app["revoked_at"].is_null());
+    assert_eq!(good.map(|app| app["name"].clone()).collect::<Vec<_>>(), [json!("stayer")]);
+    assert!(world.generation().await > before, "it goes on counting from beyond what was");
+    let kept = rusqlite::Connection::open(world.path("perch.db.replaced-0")).expect("what was there");
+    let version: i64 = kept.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a number");
+    assert_eq!(version, 99, "what was there is kept as it was");
+    let perch = world.serve().await;
+    assert_eq!(world.for_customer("acme").get("/employer/company").await.status, 200);
+    drop(perch);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_store_another_application_another_key_and_another_file_are_refused() {
     let (world, other) = (world().await, world().await);

@@ -73,6 +73,7 @@ mod sim_webhooks;
 mod startup;
 mod strangers;
 mod support;
+mod tables;
 mod tls;
 mod traces;
 mod twin;

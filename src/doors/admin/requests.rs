@@ -74,7 +74,7 @@ fn unknown() -> Said {
 fn of_store(error: &StoreError) -> Said {
     let status = match error {
         StoreError::Unavailable(_) | StoreError::Damaged(_) => 503,
-        StoreError::Refused(_) => 409,
+        StoreError::Newer(_) | StoreError::Refused(_) => 409,
     };
     problem(status, &error.to_string())
 }

@@ -23,11 +23,11 @@ mod writer;
 
 pub use history::{Doubt, History, Spent, Verdict};
 
-use super::StoreError;
 use super::boot::{BootClock, Stamp};
 use super::replace::set_apart;
 use super::schema::{JOURNAL, STORE};
 use super::sqlite::{self, transact};
+use super::{Older, StoreError};
 use crate::limit::Scope;
 use crate::types::{Priority, Product};
 use rusqlite::{Connection, Transaction};
@@ -116,7 +116,8 @@ impl Journal {
             Ok((db, history))
         };
         let begun = match begin(was_begun) {
-            Err(StoreError::Damaged(why)) => {
+            // Of a newer perch's journal nothing is known either.
+            Err(StoreError::Damaged(why) | StoreError::Newer(why)) => {
                 set_apart(&path)?;
                 tracing::error!("{}: {why}; it is set apart and a new one begun", path.display());
                 begin(true)
@@ -194,7 +195,8 @@ fn file_of(store: &Path) -> PathBuf {
 
 /// Whether the store has had a journal before. From now on it has.
 fn was_begun(store: &Path) -> Result<bool, StoreError> {
-    let mut db = sqlite::connect(store, &STORE).map_err(|cause| cause.at(&store.display().to_string()))?;
+    let mut db = sqlite::connect(store, &STORE, Older::Renew)
+        .map_err(|cause| cause.at(&store.display().to_string()))?;
     let rows: i64 = db.query_row("SELECT count(*) FROM quota_journal", [], |row| row.get(0))?;
     if rows == 0 {
         transact::<_, StoreError>(&mut db, |tx| Ok(tx.execute("INSERT INTO quota_journal VALUES (1)", [])?))?;
@@ -203,7 +205,7 @@ fn was_begun(store: &Path) -> Result<bool, StoreError> {
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let db = sqlite::connect(path, &JOURNAL)?;
+    let db = sqlite::connect(path, &JOURNAL, Older::Renew)?;
     db.busy_timeout(BUSY_WAIT)?;
     // Nothing here is secret, and a commit need not outlive the machine.
     db.pragma_update(None, "synchronous", "NORMAL")?;

@@ -15,9 +15,9 @@ mod transaction;
 
 pub(super) use transaction::PgTransaction;
 
-use super::StoreError;
 use super::sql::{Tx, values};
 use super::trust::{self, TrustError};
+use super::{Older, StoreError};
 use crate::config::Postgres;
 use crate::telemetry::metrics::StoreTimes;
 use deadpool_postgres::{
@@ -50,19 +50,21 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// The store on a server.
 pub struct PostgresStore {
     pool: Pool,
+    /// The version of its tables.
+    version: usize,
     feed: Option<Feed>,
     /// Where its times are told, when somebody wants them.
     pub(super) times: OnceLock<StoreTimes>,
 }
 
 impl PostgresStore {
-    /// Connects, and makes or renews the tables where that is needed and allowed. `is_gateway` also listens for others'
-    /// changes.
+    /// Connects, and makes the tables where they are missing and the role may; what becomes of older ones `older` says.
+    /// `is_gateway` also listens for others' changes.
     ///
     /// # Errors
     /// [`StoreError`] with the server's name and what to do.
-    pub async fn open(options: &Postgres, is_gateway: bool) -> Result<Self, StoreError> {
-        let store = Self::connect(options, CONNECTIONS_MAX, true).await?;
+    pub async fn open(options: &Postgres, older: Older, is_gateway: bool) -> Result<Self, StoreError> {
+        let store = Self::connect(options, CONNECTIONS_MAX, Some(older)).await?;
         let place =
             |cause: TrustError| StoreError::Unavailable(cause.to_string()).at(&options.url.to_string());
         let tls = tls_of(options).map_err(place)?;
@@ -75,7 +77,7 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`].
     pub(super) async fn open_beside(options: &Postgres) -> Result<Self, StoreError> {
-        Self::connect(options, CONNECTIONS_BESIDE_MAX, true).await
+        Self::connect(options, CONNECTIONS_BESIDE_MAX, Some(Older::Renew)).await
     }
 
     /// The same to look only: tables of another version are refused and left as they are.
@@ -83,13 +85,19 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`].
     pub(super) async fn look_beside(options: &Postgres) -> Result<Self, StoreError> {
-        Self::connect(options, CONNECTIONS_BESIDE_MAX, false).await
+        Self::connect(options, CONNECTIONS_BESIDE_MAX, None).await
     }
 
+    /// The version of a file's tables that are what these are.
+    pub(super) fn file_version(&self) -> usize {
+        schema::file_version(self.version)
+    }
+
+    /// Connects. Nothing is made where nothing is said of older tables.
     async fn connect(
         options: &Postgres,
         connections_max: usize,
-        may_prepare: bool,
+        older: Option<Older>,
     ) -> Result<Self, StoreError> {
         let place = options.url.to_string();
         let named = |cause: StoreError| cause.at(&place);
@@ -105,13 +113,13 @@ impl PostgresStore {
             .build()
             .map_err(|cause| StoreError::Unavailable(cause.to_string()))?;
         let client = pool.get().await.map_err(|cause| named(cause.into()))?;
-        match may_prepare {
-            true => schema::prepare(&client, &[]).await.map(drop),
-            false => schema::check(&client).await,
+        let version = match older {
+            Some(older) => schema::prepare(&client, older, &[]).await,
+            None => schema::check(&client).await,
         }
         .map_err(named)?;
         drop(client);
-        Ok(Self { pool, feed: None, times: OnceLock::new() })
+        Ok(Self { pool, version, feed: None, times: OnceLock::new() })
     }
 
     /// Makes or renews the tables and lets these roles use them, and nothing else. Answers the version of the tables.
@@ -121,7 +129,7 @@ impl PostgresStore {
     pub async fn migrate(options: &Postgres, roles: &[String]) -> Result<usize, StoreError> {
         let done = async {
             let (client, line) = once(options).await?;
-            let done = schema::prepare(&client, roles).await;
+            let done = schema::prepare(&client, Older::Renew, roles).await;
             line.abort();
             done
         };
@@ -140,6 +148,20 @@ impl PostgresStore {
             is_used
         };
         is_used.await.map_err(|cause: StoreError| cause.at(&options.url.to_string()))
+    }
+
+    /// The version of the tables and the one known here. Makes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the server's name; [`StoreError::Newer`] when it is beyond what is known.
+    pub async fn versions(options: &Postgres) -> Result<(usize, usize), StoreError> {
+        let asked = async {
+            let (client, line) = once(options).await?;
+            let versions = schema::versions(&client).await;
+            line.abort();
+            versions
+        };
+        asked.await.map_err(|cause: StoreError| cause.at(&options.url.to_string()))
     }
 
     /// Reads in one consistent view.

@@ -1,11 +1,20 @@
 //! The tables on a server: the file's, in PostgreSQL's words. A test holds the two against each other.
 
-use super::StoreError;
+use crate::store::{Older, StoreError};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// Migration `n` brings the tables from version `n` to `n + 1`. Entries are only ever appended.
 const MIGRATIONS: &[&str] = &[V1, V2_REQUESTS, V3_PAUSES];
+
+/// The version of a file's tables that are what these are after each migration: the request ledger is a file of its own.
+const FILE_VERSIONS: [usize; 3] = [7, 7, 8];
+const _: () = assert!(FILE_VERSIONS.len() == MIGRATIONS.len(), "which version of a file has the same tables");
+
+/// The version of a file's tables that are what these are at this version.
+pub(super) fn file_version(version: usize) -> usize {
+    version.checked_sub(1).and_then(|at| FILE_VERSIONS.get(at)).copied().unwrap_or(usize::MAX)
+}
 
 /// What a gateway does with each table; the right to delete from the trail is for its oldest rows.
 const GRANTS: &[(&str, &str)] = &[
@@ -236,15 +245,21 @@ CREATE TABLE pause (
 );
 "#;
 
-/// Brings the tables to the newest version where they are not, in one transaction, and lets these roles use them.
-/// Answers the version.
+/// Makes the tables where there are none, in one transaction, and lets these roles use them; what becomes of older ones
+/// `older` says. Answers the version.
 ///
 /// # Errors
-/// A sentence when they are a newer perch's, or when the role that signed in may not change them.
-pub(super) async fn prepare(client: &Client, roles: &[String]) -> Result<usize, StoreError> {
-    let newest = MIGRATIONS.len();
-    if version(client).await? == newest && roles.is_empty() {
-        return Ok(newest);
+/// A sentence when they are a newer perch's, or an older one's that are not to be renewed, or when the role that signed
+/// in may not change them.
+pub(super) async fn prepare(client: &Client, older: Older, roles: &[String]) -> Result<usize, StoreError> {
+    let (there, newest) = versions(client).await?;
+    match older {
+        Older::Keep if there > 0 => return Ok(there),
+        Older::Refuse if there > 0 && there < newest => return Err(not_renewed(there)),
+        Older::Keep | Older::Refuse | Older::Renew if there == newest && roles.is_empty() => {
+            return Ok(newest);
+        }
+        Older::Keep | Older::Refuse | Older::Renew => {}
     }
     client
         .batch_execute(
@@ -252,21 +267,38 @@ pub(super) async fn prepare(client: &Client, roles: &[String]) -> Result<usize, 
              SELECT pg_advisory_xact_lock(hashtextextended('perch ' || current_schema(), 0))",
         )
         .await?;
-    let done = renew(client, roles).await;
+    let done = renew(client, older, roles).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await;
-    done?;
+    let there = done?;
     ended?;
-    Ok(newest)
+    Ok(there)
 }
 
-/// Whether the tables are of the version known here; changes nothing.
+/// The version of the tables, 0 where there are none, and the one known here.
+///
+/// # Errors
+/// [`StoreError::Newer`] when it is beyond what is known.
+pub(super) async fn versions(client: &Client) -> Result<(usize, usize), StoreError> {
+    Ok((version(client).await?, MIGRATIONS.len()))
+}
+
+/// That the tables are left to those who use them.
+fn not_renewed(there: usize) -> StoreError {
+    StoreError::Refused(format!(
+        "its tables are of version {there} and this perch writes version {}; use the perch of the gateways that run, or \
+         start this perch's gateway or run \"perch vault migrate\" first",
+        MIGRATIONS.len()
+    ))
+}
+
+/// Whether the tables are of the version known here, which is answered; changes nothing.
 ///
 /// # Errors
 /// A sentence when they are not.
-pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
-    match (version(client).await?, MIGRATIONS.len()) {
-        (there, known) if there == known => Ok(()),
+pub(super) async fn check(client: &Client) -> Result<usize, StoreError> {
+    match versions(client).await? {
+        (there, known) if there == known => Ok(known),
         (there, known) => Err(StoreError::Refused(format!(
             "its tables are of version {there} and this perch reads version {known}; start this perch's gateway or run \
              \"perch vault migrate\" first"
@@ -274,9 +306,14 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
     }
 }
 
-async fn renew(client: &Client, roles: &[String]) -> Result<(), StoreError> {
+async fn renew(client: &Client, older: Older, roles: &[String]) -> Result<usize, StoreError> {
     // Somebody may have been faster.
     let done = version(client).await?;
+    match older {
+        Older::Keep if done > 0 => return Ok(done),
+        Older::Refuse if done > 0 && done < MIGRATIONS.len() => return Err(not_renewed(done)),
+        Older::Keep | Older::Refuse | Older::Renew => {}
+    }
     if done == 0 {
         let table = "CREATE TABLE perch_schema (version BIGINT NOT NULL)";
         client.batch_execute(table).await.map_err(may_not)?;
@@ -295,7 +332,7 @@ async fn renew(client: &Client, roles: &[String]) -> Result<(), StoreError> {
     for role in roles {
         grant(client, role).await?;
     }
-    Ok(())
+    Ok(MIGRATIONS.len())
 }
 
 /// Lets a role use the tables, and the schema they are in.
@@ -339,7 +376,7 @@ async fn version(client: &Client) -> Result<usize, StoreError> {
     let version: i64 = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     let newest = MIGRATIONS.len();
     usize::try_from(version).ok().filter(|version| *version <= newest).ok_or_else(|| {
-        StoreError::Damaged(format!(
+        StoreError::Newer(format!(
             "its tables are of version {version} and this perch knows up to {newest}; use the newer perch that made them"
         ))
     })

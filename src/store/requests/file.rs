@@ -1,9 +1,9 @@
 //! The ledger's file beside the store's.
 
-use crate::store::StoreError;
 use crate::store::replace::set_apart;
 use crate::store::schema::{self, REQUESTS};
 use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{Older, StoreError};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(super) fn look(store: &Path) -> Result<Option<SqliteStore>, StoreError> {
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let db = sqlite::connect(path, &REQUESTS)?;
+    let db = sqlite::connect(path, &REQUESTS, Older::Renew)?;
     db.busy_timeout(BUSY_WAIT)?;
     // Evidence need not outlive the machine's power, and what is old need not be scratched out page by page.
     db.pragma_update(None, "synchronous", "NORMAL")?;
@@ -98,10 +98,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn read_only(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY_WAIT)?;
-    db.pragma_update(None, "trusted_schema", "OFF")?;
+    let db = sqlite::look(path)?;
     schema::check(&db, &REQUESTS)?;
     Ok(db)
 }

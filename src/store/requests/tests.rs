@@ -2,6 +2,7 @@
 
 use super::rows::write;
 use super::*;
+use crate::store::Older;
 use crate::store::schema::{REQUESTS, migrate};
 use crate::store::sqlite;
 use crate::types::{CustomerId, FinchRequestId, RequestId};
@@ -73,7 +74,7 @@ fn shapes() -> Vec<Search> {
 #[test]
 fn every_search_walks_an_index_and_sorts_nothing_but_the_few_calls_of_one_id() {
     let mut db = Connection::open_in_memory().unwrap();
-    migrate(&mut db, &REQUESTS).unwrap();
+    migrate(&mut db, &REQUESTS, Older::Renew).unwrap();
     let tx = db.transaction().unwrap();
     write(&Tx::Sqlite(&tx), &ours(), &rows([call(1, "acme")]), false).unwrap();
     let ours = ours();

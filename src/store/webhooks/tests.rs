@@ -1,6 +1,7 @@
 //! The life of an event in SQL.
 
 use super::*;
+use crate::store::Older;
 use crate::store::schema::{STORE, migrate};
 use crate::types::{ApplicationId, Environment};
 use rusqlite::Connection;
@@ -21,7 +22,7 @@ fn event(id: &str, connection: Option<&str>) -> Arrived {
 
 fn with(work: impl FnOnce(&Tx<'_>, &Scope)) {
     let mut db = Connection::open_in_memory().unwrap();
-    migrate(&mut db, &STORE).unwrap();
+    migrate(&mut db, &STORE, Older::Renew).unwrap();
     let scope = Scope { application: ApplicationId::new("app").unwrap(), environment: Environment::Sandbox };
     work(&Tx::Sqlite(&db.transaction().unwrap()), &scope);
 }
