@@ -74,20 +74,25 @@ impl Socket {
         }
     }
 
-    /// Who has connected and was not taken in yet, asked of the system itself.
+    /// Who has connected and was not taken in yet, asked of the system itself. More may come all the while.
     fn rest(self) -> Vec<(Wire, Peer)> {
         let mut rest = Vec::new();
+        let end = Instant::now() + LAST_CALL;
         match self {
             Socket::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else { return rest };
-                while let Ok((stream, _)) = listener.accept() {
+                while Instant::now() < end
+                    && let Ok((stream, _)) = listener.accept()
+                {
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                     rest.extend(stream.ok().map(tcp));
                 }
             }
             Socket::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else { return rest };
-                while let Ok((stream, _)) = listener.accept() {
+                while Instant::now() < end
+                    && let Ok((stream, _)) = listener.accept()
+                {
                     let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
                     rest.extend(stream.ok().map(unix));
                 }
@@ -213,7 +218,10 @@ impl Bound {
         {
             app.serve(wire, peer);
             if Instant::now() >= end {
-                tracing::warn!(door = name, "clients still connect to a door that closes; whoever comes now is cut off");
+                tracing::warn!(
+                    door = name,
+                    "clients still connect to a door that closes; whoever comes now is cut off"
+                );
                 break;
             }
         }
