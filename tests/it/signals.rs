@@ -3,6 +3,7 @@
 
 use crate::support::hooks::{DOOR, event, seconds, send};
 use crate::support::postgres::PostgresServer;
+use crate::support::raw::RawFinch;
 use crate::support::socket::Socket;
 use crate::support::tls::Authority;
 use crate::support::{App, Database, Process, World, until};
@@ -118,14 +119,15 @@ async fn calls_that_come_while_routing_lags_behind_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_cuts_nobody_over_tls_either() {
     let authority = Authority::new();
-    let setup = World::with().settings("drain.linger = \"2s\"");
+    let finch = RawFinch::start().await;
+    let setup = World::with().settings("drain.linger = \"2s\"").connection("acme", "CANARY-token-of-acme");
+    let setup = setup.finch(&finch.url());
     let mut world = setup.without_gateway().await;
     let [cert, key] = ["door.pem", "door.key"].map(|name| world.path(name));
     authority.certify("localhost", (2020, 2100)).write(&cert, &key);
     let files = format!("listen.cert_file = \"{}\"\nlisten.key_file = \"{}\"", cert.display(), key.display());
     world.set(&files);
     let perch = world.serve().await;
-    world.connect("acme", "gusto").await;
     let connector = authority.client(None);
     let connect = async || {
         let name = ServerName::try_from("localhost").expect("a name");
