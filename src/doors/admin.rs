@@ -280,11 +280,13 @@ impl ServeHttp for AdminDoor {
             false => Ok(Vec::new()),
         };
         let is_head = method == Method::HEAD;
+        // The chunks of a request that was written behind this one are not this one's.
+        let is_chunked = headers.contains_key(TRANSFER_ENCODING);
         let is_sound = has_one_reading(session)
-            && Pace::body_is_plain()
+            && (!is_chunked || Pace::body_is_plain())
             && (method == Method::POST || !brings_a_body(&headers));
-        if !is_sound || headers.contains_key(TRANSFER_ENCODING) {
-            // Whatever is behind such a body is never read as a request.
+        if !is_sound || is_chunked || self.engine.drain.is_leaving() {
+            // Whatever is behind such a body is never read as a request; and who leaves says so.
             session.set_keepalive(None);
         }
         let asked = Asked { method, path, query, body };

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The largest head. pingora alone would hold a megabyte for each connection.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -166,6 +166,7 @@ impl<A: ServerApp + Send + Sync + 'static> Guarded<A> {
             chunks: Chunks::default(),
             timer: Box::pin(sleep_until(deadline)),
             stuck: None,
+            is_shut: false,
             stages: self.stages.clone(),
             hanging_up: Some(Box::pin(hanging_up(self.stages.clone()))),
         };
@@ -193,6 +194,8 @@ struct Paced {
     timer: Pin<Box<Sleep>>,
     /// Runs while a write makes no progress.
     stuck: Option<Pin<Box<Sleep>>>,
+    /// perch has said its last.
+    is_shut: bool,
     stages: Stages,
     /// Until perch has hung up.
     hanging_up: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -260,14 +263,19 @@ impl AsyncRead for Paced {
         if pace == BETWEEN {
             this.heed_hanging_up(cx);
         }
-        if pace != IN_CALL && this.timer.as_mut().poll(cx).is_ready() {
+        if pace == IN_HEAD && this.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if pace == IN_HEAD && this.head_bytes > HEAD_BYTES_MAX {
             return this.refuse_head(cx);
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        // A request that came in time is heard, however late perch comes to look.
+        if pace == BETWEEN && read.is_pending() && this.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        ready!(read)?;
         let came = buf.filled().len() - before;
         this.pace.came.fetch_add(came as u64, Ordering::AcqRel);
         this.chunks.see(&buf.filled()[before..]);
@@ -298,7 +306,30 @@ impl AsyncWrite for Paced {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.is_shut {
+            let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+            // A client that does not read must not keep the connection for a farewell.
+            ready!(this.unless_stuck(cx, shut))?;
+            this.is_shut = true;
+            this.timer.as_mut().reset(Instant::now() + LINGER);
+        }
+        // What lies in the system's buffers goes with the pod, and bytes left unread would reset the connection: while
+        // perch stops, it waits until the client has read all and closes too.
+        if this.stages.now() == Stage::Serving {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if this.timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut unread = [0; 1024];
+            let mut unread = ReadBuf::new(&mut unread);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut unread)) {
+                Ok(()) if !unread.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     fn poll_write_vectored(
@@ -318,20 +349,8 @@ impl AsyncWrite for Paced {
 #[async_trait]
 impl Shutdown for Paced {
     async fn shutdown(&mut self) {
-        // A client that does not read must not keep the connection for a farewell.
-        let _ = timeout(self.patience.write, AsyncWriteExt::shutdown(&mut self.stream)).await;
-        // What lies in the system's buffers goes with the pod, and bytes left unread would reset the connection: while
-        // perch stops, it waits until the client has read all and closes too.
-        if self.stages.now() > Stage::Serving {
-            let _ = timeout(LINGER, drain(&mut self.stream)).await;
-        }
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
-}
-
-/// Reads and forgets, up to the other side's end.
-async fn drain(stream: &mut Wire) {
-    let mut unread = [0; 1024];
-    while let Ok(1..) = stream.read(&mut unread).await {}
 }
 
 impl UniqueID for Paced {

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::BufStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Reading four kilobytes at a time is enough for requests of this kind; pingora's default of 64 is
 /// memory on every connection.
@@ -32,6 +32,8 @@ const BREATHER: Duration = Duration::from_secs(1);
 
 /// A door that closes takes in who is on the way until nobody has come for so long: many times a way through a cluster.
 const LAST_CALL: Duration = Duration::from_millis(100);
+/// And no longer than this in all: where the system goes on to let clients in, they would come for ever.
+const LAST_CALL_MAX: Duration = Duration::from_secs(1);
 
 /// A socket that listens and waits for its door.
 pub struct Bound {
@@ -62,7 +64,7 @@ impl Socket {
         match (self, address) {
             (Socket::Tcp(listener), _) => {
                 if let Err(error) = ignore_connects(listener) {
-                    tracing::debug!(error = %error, "a door closes while clients may still connect to it");
+                    tracing::warn!(error = %error, "a door closes while clients may still connect to it");
                 }
             }
             (Socket::Unix(_), Address::Unix(path)) => {
@@ -72,20 +74,25 @@ impl Socket {
         }
     }
 
-    /// Who has connected and was not taken in yet, asked of the system itself.
+    /// Who has connected and was not taken in yet, asked of the system itself. More may come all the while.
     fn rest(self) -> Vec<(Wire, Peer)> {
         let mut rest = Vec::new();
+        let end = Instant::now() + LAST_CALL;
         match self {
             Socket::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else { return rest };
-                while let Ok((stream, _)) = listener.accept() {
+                while Instant::now() < end
+                    && let Ok((stream, _)) = listener.accept()
+                {
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                     rest.extend(stream.ok().map(tcp));
                 }
             }
             Socket::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else { return rest };
-                while let Ok((stream, _)) = listener.accept() {
+                while Instant::now() < end
+                    && let Ok((stream, _)) = listener.accept()
+                {
                     let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
                     rest.extend(stream.ok().map(unix));
                 }
@@ -205,8 +212,18 @@ impl Bound {
             }
         }
         socket.let_nobody_more_in(&address);
-        while let Ok(Ok((wire, peer))) = timeout(LAST_CALL, socket.accept()).await {
+        let end = Instant::now() + LAST_CALL_MAX;
+        while let Ok(Ok((wire, peer))) =
+            timeout_at(end.min(Instant::now() + LAST_CALL), socket.accept()).await
+        {
             app.serve(wire, peer);
+            if Instant::now() >= end {
+                tracing::warn!(
+                    door = name,
+                    "clients still connect to a door that closes; whoever comes now is cut off"
+                );
+                break;
+            }
         }
         for (wire, peer) in socket.rest() {
             app.serve(wire, peer);

@@ -84,7 +84,12 @@ async fn read(
         }
         session.write_continue_response().await.map_err(|_| Refusal::BodyTooSlow)?;
     }
+    // The chunks of a request that was written behind this one are not this one's.
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     let body = read_body(session, bounds, share).await?;
+    if is_chunked && !Pace::body_is_plain() {
+        return Err(Refusal::Malformed("its body is framed in a way that others read differently"));
+    }
     Ok(Call { request_id, received_at: unix_now(), method, path, query, headers, body, app, by: By::App })
 }
 
@@ -119,10 +124,7 @@ async fn read_body(session: &mut Session, bounds: Bounds, mut share: Share) -> R
     loop {
         match timeout_at(deadline, session.read_request_body()).await {
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-            Ok(Ok(None)) if Pace::body_is_plain() => return Ok(share.keep(body)),
-            Ok(Ok(None)) => {
-                return Err(Refusal::Malformed("its body is framed in a way that others read differently"));
-            }
+            Ok(Ok(None)) => return Ok(share.keep(body)),
             Ok(Err(cause)) if *cause.etype() == pingora::ErrorType::ReadTimedout => {
                 return Err(Refusal::BodyTooSlow);
             }

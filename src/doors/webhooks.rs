@@ -86,11 +86,13 @@ impl WebhookDoor {
 
     async fn body(&self, session: &mut ServerSession) -> Result<Vec<u8>, Reply> {
         let deadline = Instant::now() + self.body_timeout;
+        // The chunks of a request that was written behind this one are not this one's.
+        let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
         let mut body = Vec::new();
         loop {
             match timeout_at(deadline, session.read_request_body()).await {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-                Ok(Ok(None)) if Pace::body_is_plain() => return Ok(body),
+                Ok(Ok(None)) if !is_chunked || Pace::body_is_plain() => return Ok(body),
                 Ok(Ok(None) | Err(_)) => return Err((400, "the body breaks off or is badly framed")),
                 Err(_) => return Err((408, "the body did not come in time")),
             }
@@ -131,6 +133,10 @@ impl ServeHttp for WebhookDoor {
             if !session.req_header().headers.contains_key(EXPECT) {
                 let _ = tokio::time::timeout(DRAIN_MAX, session.drain_request_body()).await;
             }
+        }
+        if self.engine.drain.is_leaving() {
+            // Finch opens its next connection elsewhere.
+            session.set_keepalive(None);
         }
         let body = format!("{words}\n").into_bytes();
         let mut answer = Response::builder()

@@ -13,6 +13,7 @@ use crate::policy::redact::Secrets;
 use crate::policy::{Class, Refusal, batch, class, paging};
 use crate::telemetry::AccessLine;
 use crate::telemetry::clock::unix_now;
+use crate::telemetry::metrics::Uninspected;
 use crate::upstream;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
@@ -36,7 +37,12 @@ impl Engine {
         // An encoded body was not asked for, and cannot be looked into.
         line.uninspected = rest.is_some() || headers.contains_key(CONTENT_ENCODING);
         if line.uninspected {
-            self.telemetry.metrics.answers.uninspected.with_label_values(&[line.product]).inc();
+            let why = match (&rest, share.is_short()) {
+                (None, _) => Uninspected::Encoded,
+                (Some(_), false) => Uninspected::TooLarge,
+                (Some(_), true) => Uninspected::Crowded,
+            };
+            self.telemetry.metrics.answers.uninspected(line.product, why);
         } else {
             if let Some(report) = batch::inspect(endpoint, &body) {
                 line.batch = Some(report);

@@ -34,6 +34,11 @@ impl Relay {
         }
     }
 
+    /// Whether it passes in pieces only because others held too much; told before the first of them.
+    pub(super) fn is_crowded_out(&self) -> bool {
+        self.share.as_ref().is_some_and(Share::is_short)
+    }
+
     /// The next piece, which may be empty; `None` at the end.
     ///
     /// # Errors

@@ -54,7 +54,15 @@ impl Engine {
         let began = Instant::now();
         let mut share = self.held.answered.share();
         let one_max = self.settings.now().inspect_bytes_max;
-        let read = answer.rest.read_while(|bytes| bytes <= bytes_max && share.grow(bytes, one_max)).await;
+        let mut read = answer.rest.read_while(|bytes| bytes <= bytes_max && share.grow(bytes, one_max)).await;
+        // What is streamed for want of room tells less and may cost a second request: a moment's wait is cheaper.
+        while let Ok(Body::Larger(body, rest)) = read {
+            if body.len() > bytes_max || !share.grow_in_time(body.len(), one_max).await {
+                read = Ok(Body::Larger(body, rest));
+                break;
+            }
+            read = rest.read_on(body, |bytes| bytes <= bytes_max && share.grow(bytes, one_max)).await;
+        }
         line.finch += began.elapsed();
         line.timeline.extend_attempt();
         let (mut body, rest) = match read {

@@ -62,11 +62,13 @@ impl Engine {
             let is_data = matches!(line.class, Class::Ok | Class::Partial) && answer.status.is_success();
             let (true, AnswerBody::Whole(body)) = (is_data, &answer.body) else {
                 return match answer.body {
+                    AnswerBody::Streamed(relay) if relay.is_crowded_out() => Err(Refusal::NoRoom.into()),
                     AnswerBody::Streamed(_) => Err(too_large().into()),
                     AnswerBody::Whole(_) => Ok(answer),
                 };
             };
-            let body = body.clone();
+            // Later parts may wait for quota: nothing that others need is held meanwhile.
+            let body = Bytes::copy_from_slice(body);
             let sofar = match whole.take() {
                 Some(sofar) => sofar.and(answer.headers, body, line.repaired),
                 None => Whole::of(answer.headers, body, line.repaired),

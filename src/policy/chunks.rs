@@ -2,8 +2,8 @@
 //! odd extensions more kindly than other programs do, and hands on no raw bytes of a body: so this follows all bytes of a
 //! connection beside it, from message to message, and remembers no more than it must.
 
-/// The beginning of a header line, as far as it tells how a body is framed.
-const LINE_BYTES_MAX: usize = 64;
+/// The beginning of a header line, as far as it tells how a body is framed. `policy::wire` refuses a longer line that does.
+pub const LINE_BYTES_MAX: usize = 64;
 /// A size of more digits is beyond every bound.
 const DIGITS_MAX: u8 = 16;
 

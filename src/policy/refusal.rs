@@ -88,6 +88,8 @@ pub enum Refusal {
     Draining,
     /// Large bodies of others are held already, as many as may be.
     Crowded,
+    /// Large answers of others are held already, as many as may be, and this one can only be answered whole.
+    NoRoom,
     /// The store does not answer.
     VaultUnavailable,
     /// The sealed token cannot be opened.
@@ -359,6 +361,13 @@ impl Refusal {
             .resend(Resend::Yes)
             .waiting(Duration::from_secs(1))
             .closing(),
+            R::NoRoom => Problem::new(
+                503,
+                "perch_crowded",
+                Class::PerchUnavailable,
+                "perch holds as many large answers as it may; send the call again, or ask for fewer ids at a time".to_owned(),
+            )
+            .waiting(Duration::from_secs(1)),
             R::VaultUnavailable => Problem::new(
                 503,
                 "perch_vault_unavailable",

@@ -1,6 +1,7 @@
 //! Whether a message is one perch reads. pingora repairs much that perch refuses: two readings of
 //! one message are how requests are smuggled and paths are confused.
 
+use super::chunks::LINE_BYTES_MAX;
 use super::refusal::Refusal;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -22,7 +23,7 @@ pub struct Target<'a> {
 /// Checks the head of an HTTP/1 message as it came over the wire.
 ///
 /// # Errors
-/// Bare line feeds and both framings at once, which pingora would repair.
+/// Bare line feeds and both framings at once, which pingora would repair; a framing that is longer than any needs to be.
 pub fn check_head(raw: &[u8]) -> Result<(), Refusal> {
     let mut previous = 0;
     for &byte in raw {
@@ -31,13 +32,21 @@ pub fn check_head(raw: &[u8]) -> Result<(), Refusal> {
         }
         previous = byte;
     }
-    let has = |name: &str| {
-        raw.split(|b| *b == b'\n').skip(1).any(|line| {
-            let field = line.split(|b| *b == b':').next().unwrap_or_default();
-            field.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
-        })
+    let is_of = |line: &[u8], name: &str| {
+        let field = line.split(|b| *b == b':').next().unwrap_or_default();
+        field.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
     };
-    if has("content-length") && has("transfer-encoding") {
+    let (mut has_length, mut has_coding) = (false, false);
+    for line in raw.split(|b| *b == b'\n').skip(1) {
+        let (is_length, is_coding) = (is_of(line, "content-length"), is_of(line, "transfer-encoding"));
+        // The chunks behind it are judged by whoever reads no more of a line than this.
+        if (is_length || is_coding) && line.len() > LINE_BYTES_MAX {
+            return Err(Refusal::Malformed("Content-Length or Transfer-Encoding is longer than 64 bytes"));
+        }
+        has_length |= is_length;
+        has_coding |= is_coding;
+    }
+    if has_length && has_coding {
         return Err(Refusal::Malformed("Content-Length and Transfer-Encoding stand together"));
     }
     Ok(())
@@ -195,6 +204,8 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\ncontent-length : 3\r\n\r\n",
             "GET / HTTP/1.1\n\n",
+            "POST / HTTP/1.1\r\nContent-Length: 00000000000000000000000000000000000000000000000000000000003\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding:                                              chunked\r\n\r\n",
         ] {
             assert!(check_head(bad.as_bytes()).is_err(), "{bad:?}");
         }

@@ -18,7 +18,7 @@ mod traces;
 mod webhooks;
 
 pub use ages::{Ages, Certificate};
-pub use answers::Answers;
+pub use answers::{Answers, Uninspected};
 pub use cache::{Cached, Looked};
 pub use failures::Failures;
 pub use fields::Fields;

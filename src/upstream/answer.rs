@@ -94,11 +94,19 @@ impl Rest {
     ///
     /// # Errors
     /// The body did not come to its end inside the time of the whole answer.
-    pub async fn read_while(
+    pub async fn read_while(self, may_hold: impl FnMut(usize) -> bool + Send) -> Result<Body, ReadError> {
+        self.read_on(Vec::new(), may_hold).await
+    }
+
+    /// The same, from behind what was read before.
+    ///
+    /// # Errors
+    /// As [`Rest::read_while`].
+    pub async fn read_on(
         mut self,
+        mut held: Vec<u8>,
         mut may_hold: impl FnMut(usize) -> bool + Send,
     ) -> Result<Body, ReadError> {
-        let mut held = Vec::new();
         let deadline = self.deadline;
         loop {
             let piece = timeout_at(deadline, self.next()).await.map_err(|_| ReadError::TimedOut)??;

@@ -246,7 +246,10 @@ async fn whatever_becomes_of_the_second_request_the_first_answer_stands() {
     let encoded = app.call("POST", INDIVIDUAL, REQUEST.into()).await;
     assert_eq!((encoded.text().as_str(), outcome(&encoded)), (FIRST, (200, "ok", "", "", "1")));
     assert_eq!(finch.requests().len(), sent + 1);
-    assert_eq!(world.metric("perch_uninspected_answers_total{product=\"individual\"}").await, 1.0);
+    assert_eq!(
+        world.metric("perch_uninspected_answers_total{product=\"individual\",why=\"encoded\"}").await,
+        1.0
+    );
     assert_eq!(line_of(&mut world, &encoded).await["uninspected"], true);
 }
 

@@ -211,6 +211,22 @@ async fn a_query_reaches_finch_byte_for_byte_or_not_at_all() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lawful_request_does_not_answer_for_the_odd_one_behind_it() {
+    let (world, finch) = world("").await;
+    let post = |lines: &str, body: &str| {
+        format!(
+            "POST /employer/individual HTTP/1.1\r\nHost: perch\r\nPerch-Customer: acme\r\n{lines}\r\n\r\n{body}"
+        )
+    };
+    let odd = post("Transfer-Encoding: chunked", "2\n{}\n0\n\n");
+    let mut socket = Socket::to(world.proxy).await;
+    socket.write((post("Content-Length: 2", "{}") + &odd).as_bytes()).await;
+    assert_eq!([socket.hear().await.status, socket.hear().await.status], [200, 400]);
+    assert_eq!(socket.drain().await.as_deref(), Some(&b""[..]));
+    assert_eq!(finch.requests().len(), 1);
+}
+
 /// F16: HTTP/1.0 is answered, and the connection ends unless it asks for more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_0_is_served_and_closed() {

@@ -16,6 +16,7 @@ mod canary;
 mod catalogue;
 mod commands;
 mod crash;
+mod crowded;
 mod dashboards;
 mod deadlines;
 mod docs;

@@ -1,12 +1,18 @@
 //! Signals, and what depends on what: a gateway that starts can be stopped, a gateway that stops cannot be disturbed, and
 //! whether it lives depends on nobody else.
 
+use crate::support::hooks::{DOOR, event, seconds, send};
 use crate::support::postgres::PostgresServer;
+use crate::support::raw::RawFinch;
 use crate::support::socket::Socket;
-use crate::support::{Database, Process, World, until};
+use crate::support::tls::Authority;
+use crate::support::{App, Database, Process, World, until};
 use nix::sys::signal::Signal::{SIGHUP, SIGTERM};
-use serde_json::json;
+use rustls_pki_types::ServerName;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use tokio::net::TcpStream;
 
 /// Whether the process has taken this signal over from the system.
 fn catches(process: &Process, signal: i32) -> bool {
@@ -73,7 +79,7 @@ async fn while_it_stops_it_reads_no_configuration_and_finishes_what_it_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_come_while_routing_lags_behind_are_served() {
     let settings = "drain.linger = \"2s\"\nlisten.probes = \"127.0.0.1:0\"";
-    let mut world = World::with().settings(settings).without_gateway().await;
+    let mut world = World::with().settings(settings).settings(DOOR).without_gateway().await;
     let perch = world.serve().await;
     world.connect("acme", "gusto").await;
     let mut kept = Socket::to(world.proxy).await;
@@ -90,9 +96,68 @@ async fn calls_that_come_while_routing_lags_behind_are_served() {
         let heard = socket.hear().await;
         assert_eq!((heard.status, heard.header("connection")), (200, "close"), "{}", heard.head);
     }
+    // Who has written its next request by then is not reset, and may read what it was told.
+    for mut socket in [kept, anew] {
+        assert_eq!(socket.drain().await.as_deref(), Some(&b""[..]));
+        assert!(socket.takes(request).await && socket.takes(request).await, "the connection was reset");
+    }
+    // The other doors say it too.
+    let [webhooks, probes] = ["webhooks", "probes"].map(|door| listens_at(&perch, door));
+    for door in [world.admin, probes] {
+        let mut socket = Socket::to(door).await;
+        socket.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let heard = socket.hear().await;
+        assert_eq!((heard.status, heard.header("connection")), (200, "close"), "{}", heard.head);
+    }
+    let kept = send(App::at(webhooks), "msg_1", seconds(), event("test", "c").to_string().as_bytes()).await;
+    assert_eq!((kept.status, kept.header("connection")), (200, "close"), "{}", kept.text());
     let ended = perch.end().await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(Socket::status_of(world.proxy, "/").await.is_none(), "the door is closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_cuts_nobody_over_tls_either() {
+    let authority = Authority::new();
+    let finch = RawFinch::start().await;
+    let setup = World::with().settings("drain.linger = \"2s\"").connection("acme", "CANARY-token-of-acme");
+    let setup = setup.finch(&finch.url());
+    let mut world = setup.without_gateway().await;
+    let [cert, key] = ["door.pem", "door.key"].map(|name| world.path(name));
+    authority.certify("localhost", (2020, 2100)).write(&cert, &key);
+    let files = format!("listen.cert_file = \"{}\"\nlisten.key_file = \"{}\"", cert.display(), key.display());
+    world.set(&files);
+    let perch = world.serve().await;
+    let connector = authority.client(None);
+    let connect = async || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let stream = TcpStream::connect(world.proxy).await.expect("it listens");
+        Socket::over(connector.connect(name, stream).await.expect("it shakes hands"))
+    };
+    let (mut kept, mut silent) = (connect().await, connect().await);
+    let request = b"GET /employer/company HTTP/1.1\r\nHost: localhost\r\nPerch-Customer: acme\r\n\r\n";
+    kept.write(request).await;
+    assert_eq!(kept.hear().await.header("connection"), "keep-alive");
+    perch.signal(SIGTERM);
+    assert!(perch.err.says("perch stops").await, "{}", perch.err.text());
+    kept.write(request).await;
+    let heard = kept.hear().await;
+    assert_eq!((heard.status, heard.header("connection")), (200, "close"), "{}", heard.head);
+    assert_eq!(kept.drain().await.as_deref(), Some(&b""[..]));
+    assert!(kept.takes(request).await && kept.takes(request).await, "the connection was reset");
+    // Nothing was ever said on this one.
+    assert_eq!(silent.drain().await.as_deref(), Some(&b""[..]));
+    drop((kept, silent));
+    let ended = perch.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+/// Where a door listens, as the log tells it.
+fn listens_at(perch: &Process, door: &str) -> SocketAddr {
+    let log = perch.err.text();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut told = lines.filter_map(|line| line[door].as_str()?.parse().ok());
+    told.next().unwrap_or_else(|| panic!("no {door} in {log}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

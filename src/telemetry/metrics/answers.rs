@@ -24,11 +24,32 @@ const AGES: [f64; 12] = [
 /// How often a cut directory is warned of, in milliseconds. The counter tells how many there were.
 const CUT_WARNED_EVERY: i64 = 60_000;
 
+/// Why an answer was not looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uninspected {
+    /// It is larger than one answer that is looked into may be.
+    TooLarge,
+    /// Others that are looked into left no room for it.
+    Crowded,
+    /// It has a coding that was not asked for.
+    Encoded,
+}
+
+impl Uninspected {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Uninspected::TooLarge => "too_large",
+            Uninspected::Crowded => "crowded",
+            Uninspected::Encoded => "encoded",
+        }
+    }
+}
+
 /// Counted once for each answer that was looked into.
 #[derive(Debug)]
 pub struct Answers {
     /// Answers that were too large or encoded, and were not looked into.
-    pub uninspected: IntCounterVec,
+    uninspected: IntCounterVec,
     /// How old the data of answers was, where Finch says so.
     pub age: HistogramVec,
     /// Answers whose data Finch could not renew, by how its last attempt ended.
@@ -46,7 +67,7 @@ impl Answers {
                 r,
                 "perch_uninspected_answers_total",
                 "Good answers that were not looked into",
-                &["product"],
+                &["product", "why"],
             )?,
             age: register(
                 r,
@@ -75,6 +96,11 @@ impl Answers {
             )?,
             cut_warned_at: AtomicI64::new(i64::MIN),
         })
+    }
+
+    /// Counts an answer that was not looked into.
+    pub fn uninspected(&self, product: &str, why: Uninspected) {
+        self.uninspected.with_label_values(&[product, why.as_str()]).inc();
     }
 
     /// Counts a directory that was cut. Tells whether it is time to say so in the log.

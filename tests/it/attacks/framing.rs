@@ -14,6 +14,12 @@ pub(super) fn rows(site: Site) -> Vec<Row> {
         format!("POST {path} HTTP/1.0\r\nHost: perch\r\nPerch-Customer: acme\r\n{lines}\r\n{body}")
             .into_bytes()
     };
+    // Padded, a length is another number to whoever reads the beginning of a line only.
+    let led_astray = "X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let prelude = |lines: &str| {
+        let first = site.post(lines, led_astray);
+        [first, chunks("2;\nxx\r\n{}\r\n0\r\n\r\n")].concat()
+    };
     vec![
         ("F01", framed("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400, Perch),
         (
@@ -51,6 +57,8 @@ pub(super) fn rows(site: Site) -> Vec<Row> {
         ("F21", chunks("2;\nxx\r\n{}\r\n0\r\n\r\n"), 400, Perch),
         ("F21 behind", chunks("2;a\n\r\n{}\r\n0\r\n\r\n"), 400, Perch),
         ("F21 CR", chunks("2;a\rb\r\n{}\r\n0\r\n\r\n"), 400, Perch),
+        ("F21 prelude", prelude(&format!("Content-Length: {:080}\r\n", led_astray.len())), 400, Perch),
+        ("F21 padded", prelude(&format!("Transfer-Encoding: {:80}chunked\r\n", "")), 400, Perch),
         ("F22", chunks("5\nhello\n0\n\n"), 400, Perch),
         ("F22 data", chunks("5\r\nhello\n0\r\n\r\n"), 400, Perch),
         ("F22 last", chunks("2\r\n{}\r\n0\n\n"), 400, Perch),

@@ -101,6 +101,11 @@ impl Socket {
         let _ = self.stream.write_all(bytes).await;
     }
 
+    /// Writes, and tells whether the other side's system takes bytes of this connection at all.
+    pub async fn takes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
     /// Writes one byte and tells whether the other side is still there a moment later.
     pub async fn is_open_after(&mut self, byte: u8) -> bool {
         let is_written = self.stream.write_all(&[byte]).await.is_ok();
