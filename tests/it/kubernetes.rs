@@ -380,6 +380,9 @@ async fn the_example_app_gets_its_answers_through_perch() {
     );
     let unknown = app.get("/nobody").await;
     assert_eq!((unknown.status, unknown.text().as_str()), (404, "unknown_customer\n"));
+    // As the first process of a container it gets no second chance: what perch has left of the pod's time depends on it.
+    let ended = process.end_by(nix::sys::signal::Signal::SIGTERM).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 #[test]
