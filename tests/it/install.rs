@@ -75,7 +75,8 @@ impl Cluster {
         let file = self.folder.with_file_name("work").join("config/kubernetes/overlays").join(overlay);
         let file = file.join("settings/kustomization.yaml");
         let text = fs::read_to_string(&file).expect("settings");
-        fs::write(&file, text.replace("registry.example.com", "registry.internal")).expect("a writable folder");
+        fs::write(&file, text.replace("registry.example.com", "registry.internal"))
+            .expect("a writable folder");
     }
 
     /// Carries out what must not succeed, and says why it did not.
@@ -150,8 +151,7 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
         all.iter().filter(|(at, _)| at == heading).map(|(_, commands)| commands.as_str()).collect()
     };
     let first = under("Ten minutes: beside one app");
-    let (grow, upgrade, back) =
-        (under("Grow: PostgreSQL and Redis"), under("Upgrade"), under("Roll back"));
+    let (grow, upgrade, back) = (under("Grow: PostgreSQL and Redis"), under("Upgrade"), under("Roll back"));
     let [copy, secrets, start, call] = first[..] else { panic!("{first:?}") };
     let ([before, renew], [restore]) = (&upgrade[..], &back[..]) else { panic!("{upgrade:?} {back:?}") };
     let [copy_shared, more_secrets, moved, tables] = grow[..] else { panic!("{grow:?}") };
@@ -215,7 +215,8 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
 /// A server that takes nobody but over TLS, and where on `localhost` it is.
 async fn postgres(authority: &Authority) -> (PostgresServer, u16) {
     loop {
-        let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
         let server = PostgresServer::folder();
         let (chain, key) = authority.certify("localhost", (2020, 2099)).pem();
         let (chain, key) = (server.put("chain.pem", &chain), server.put("key.pem", &key));
@@ -232,7 +233,8 @@ async fn postgres(authority: &Authority) -> (PostgresServer, u16) {
 /// Puts TLS in front of a server, and says at which port of `localhost`.
 async fn behind_tls(server: &RedisServer, authority: &Authority) -> u16 {
     let acceptor = authority.certify("localhost", (2000, 2100)).acceptor(&[]);
-    let at = tokio::net::lookup_host(("localhost", 0)).await.expect("it resolves").next().expect("an address");
+    let at =
+        tokio::net::lookup_host(("localhost", 0)).await.expect("it resolves").next().expect("an address");
     let listener = TcpListener::bind(at).await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     let socket = server.socket();

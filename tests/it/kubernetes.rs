@@ -423,3 +423,37 @@ fn a_folder_of_ones_own_beside_the_overlays_renders_alike() {
     assert_eq!(render(&own), render(&folder("sidecar-embedded")));
     assert!(Path::new(&own).exists());
 }
+
+#[test]
+fn an_app_of_ones_own_keeps_its_time_and_its_group_by_the_patch_of_the_document() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let copy = |from: &str| said(Command::new("cp").arg("-r").arg(root().join(from)).arg(dir.path()));
+    copy("config");
+    copy("dashboards");
+    let own = dir.path().join("config/kubernetes/overlays/sidecar-embedded");
+    let app = dir.path().join("config/kubernetes/app/app.yaml");
+    let theirs = "    spec:\n      terminationGracePeriodSeconds: 300\n      securityContext:\n        fsGroup: 2000\n      containers:\n";
+    let text = fs::read_to_string(&app).expect("a manifest");
+    assert!(text.contains("    spec:\n      containers:\n"));
+    fs::write(&app, text.replace("    spec:\n      containers:\n", theirs)).expect("a writable folder");
+    let pod = || {
+        let file = dir.path().join("own.yaml");
+        fs::write(&file, render(&own)).expect("a writable folder");
+        let documents = judge(&["--read"], &[file])["documents"]["own"].clone();
+        pods(list(&documents))[0].clone()
+    };
+    let told = |pod: &Value| {
+        (pod["terminationGracePeriodSeconds"].as_u64(), pod["securityContext"]["fsGroup"].as_u64())
+    };
+    let replaced = pod();
+    assert_eq!(told(&replaced), (Some(60), Some(PERCH)), "the document says that it is replaced");
+    let document = fs::read_to_string(root().join("docs/install.md")).expect("a document");
+    let patch =
+        document.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a patch");
+    let file = own.join("kustomization.yaml");
+    let kustomization = fs::read_to_string(&file).expect("an overlay");
+    fs::write(&file, format!("{kustomization}{patch}")).expect("a writable folder");
+    let patched = pod();
+    assert_eq!(told(&patched), (Some(330), Some(2000)));
+    assert_eq!(patched["initContainers"], replaced["initContainers"], "and nothing else");
+}
