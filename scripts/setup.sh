@@ -93,7 +93,7 @@ packages_of() {
     # Kubernetes' own archive calls it kubectl, where that is set up; Debian's own is good from 13 on.
     kubectl)
         for name in kubectl kubernetes-client; do
-            version=$(apt-cache policy "$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9.]*\).*/\1/p')
+            version=$(apt-cache policy "$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
             if [ -n "$version" ] && is_at_least "$version" 1.24; then
                 echo "$name"
                 break
