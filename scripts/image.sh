@@ -66,10 +66,19 @@ context=$place/context
 rm -rf "$context"
 mkdir -p "$context/root/etc/ssl/certs" "$context/root/etc/perch" "$context/root/usr/share/doc/perch" "$context/state/var/lib/perch"
 roots=$context/root/etc/ssl/certs/ca-certificates.crt
-mozilla=(/usr/share/ca-certificates/mozilla/*.crt)
+share=/usr/share/ca-certificates
+# Those whom this machine's owner has refused ("!" in the package's list) are refused here as well.
+mozilla=()
+for file in "$share"/mozilla/*.crt; do
+    grep --quiet --fixed-strings --line-regexp -- "!${file#"$share"/}" /etc/ca-certificates.conf 2>/dev/null || mozilla+=("$file")
+done
+roots_version=()
 if [ -n "${CA_BUNDLE:-}" ]; then
     cat "$CA_BUNDLE" >"$roots"
-elif [ -f "${mozilla[0]}" ]; then
+elif [ -f "${mozilla[0]:-}" ]; then
+    of_package=$(dpkg-query --show --showformat='${Version}' ca-certificates 2>/dev/null) ||
+        of_package=$(rpm --query --queryformat '%{VERSION}' ca-certificates 2>/dev/null) || of_package=""
+    [ -z "$of_package" ] || roots_version=(--roots-version "$of_package")
     # Some end without a line's end.
     for file in "${mozilla[@]}"; do cat "$file" && echo; done | sed '/^$/d' >"$roots"
 else
@@ -82,7 +91,7 @@ cp "$program" "$context/root/perch"
 cp config/image/perch.toml "$context/root/etc/perch/perch.toml"
 cp LICENSE "$context/root/usr/share/doc/perch/LICENSE"
 bill=$place/perch-$version.cdx.json
-scripts/sbom.py --target "$target" --binary "$program" --roots "$roots" --notices "$context/root/usr/share/doc/perch/NOTICES" >"$bill"
+scripts/sbom.py --target "$target" --binary "$program" --roots "$roots" "${roots_version[@]}" --notices "$context/root/usr/share/doc/perch/NOTICES" >"$bill"
 # Without the name and the time of a file, which gzip would write into it.
 gzip -9 --no-name "$context/root/usr/share/doc/perch/NOTICES"
 find "$context/root" -type d -exec chmod 755 {} +

@@ -14,6 +14,7 @@ Nothing is fetched but what `cargo build` fetches. Only Python's own library is 
 import argparse
 import datetime
 import hashlib
+import html
 import json
 import os
 import pathlib
@@ -171,13 +172,14 @@ def sha256(path):
     return [{"alg": "SHA-256", "content": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}]
 
 
-def roots_component(path):
-    """The trust anchors that lie in the image."""
+def roots_component(path, version):
+    """The trust anchors that lie in the image. Anchors of somebody's own have no version; their digest tells them apart."""
     digest = sha256(path)
     return {
         "type": "data",
         "bom-ref": f"ca-certificates@{digest[0]['content'][:16]}",
         "name": "ca-certificates",
+        **({"version": version} if version else {}),
         "description": "Mozilla's trust anchors, at /etc/ssl/certs/ca-certificates.crt of the image",
         "scope": "required",
         "hashes": digest,
@@ -185,7 +187,31 @@ def roots_component(path):
     }
 
 
-def notices(linked, facts):
+def toolchain_texts(target):
+    """The words of Rust's own library and of what it carries, and of musl, as the toolchain and the system ship them."""
+    sysroot = pathlib.Path(run("rustc", "--print", "sysroot").strip())
+    doc = sysroot / "share" / "doc" / "rust"
+    # A page for people; the words of it are what has to be handed on.
+    wanted = [("Rust's standard library", [doc / "COPYRIGHT-library.html"], "a toolchain of rustup's")]
+    # The page has the words of what the library carries; the folder those of the library's own two licences, among the compiler's.
+    for licence in ("Apache-2.0", "MIT"):
+        wanted.append((f"Rust's standard library: {licence}", [doc / "licenses" / f"{licence}.txt"], "a toolchain of rustup's"))
+    if target.endswith("-musl"):
+        places = [pathlib.Path("/usr/share/doc") / name / "copyright" for name in ("musl", "musl-dev", "musl-tools")]
+        wanted.append(("musl", places, "the package musl"))
+    for name, places, source in wanted:
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            sys.exit(f"sbom: {places[0]} is not there, and the words of {name} must be in the image; install {source}")
+        text = file.read_text("utf-8", errors="replace")
+        if file.suffix == ".html":
+            text = re.sub(r"<(style|script)\b.*?</\1>", "", text, flags=re.DOTALL)
+            text = html.unescape(re.sub(r"<[^>]*>", "", text))
+            text = re.sub(r"\n\s*\n\s*\n+", "\n\n", text)
+        yield name, text.replace("\r\n", "\n").strip()
+
+
+def notices(linked, facts, target):
     """The licences of what is linked, each text once, with the crates that it came with."""
     texts, bare = {}, []
     for crate in sorted(linked):
@@ -198,20 +224,21 @@ def notices(linked, facts):
             texts.setdefault(text, set()).add(f"{crate[0]} {crate[1]}")
         if not whole:
             bare.append(f"{crate[0]} {crate[1]} ({facts[crate]['license']})")
+    for name, text in toolchain_texts(target):
+        texts.setdefault(text, set()).add(name)
     rule = "=" * 100
     parts = [
         "perch is made with the work of others. Here is what their licences ask to be handed on with it; the bill of\n"
         "materials beside the image says where each part comes from.",
         "These name their licence and bring no text of it along:\n\n" + "\n".join(bare),
-        "Rust's standard library (MIT OR Apache-2.0, https://github.com/rust-lang/rust) and musl (MIT,\n"
-        "https://git.musl-libc.org/cgit/musl/tree/COPYRIGHT) are linked in; SQLite is in the public domain.",
+        "Rust's standard library and, in a static program, musl are linked in; their words are below. SQLite is in the public domain.",
     ]
     for text, crates in sorted(texts.items(), key=lambda item: (sorted(item[1]), item[0])):
         parts.append(", ".join(sorted(crates)) + f"\n\n{text}")
     return f"\n\n{rule}\n\n".join(parts) + "\n"
 
 
-def bill(target, binary=None, roots=None, notice_file=None):
+def bill(target, binary=None, roots=None, notice_file=None, roots_version=None):
     """The whole document."""
     metadata = json.loads(
         run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target)
@@ -231,7 +258,7 @@ def bill(target, binary=None, roots=None, notice_file=None):
     linked = reached(root, linked_needs, macros)
 
     if notice_file:
-        pathlib.Path(notice_file).write_text(notices(linked - {root}, facts), "utf-8")
+        pathlib.Path(notice_file).write_text(notices(linked - {root}, facts, target), "utf-8")
     components, depends = [], {}
     for crate in sorted(set(needs) - {root}):
         scope = "required" if crate in linked else "excluded"
@@ -252,7 +279,7 @@ def bill(target, binary=None, roots=None, notice_file=None):
             sys.exit(f"sbom: {crate[0]} links {facts[crate]['links']}; say in scripts/sbom.py what it carries")
     extra = list(toolchain_components(target))
     if roots:
-        extra.append(roots_component(roots))
+        extra.append(roots_component(roots, roots_version))
     for component in extra:
         components.append(component)
         depends["perch"].add(component["bom-ref"])
@@ -294,9 +321,10 @@ def main():
     options.add_argument("--target", required=True, help="the target, such as x86_64-unknown-linux-musl")
     options.add_argument("--binary", help="the program that was built; its digest is added")
     options.add_argument("--roots", help="the trust anchors of the image, a PEM file")
+    options.add_argument("--roots-version", help="the version of the package that they come from")
     options.add_argument("--notices", help="where to write the licences' texts")
     given = options.parse_args()
-    json.dump(bill(given.target, given.binary, given.roots, given.notices), sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(bill(given.target, given.binary, given.roots, given.notices, given.roots_version), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
 
 

@@ -21,6 +21,16 @@ esac
 python_min=3.11 # the oldest that the pinned packages of tests/kubernetes accept
 node_min=18     # the oldest with fetch built in; the SDK's authors support 20 and newer
 
+# Debian 12 has a kubectl that is too old, and Kubernetes' own archive is not set up everywhere: then this one, by its digest.
+kubectl_version=1.33.7
+kubectl_sha256() {
+    case "$(uname -m)" in
+    x86_64) echo 471d94e208a89be62eb776700fc8206cbef11116a8de2dc06fc0086b0015375b amd64 ;;
+    aarch64) echo fa7ee98fdb6fba92ae05b5e0cde0abd5972b2d9a4a084f7052a1fd0dce6bc1de arm64 ;;
+    esac
+}
+PATH=$PWD/.cache/bin:$PATH
+
 # Whether version $1 is $2 or newer.
 is_at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -80,8 +90,16 @@ packages_of() {
     chromium) echo chromium chromium-driver ;;
     prometheus) echo prometheus ;;
     curl) echo curl ;;
-    # Kubernetes' own archive calls it kubectl, where that is set up.
-    kubectl) if apt-cache show kubectl >/dev/null 2>&1; then echo kubectl; else echo kubernetes-client; fi ;;
+    # Kubernetes' own archive calls it kubectl, where that is set up; Debian's own is good from 13 on.
+    kubectl)
+        for name in kubectl kubernetes-client; do
+            version=$(apt-cache policy "$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
+            if [ -n "$version" ] && is_at_least "$version" 1.24; then
+                echo "$name"
+                break
+            fi
+        done
+        ;;
     esac
 }
 
@@ -105,7 +123,7 @@ describe() {
     faketime) echo "libfaketime (it sets the clock of one process; https://github.com/wolfcw/libfaketime)" ;;
     prometheus) echo "prometheus and promtool 2.40 or newer (tests start private ones; https://prometheus.io)" ;;
     curl) echo "curl (tests carry out the commands of the documents)" ;;
-    kubectl) echo "kubectl 1.24 or newer (the manifests are rendered with it, without a cluster; Debian 12's is too old: https://kubernetes.io/docs/tasks/tools)" ;;
+    kubectl) echo "kubectl 1.24 or newer (the manifests are rendered with it, without a cluster; Debian 12's is too old: https://kubernetes.io/docs/tasks/tools; in .cache/bin it is found, too)" ;;
     redis) echo "redis-server or valkey-server 6 or newer (tests start private ones; https://redis.io, https://valkey.io)" ;;
     esac
 }
@@ -143,22 +161,45 @@ missing=()
 for thing in "${wanted[@]}"; do have "$thing" || missing+=("$thing"); done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
-read -ra packages <<<"$(for thing in "${missing[@]}"; do packages_of "$thing"; done | tr '\n' ' ')"
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
 if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }; then
-    echo "setup: installing ${packages[*]}" >&2
+    echo "setup: installing ${missing[*]}" >&2
     mkdir -p .cache
     log=.cache/apt.log
     apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null >>"$log" 2>&1; }
     : >"$log"
     # A list that cannot be renewed may still be good enough; the installation decides.
     apt update || echo "setup: the package lists could not be renewed; see $log" >&2
+    # Only now: what the lists have decides who is asked for.
+    read -ra packages <<<"$(for thing in "${missing[@]}"; do packages_of "$thing"; done | tr '\n' ' ')"
     # Packages of servers start them; the tests bring up their own, beside whatever runs already.
-    apt install --yes --no-install-recommends "${packages[@]}" || {
-        echo "setup: apt-get could not install ${packages[*]}; the end of $log:" >&2
-        tail -n 5 "$log" >&2
-    }
+    if [ "${#packages[@]}" -gt 0 ] && ! apt install --yes --no-install-recommends "${packages[@]}"; then
+        # One name that is not known keeps all the others out.
+        for package in "${packages[@]}"; do
+            apt install --yes --no-install-recommends "$package" && continue
+            echo "setup: apt-get could not install $package; the end of $log:" >&2
+            tail -n 3 "$log" >&2
+        done
+    fi
+fi
+
+hash -r
+if [[ " ${missing[*]} " = *" kubectl "* ]] && ! have kubectl; then
+    read -r sum kind <<<"$(kubectl_sha256)"
+    url=https://dl.k8s.io/release/v$kubectl_version/bin/linux/${kind:-}/kubectl
+    mkdir -p .cache/bin
+    if [ -z "${sum:-}" ]; then
+        echo "setup: no digest of kubectl is known for $(uname -m)" >&2
+    elif ! curl --fail --silent --show-error --location --max-time 300 --output .cache/kubectl.new "$url"; then
+        echo "setup: kubectl could not be fetched from $url" >&2
+    elif ! echo "$sum  .cache/kubectl.new" | sha256sum --check --status; then
+        echo "setup: what came from $url is not kubectl $kubectl_version; it was thrown away" >&2
+    else
+        chmod 755 .cache/kubectl.new && mv .cache/kubectl.new .cache/bin/kubectl
+        echo "setup: kubectl $kubectl_version is in .cache/bin; put that folder into PATH where you run tests yourself" >&2
+    fi
+    rm -f .cache/kubectl.new
 fi
 
 hash -r
@@ -168,5 +209,5 @@ for thing in "${missing[@]}"; do have "$thing" || still+=("$thing"); done
 echo "setup: missing on this machine:" >&2
 for thing in "${still[@]}"; do echo "  - $(describe "$thing")" >&2; done
 read -ra packages <<<"$(for thing in "${still[@]}"; do packages_of "$thing"; done | tr '\n' ' ')"
-echo "On Debian or Ubuntu: sudo apt-get update && sudo apt-get install --yes ${packages[*]}" >&2
+[ "${#packages[@]}" -eq 0 ] || echo "On Debian or Ubuntu: sudo apt-get update && sudo apt-get install --yes ${packages[*]}" >&2
 exit 1

@@ -2,6 +2,8 @@
 # Runs every test: with nextest where it can be had in a moment, else with cargo's own runner.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# What scripts/setup.sh has fetched.
+export PATH=$PWD/.cache/bin:$PATH
 
 if ! cargo nextest --version >/dev/null 2>&1 && cargo binstall -V >/dev/null 2>&1; then
     cargo binstall --no-confirm --disable-telemetry cargo-nextest </dev/null >&2 || true

@@ -253,3 +253,24 @@ fn every_make_target_and_file_in_the_documents_is_there() {
     assert!(looked > 15, "{looked} names only: the documents are not read");
     assert_none(&missing);
 }
+
+/// Whether a line is nothing but a word in capitals with a low line in it: a place where a text was to be put.
+fn is_placeholder(line: &str) -> bool {
+    let word = line.trim();
+    word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+#[test]
+fn no_document_has_a_place_where_a_text_was_to_be_put() {
+    for (line, expected) in
+        [("IMAGE_FIGURES", true), ("Set `PERCH_CONFIG`.", false), ("", false), ("ABC", false)]
+    {
+        assert_eq!(is_placeholder(line), expected, "{line}");
+    }
+    let mut found = BTreeSet::new();
+    for (name, text) in documents() {
+        let lines = text.lines().filter(|line| is_placeholder(line));
+        found.extend(lines.map(|line| format!("{name}: {line}")));
+    }
+    assert!(found.is_empty(), "{found:?}");
+}

@@ -5,6 +5,7 @@ use crate::support::manifests::{root, said};
 use crate::support::manual::{Desk, blocks};
 use crate::support::postgres::PostgresServer;
 use crate::support::redis::RedisServer;
+use crate::support::tls::Authority;
 use crate::support::{App, World, until};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use nix::sys::signal::kill;
@@ -15,6 +16,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use tokio::net::{TcpListener, UnixStream};
 
 /// A window that a test can wait for, at Finch.
 const SCENARIO: &str = "[limits]\nwindow = \"2s\"\n[limits.ip]\nwindow = \"3s\"\n";
@@ -34,6 +36,7 @@ impl Cluster {
             "kubectl": kubectl.trim(),
             "perch": env!("CARGO_BIN_EXE_perch"),
             "replace": replace,
+            "images": ["registry.internal/perch:0.1.0", "registry.internal/app:1.0.0"],
             "environment": {
                 "PERCH_FINCH__BASE_URL": format!("http://{}", world.finch),
                 "PERCH_LISTEN__PROXY": "127.0.0.1:0",
@@ -67,6 +70,22 @@ impl Cluster {
         Self { folder, desk }
     }
 
+    /// Writes the names of one's own images into an overlay, as the document says.
+    fn names_images(&self, overlay: &str) {
+        let file = self.folder.with_file_name("work").join("config/kubernetes/overlays").join(overlay);
+        let file = file.join("settings/kustomization.yaml");
+        let text = fs::read_to_string(&file).expect("settings");
+        fs::write(&file, text.replace("registry.example.com", "registry.internal"))
+            .expect("a writable folder");
+    }
+
+    /// Carries out what must not succeed, and says why it did not.
+    async fn refuses(&self, command: &str) -> String {
+        let ended = self.desk.carry_out(command).await;
+        assert_ne!(ended.code, Some(0), "{command}: {}", ended.out);
+        ended.err
+    }
+
     /// Where each gateway listens for apps.
     fn doors(&self) -> Vec<SocketAddr> {
         let doors = fs::read(self.folder.join("doors.json")).expect("they are known");
@@ -95,7 +114,8 @@ impl Drop for Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_three_pods() {
     let world = World::with().scenario(SCENARIO).without_gateway().await;
-    let (server, redis) = (PostgresServer::start().await, RedisServer::with_password("redis-secret").await);
+    let authority = Authority::new();
+    let (server, port) = postgres(&authority).await;
     // As docs/postgres.md has it.
     server.sql("postgres", "CREATE DATABASE perch").await;
     server.sql("postgres", "CREATE ROLE tables_owner LOGIN; CREATE ROLE perch LOGIN").await;
@@ -105,11 +125,18 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
             "GRANT ALL ON DATABASE perch TO tables_owner; GRANT ALL ON SCHEMA public TO tables_owner",
         )
         .await;
-    let at = |user: &str| {
-        [format!("postgres://{user}@postgres.databases.svc:5432/perch"), server.url(user, "perch")]
-    };
-    let shared = ["rediss://redis.databases.svc:6379".to_owned(), redis.url()];
-    let mut cluster = Cluster::beside(&world, &[at("perch"), at("tables_owner"), shared]);
+    let redis = RedisServer::with_password("redis-secret").await;
+    let quota = behind_tls(&redis, &authority).await;
+    let replace = [
+        [
+            "postgres.databases.svc:5432/perch".to_owned(),
+            format!("localhost:{port}/perch?sslmode=verify-full"),
+        ],
+        ["redis.databases.svc:6379".to_owned(), format!("localhost:{quota}")],
+    ];
+    let mut cluster = Cluster::beside(&world, &replace);
+    fs::write(world.path("databases.pem"), &authority.pem).expect("a writable folder");
+    cluster.desk.set("DATABASES_CA", &world.path("databases.pem").display().to_string());
     for (name, value) in [
         ("FINCH_CLIENT_ID", "sim-client"),
         ("FINCH_CLIENT_SECRET", crate::support::CLIENT_SECRET),
@@ -123,23 +150,52 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
     let under = |heading: &str| -> Vec<&str> {
         all.iter().filter(|(at, _)| at == heading).map(|(_, commands)| commands.as_str()).collect()
     };
-    let (first, grow) = (under("Ten minutes: beside one app"), under("Grow: PostgreSQL and Redis"));
-    assert_eq!((first.len(), grow.len()), (4, 2), "a block that nobody carries out");
-    assert_eq!(all.len(), 6, "a block that nobody carries out");
+    let first = under("Ten minutes: beside one app");
+    let (grow, upgrade, back) = (under("Grow: PostgreSQL and Redis"), under("Upgrade"), under("Roll back"));
+    let [copy, secrets, start, call] = first[..] else { panic!("{first:?}") };
+    let ([before, renew], [restore]) = (&upgrade[..], &back[..]) else { panic!("{upgrade:?} {back:?}") };
+    let [copy_shared, more_secrets, moved, tables] = grow[..] else { panic!("{grow:?}") };
+    assert_eq!(all.len(), 11, "a block that nobody carries out");
 
-    let mut told = String::new();
-    for commands in first {
-        told = cluster.desk.does(commands).await;
-    }
+    cluster.desk.does(copy).await;
+    cluster.desk.does(secrets).await;
+    let why = cluster.refuses(start).await;
+    assert!(why.contains("nobody has pushed registry.example.com/"), "{why}");
+    cluster.names_images("mine");
+    cluster.desk.does(start).await;
+    let told = cluster.desk.does(call).await;
     assert!(told.contains("\"access_token\":\"connection:"), "{told}");
     assert!(told.contains("\"individuals\""), "the directory of the customer: {told}");
     assert!(told.contains("acme") && told.contains("active"), "{told}");
     assert_eq!(cluster.doors().len(), 1);
 
-    for commands in grow {
-        told = cluster.desk.does(commands).await;
-    }
+    // What comes after the backup is lost by the way back, and told.
+    let list = "kubectl -n app exec deploy/app -c perch -- /perch connections list";
+    cluster.desk.does(before).await;
+    cluster.desk.does(renew).await;
+    cluster.desk.does(&call.replace("acme", "birch")).await;
+    assert!(cluster.desk.does(list).await.contains("birch"));
+    let told = cluster.desk.does(restore).await;
+    assert!(told.contains("birch"), "the log names who has to connect again: {told}");
+    let told = cluster.desk.does(list).await;
+    assert!(told.contains("acme") && !told.contains("birch"), "{told}");
+
+    cluster.desk.does(copy_shared).await;
+    cluster.names_images("ours");
+    let why = cluster.refuses("kubectl apply -k config/kubernetes/overlays/ours/tables").await;
+    assert!(why.contains("secrets perch-owner not found"), "{why}");
+    cluster.desk.does("kubectl -n app delete job perch-tables --ignore-not-found").await;
+    cluster.desk.does(more_secrets).await;
+    let told = cluster.desk.does(moved).await;
     assert!(told.contains("acme") && told.contains("active"), "the connection has moved: {told}");
+    let why = cluster.refuses("kubectl apply -k config/kubernetes/overlays/ours/move").await;
+    assert!(why.contains("cannot be changed"), "{why}");
+    let why = cluster.refuses("kubectl apply -k config/kubernetes/overlays/gateway/tables").await;
+    assert!(why.contains("namespaces \"perch\" not found"), "{why}");
+    // As before an upgrade that renews them, beside gateways that run; and once more.
+    for _ in 0..2 {
+        cluster.desk.does(tables).await;
+    }
     let doors = cluster.doors();
     assert_eq!(doors.len(), 3);
     for door in doors {
@@ -154,6 +210,45 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
         !stat.is_empty() && !stat.contains(") Z ")
     };
     until("they end", async || !cluster.running().iter().any(zombies_aside)).await;
+}
+
+/// A server that takes nobody but over TLS, and where on `localhost` it is.
+async fn postgres(authority: &Authority) -> (PostgresServer, u16) {
+    loop {
+        let port =
+            TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
+        let server = PostgresServer::folder();
+        let (chain, key) = authority.certify("localhost", (2020, 2099)).pem();
+        let (chain, key) = (server.put("chain.pem", &chain), server.put("key.pem", &key));
+        server.admit("hostssl all all 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 reject");
+        let files = [format!("ssl_cert_file={}", chain.display()), format!("ssl_key_file={}", key.display())];
+        let mut server = server.on_port(port, &["ssl=on", &files[0], &files[1]]);
+        // Another may have taken the port meanwhile.
+        if server.try_open().await {
+            return (server, port);
+        }
+    }
+}
+
+/// Puts TLS in front of a server, and says at which port of `localhost`.
+async fn behind_tls(server: &RedisServer, authority: &Authority) -> u16 {
+    let acceptor = authority.certify("localhost", (2000, 2100)).acceptor(&[]);
+    let at =
+        tokio::net::lookup_host(("localhost", 0)).await.expect("it resolves").next().expect("an address");
+    let listener = TcpListener::bind(at).await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let socket = server.socket();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, socket) = (acceptor.clone(), socket.clone());
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let mut inner = UnixStream::connect(&socket).await.expect("it listens");
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut inner).await;
+            });
+        }
+    });
+    port
 }
 
 /// A world that a newer perch has served, as far as this file tells: its tables are of a version that nobody here knows.

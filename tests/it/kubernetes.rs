@@ -252,6 +252,7 @@ async fn run(world: &World, container: &Value, settings: &str, words: &[&str]) -
         let place = |name: &str| world.path(name).display().to_string();
         let text = text
             .replace("/run/secrets/perch-tls", &place("tls"))
+            .replace("/run/secrets/perch-owner", &place("owner"))
             .replace("/run/secrets/perch", &place("secrets"));
         text.replace("/var/lib/perch", &place("state")).replace("/etc/perch", &place("etc"))
     };
@@ -265,18 +266,19 @@ async fn run(world: &World, container: &Value, settings: &str, words: &[&str]) -
 /// The folders of a pod, with every secret that a configuration names.
 async fn furnished() -> World {
     let world = World::with().without_gateway().await;
-    for name in ["etc", "secrets", "state", "tls"] {
+    for name in ["etc", "owner", "secrets", "state", "tls"] {
         fs::create_dir(world.path(name)).expect("a writable folder");
     }
     for (name, secret) in [
-        ("finch-client-id", "sim-client"),
-        ("finch-client-secret", crate::support::CLIENT_SECRET),
-        ("finch-webhook-secret", crate::support::hooks::SECRET),
-        ("postgres-password", "CANARY-postgres-7731"),
-        ("postgres-owner-password", "CANARY-postgres-7732"),
-        ("redis-password", "CANARY-redis-7733"),
+        ("secrets/finch-client-id", "sim-client"),
+        ("secrets/finch-client-secret", crate::support::CLIENT_SECRET),
+        ("secrets/finch-webhook-secret", crate::support::hooks::SECRET),
+        ("secrets/postgres-password", "CANARY-postgres-7731"),
+        ("secrets/redis-password", "CANARY-redis-7733"),
+        ("secrets/ca.pem", &Authority::new().pem),
+        ("owner/postgres-owner-password", "CANARY-postgres-7732"),
     ] {
-        fs::write(world.path("secrets").join(name), secret).expect("a writable folder");
+        fs::write(world.path(name), secret).expect("a writable folder");
     }
     let made = world.perch(&["keys", "generate", "secrets/sealing-key"]).await;
     assert_eq!(made.code, Some(0), "{}", made.err);
@@ -309,15 +311,35 @@ async fn every_configuration_and_every_variable_is_one_that_perch_takes() {
         let refused = run(&world, &misspelt, &settings(documents), &["check"]).await;
         assert_eq!(refused.code, Some(64), "{name}: {}", refused.all());
     }
-    // A job runs with the settings of before or of after.
     for name in JOBS {
         for container in containers(pods(&all[name])[0]) {
-            for overlay in ["sidecar-embedded", "sidecar-shared"] {
-                let checked = run(&world, container, &settings(&all[overlay]), &["check"]).await;
-                let what = format!("{name}, {} with {overlay}", container["name"]);
-                assert_eq!(checked.code, Some(0), "{what}: {}", checked.err);
-            }
+            let checked = run(&world, container, &settings(&all[name]), &["check"]).await;
+            assert_eq!(checked.code, Some(0), "{name}, {}: {}", container["name"], checked.err);
         }
+    }
+}
+
+#[test]
+fn a_job_runs_where_its_overlay_runs_with_its_images_and_settings() {
+    let all = documents();
+    for name in JOBS {
+        let (overlay, _) = name.split_once('.').expect("an overlay's");
+        let (job, overlay) = (&all[name], &all[overlay]);
+        let map = one(job, "ConfigMap", "perch");
+        assert_eq!(map, one(overlay, "ConfigMap", "perch"), "{name}");
+        let maker = of_kind(job, "Job")[0];
+        assert_eq!(maker["metadata"]["namespace"], map["metadata"]["namespace"], "{name}");
+        let image = &perches(pods(overlay)[0])[0]["image"];
+        for container in containers(pods(job)[0]) {
+            assert_eq!(container["image"], *image, "{name}");
+        }
+        // The owner's password is for the jobs that need it, and for no gateway.
+        let secrets = |documents: &[Value]| -> BTreeSet<String> {
+            let volumes = list(&pods(documents)[0]["volumes"]).iter();
+            volumes.filter_map(|volume| volume["secret"]["secretName"].as_str().map(str::to_owned)).collect()
+        };
+        assert!(!secrets(overlay).contains("perch-owner"), "{name}");
+        assert_eq!(secrets(job).contains("perch-owner"), !name.ends_with("restore"), "{name}");
     }
 }
 
@@ -380,6 +402,9 @@ async fn the_example_app_gets_its_answers_through_perch() {
     );
     let unknown = app.get("/nobody").await;
     assert_eq!((unknown.status, unknown.text().as_str()), (404, "unknown_customer\n"));
+    // As the first process of a container it gets no second chance: what perch has left of the pod's time depends on it.
+    let ended = process.end_by(nix::sys::signal::Signal::SIGTERM).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 #[test]
@@ -397,4 +422,38 @@ fn a_folder_of_ones_own_beside_the_overlays_renders_alike() {
     said(Command::new("cp").arg("-r").arg(from).arg(&own));
     assert_eq!(render(&own), render(&folder("sidecar-embedded")));
     assert!(Path::new(&own).exists());
+}
+
+#[test]
+fn an_app_of_ones_own_keeps_its_time_and_its_group_by_the_patch_of_the_document() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let copy = |from: &str| said(Command::new("cp").arg("-r").arg(root().join(from)).arg(dir.path()));
+    copy("config");
+    copy("dashboards");
+    let own = dir.path().join("config/kubernetes/overlays/sidecar-embedded");
+    let app = dir.path().join("config/kubernetes/app/app.yaml");
+    let theirs = "    spec:\n      terminationGracePeriodSeconds: 300\n      securityContext:\n        fsGroup: 2000\n      containers:\n";
+    let text = fs::read_to_string(&app).expect("a manifest");
+    assert!(text.contains("    spec:\n      containers:\n"));
+    fs::write(&app, text.replace("    spec:\n      containers:\n", theirs)).expect("a writable folder");
+    let pod = || {
+        let file = dir.path().join("own.yaml");
+        fs::write(&file, render(&own)).expect("a writable folder");
+        let documents = judge(&["--read"], &[file])["documents"]["own"].clone();
+        pods(list(&documents))[0].clone()
+    };
+    let told = |pod: &Value| {
+        (pod["terminationGracePeriodSeconds"].as_u64(), pod["securityContext"]["fsGroup"].as_u64())
+    };
+    let replaced = pod();
+    assert_eq!(told(&replaced), (Some(60), Some(PERCH)), "the document says that it is replaced");
+    let document = fs::read_to_string(root().join("docs/install.md")).expect("a document");
+    let patch =
+        document.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a patch");
+    let file = own.join("kustomization.yaml");
+    let kustomization = fs::read_to_string(&file).expect("an overlay");
+    fs::write(&file, format!("{kustomization}{patch}")).expect("a writable folder");
+    let patched = pod();
+    assert_eq!(told(&patched), (Some(330), Some(2000)));
+    assert_eq!(patched["initContainers"], replaced["initContainers"], "and nothing else");
 }

@@ -20,7 +20,7 @@ impl OldApp {
     async fn with(server: &PostgresServer, world: &World) -> Self {
         server.sql("postgres", "CREATE DATABASE app").await;
         let table = server.client("app").await;
-        let create = "CREATE TABLE finch_tokens (customer_id TEXT PRIMARY KEY, connection_id TEXT NOT NULL, access_token TEXT NOT NULL)";
+        let create = "CREATE TABLE finch_tokens (customer_id TEXT PRIMARY KEY, connection_id TEXT, access_token TEXT NOT NULL)";
         table.batch_execute(create).await.expect("a table");
         let app = Self { table };
         for kept in world.connections().await {
@@ -73,7 +73,7 @@ async fn the_commands_take_every_token_out_of_the_app_and_each_step_can_be_taken
     desk.set("PERCH_ADMIN", &format!("http://{}", world.admin));
     let all = blocks("docs/migrate.md");
     let commands: Vec<&str> = all.iter().map(|(_, commands)| commands.as_str()).collect();
-    let [counted, import, first, rest, back, forward, check, delete] = commands[..] else {
+    let [counted, import, first, rest, back, forward, check, left, delete] = commands[..] else {
         panic!("a block that nobody carries out: {commands:?}")
     };
 
@@ -102,7 +102,12 @@ async fn the_commands_take_every_token_out_of_the_app_and_each_step_can_be_taken
     until("the gateway knows what was imported", async || app.call(&world, "acme").await.status == 200).await;
     assert_eq!(app.call(&world, "birch").await.status, 200);
     assert!((brought(&world).await - 4.0).abs() < 0.1, "only the other one's");
+    app.table
+        .execute("INSERT INTO finch_tokens VALUES ('dahlia', NULL, 'whose connection nobody knows')", &[])
+        .await
+        .expect("a row");
     desk.does(rest).await;
+    assert_eq!(app.token("dahlia").await, "whose connection nobody knows", "its only token");
     for customer in ["acme", "birch", "cedar"] {
         assert_eq!(app.call(&world, customer).await.status, 200, "{customer}");
     }
@@ -131,7 +136,10 @@ async fn the_commands_take_every_token_out_of_the_app_and_each_step_can_be_taken
     assert_eq!(refused.code(), "perch_raw_token_refused");
     assert!(!refused.text().contains(TOKEN_MARKER), "{}", refused.text());
 
-    // 5: the app has none left, and works.
+    // 5: a row that was passed over is told; then the app has none left, and works.
+    assert_eq!(desk.does(left).await, "1\n");
+    app.table.execute("DELETE FROM finch_tokens WHERE customer_id = 'dahlia'", &[]).await.expect("a row");
+    assert_eq!(desk.does(left).await, "0\n");
     let told = desk.does(delete).await;
     assert!(told.ends_with("\n0\n"), "no row holds a token: {told}");
     let gone = app.table.query_one("SELECT count(*) FROM finch_tokens_before", &[]).await;

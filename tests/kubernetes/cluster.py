@@ -3,8 +3,10 @@
     CLUSTER=FOLDER cluster.py -n app apply -k OVERLAY
 
 What kubectl does by itself (rendering, making a Secret) the real one does. What a cluster would do is done here as far as the
-document needs it, and a word that is not known is refused. Of a pod only perch is started, with the paths, variables and settings
-of its container; `$CLUSTER/here.json` says what else stands in for something: `replace` pairs of texts, `environment` of each perch.
+document needs it, and a word that is not known is refused; so is what a cluster would refuse: an image that nobody has pushed, a
+namespace, ConfigMap, Secret or claim that is not there, another Job under the name of one that is. Of a pod only perch is started, with the
+paths, variables and settings of its container; `$CLUSTER/here.json` says what else stands in for something: `images` that were pushed,
+`replace` pairs of texts, `environment` of each perch.
 """
 
 import base64
@@ -44,8 +46,16 @@ def real(*words):
     return subprocess.run([KUBECTL, *words], check=True, capture_output=True, text=True).stdout
 
 
-def keep(kind, name, files):
-    folder = CLUSTER / kind / name
+def space(name):
+    """The folder of a namespace, which must be there."""
+    folder = CLUSTER / "namespaces" / name
+    if not folder.exists():
+        fail(f'namespaces "{name}" not found')
+    return folder
+
+
+def keep(namespace, kind, name, files):
+    folder = space(namespace) / kind / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file, content in files.items():
@@ -56,19 +66,45 @@ def keep(kind, name, files):
 class Pod:
     """One pod of a Deployment or a Job: its folders, and perch as its containers say."""
 
-    def __init__(self, name, spec):
+    def __init__(self, namespace, name, spec):
         self.name, self.spec, self.folder = name, spec, CLUSTER / "pods" / name
+        self.space = space(namespace)
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def there(self, kind, name):
+        folder = self.space / kind / name
+        if not folder.exists():
+            fail(f"{self.name}: {kind} {name} not found in namespace {self.space.name}")
+        return folder
 
     def place(self, volume):
         if "configMap" in volume:
-            return CLUSTER / "configmaps" / volume["configMap"]["name"]
+            return self.there("configmaps", volume["configMap"]["name"])
         if "secret" in volume:
-            return CLUSTER / "secrets" / volume["secret"]["secretName"]
-        claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-        folder = CLUSTER / "claims" / claim if claim else self.folder / volume["name"]
+            return self.there("secrets", volume["secret"]["secretName"])
+        if "persistentVolumeClaim" in volume:
+            return self.there("claims", volume["persistentVolumeClaim"]["claimName"])
+        folder = self.folder / volume["name"]
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def value(self, variable):
+        """What a variable is; None where a cluster knows it and this does not."""
+        reference = variable.get("valueFrom", {}).get("configMapKeyRef")
+        if reference is None:
+            return variable.get("value")
+        file = self.there("configmaps", reference["name"]) / reference["key"]
+        if not file.exists():
+            fail(f"{self.name}: no {reference['key']} in the ConfigMap {reference['name']}")
+        return file.read_text(encoding="utf-8")
+
+    def check(self):
+        """What a kubelet needs before it starts anything."""
+        for volume in self.spec["volumes"]:
+            self.place(volume)
+        for container in self.spec.get("initContainers", []) + self.spec["containers"]:
+            if container["image"] not in HERE["images"]:
+                fail(f"{self.name}: nobody has pushed {container['image']}")
 
     def command(self, container, words):
         """The program, its environment and its folder."""
@@ -85,9 +121,10 @@ class Pod:
 
         environment = {"POD_NAME": self.name}
         for variable in container["env"]:
-            if "value" in variable:
-                environment[variable["name"]] = here(variable["value"])
-        config = CLUSTER / "configmaps" / "perch" / "perch.toml"
+            value = self.value(variable)
+            if value is not None:
+                environment[variable["name"]] = here(value)
+        config = self.there("configmaps", "perch") / "perch.toml"
         own, text = self.folder / "perch.toml", here(config.read_text(encoding="utf-8"))
         if not own.exists() or own.read_text(encoding="utf-8") != text:
             own.write_text(text, encoding="utf-8")
@@ -145,9 +182,12 @@ def is_there(pid):
 
 def pods():
     """The pods of the Deployment that run."""
-    specs = CLUSTER / "deployment.json"
-    spec = json.loads(specs.read_text(encoding="utf-8"))["spec"]["template"]["spec"] if specs.exists() else None
-    return [Pod(folder.name, spec) for folder in sorted((CLUSTER / "pods").glob("app-*"))]
+    file = CLUSTER / "deployment.json"
+    if not file.exists():
+        return []
+    document = json.loads(file.read_text(encoding="utf-8"))
+    namespace, spec = document["metadata"]["namespace"], document["spec"]["template"]["spec"]
+    return [Pod(namespace, folder.name, spec) for folder in sorted((CLUSTER / "pods").glob("app-*"))]
 
 
 def deploy(document, replicas):
@@ -156,26 +196,41 @@ def deploy(document, replicas):
         pod.stop()
     (CLUSTER / "deployment.json").write_text(json.dumps(document), encoding="utf-8")
     for at in range(replicas):
-        Pod(f"app-{at}", document["spec"]["template"]["spec"]).start()
+        pod = Pod(document["metadata"]["namespace"], f"app-{at}", document["spec"]["template"]["spec"])
+        pod.check()
+        pod.start()
 
 
 def job(document):
     """Runs its containers one after the other, which is what a Job of init containers and one other does."""
-    spec = document["spec"]["template"]["spec"]
-    pod = Pod(document["metadata"]["name"], spec)
+    spec, name = document["spec"]["template"]["spec"], document["metadata"]["name"]
+    if (CLUSTER / "pods" / name).exists():
+        fail(f"jobs {name}: one is there already, and what it runs cannot be changed")
+    pod = Pod(document["metadata"]["namespace"], name, spec)
+    pod.check()
+    if pods() and any("persistentVolumeClaim" in volume for volume in spec["volumes"]):
+        fail(f"{name}: the volume is in another pod, and no two may have it")
+    told = []
     for container in spec.get("initContainers", []) + spec["containers"]:
         done = subprocess.run(**pod.command(container, container["args"]), capture_output=True, text=True, check=False)
         if done.returncode:
             fail(f"{pod.name}, {container['name']}: exit code {done.returncode}: {done.stderr}")
+        told.append(done.stdout)
+    (pod.folder / "log").write_text("".join(told), encoding="utf-8")
     (pod.folder / "complete").touch()
 
 
 def apply(text):
     documents = list(yaml.safe_load_all(text))
     for document in documents:
-        name = document["metadata"]["name"]
+        if document["kind"] == "Namespace":
+            (CLUSTER / "namespaces" / document["metadata"]["name"]).mkdir(parents=True, exist_ok=True)
+    for document in documents:
+        name, namespace = document["metadata"]["name"], document["metadata"].get("namespace", "default")
         if document["kind"] == "ConfigMap":
-            keep("configmaps", name, {file: content.encode() for file, content in document["data"].items()})
+            keep(namespace, "configmaps", name, {file: content.encode() for file, content in document["data"].items()})
+        elif document["kind"] == "PersistentVolumeClaim":
+            (space(namespace) / "claims" / name).mkdir(parents=True, exist_ok=True)
     for document in documents:
         if document["kind"] == "Deployment":
             deploy(document, document["spec"]["replicas"])
@@ -184,20 +239,26 @@ def apply(text):
 
 
 def main(words):
-    if words[:2] == ["-n", "app"]:
-        words = words[2:]
+    namespace = "default"
+    if words[0] == "-n":
+        namespace, words = words[1], words[2:]
+        space(namespace)
+    if words[0] != "apply" and namespace != "app":
+        fail(f"nothing of {words} is in the namespace {namespace}")
     match words:
         case ["apply", "-f", file]:
             apply(pathlib.Path(file).read_text(encoding="utf-8"))
         case ["apply", "-k", folder]:
             apply(real("kustomize", folder))
         case ["create", "secret", "generic", name, *_]:
-            if (CLUSTER / "secrets" / name).exists():
+            if (space(namespace) / "secrets" / name).exists():
                 fail(f"secrets {name} already exists")
             made = json.loads(real(*words, "--dry-run=client", "--output=json"))
-            keep("secrets", name, {key: base64.b64decode(value) for key, value in made["data"].items()})
+            keep(namespace, "secrets", name, {key: base64.b64decode(value) for key, value in made["data"].items()})
         case ["delete", "secret", name]:
-            shutil.rmtree(CLUSTER / "secrets" / name)
+            shutil.rmtree(space(namespace) / "secrets" / name)
+        case ["delete", "job", name, "--ignore-not-found"]:
+            shutil.rmtree(CLUSTER / "pods" / name, ignore_errors=True)
         case ["rollout", "status", "deployment/app", _]:
             until("the pods are ready", lambda: all(pod.is_ready() for pod in pods()))
             (CLUSTER / "doors.json").write_text(json.dumps([pod.doors() for pod in pods()]), encoding="utf-8")
@@ -210,6 +271,8 @@ def main(words):
         case ["wait", "--for=condition=complete", named, _] if named.startswith("job/"):
             if not (CLUSTER / "pods" / named.removeprefix("job/") / "complete").exists():
                 fail(f"{named} is not complete")
+        case ["logs", named] if named.startswith("job/"):
+            print((CLUSTER / "pods" / named.removeprefix("job/") / "log").read_text(encoding="utf-8"), end="")
         case ["exec", "deploy/app", "-c", "perch", "--", "/perch", *rest]:
             pod = pods()[0]
             done = subprocess.run(**pod.command(pod.perch(), rest), check=False)

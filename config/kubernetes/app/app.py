@@ -1,6 +1,8 @@
 """Says how many people a customer has: GET /acme. It asks perch, which is beside it, and knows no token."""
 
 import os
+import signal
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import finch
@@ -29,7 +31,17 @@ class App(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    # server_close() waits for the answers that are under way.
+    daemon_threads = False
+
+
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("", int(os.environ.get("PORT", "8080"))), App)
+    server = Server(("", int(os.environ.get("PORT", "8080"))), App)
+    # The first process of a container ignores every signal that it does not ask for: without this Kubernetes waits its whole
+    # grace period and then kills, and perch, which ends after the app, is left with seconds. shutdown() would wait for itself
+    # on this thread.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"listening on {server.server_address[1]}", flush=True)
     server.serve_forever()
+    server.server_close()

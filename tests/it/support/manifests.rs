@@ -1,6 +1,6 @@
 //! The manifests of `config/kubernetes`, as a cluster would get them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 /// What can be applied as it is: whole deployments.
 pub const OVERLAYS: [&str; 3] = ["sidecar-embedded", "sidecar-shared", "gateway"];
-/// What is run once.
-pub const JOBS: [&str; 2] = ["move", "tables"];
+/// What is run once: the overlay, and the folder in it.
+pub const JOBS: [&str; 4] =
+    ["sidecar-embedded.restore", "sidecar-shared.move", "sidecar-shared.tables", "gateway.tables"];
 
 /// The repository.
 pub fn root() -> &'static Path {
@@ -26,8 +27,7 @@ pub fn said(command: &mut Command) -> String {
 
 /// The folder of an overlay or a job.
 pub fn folder(name: &str) -> PathBuf {
-    let kind = if JOBS.contains(&name) { "jobs" } else { "overlays" };
-    root().join("config/kubernetes").join(kind).join(name)
+    root().join("config/kubernetes/overlays").join(name.replace('.', "/"))
 }
 
 /// A folder as kustomize renders it.
@@ -59,7 +59,32 @@ pub fn rendered() -> (TempDir, Vec<PathBuf>) {
 /// The objects of each overlay and job.
 pub fn documents() -> BTreeMap<String, Vec<Value>> {
     let (_dir, files) = rendered();
-    serde_json::from_value(judge(&["--read"], &files)["documents"].clone()).expect("lists by name")
+    let mut all: BTreeMap<String, Vec<Value>> =
+        serde_json::from_value(judge(&["--read"], &files)["documents"].clone()).expect("lists by name");
+    for documents in all.values_mut() {
+        look_up(documents);
+    }
+    all
+}
+
+/// Puts what the containers of these take from ConfigMaps into them, as a kubelet does. What is not there fails.
+fn look_up(documents: &mut [Value]) {
+    let maps = documents.to_vec();
+    for pod in documents {
+        for kind in ["initContainers", "containers"] {
+            let path = format!("/spec/template/spec/{kind}");
+            for container in pod.pointer_mut(&path).and_then(Value::as_array_mut).into_iter().flatten() {
+                for variable in container["env"].as_array_mut().into_iter().flatten() {
+                    let from = variable["valueFrom"]["configMapKeyRef"].clone();
+                    if from.is_object() {
+                        let map = one(&maps, "ConfigMap", text(&from["name"]));
+                        let value = text(&map["data"][text(&from["key"])]);
+                        *variable = json!({ "name": variable["name"], "value": value });
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The objects of a kind.
