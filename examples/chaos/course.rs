@@ -14,7 +14,7 @@ use super::stores;
 use super::watch::{Taken, Watch};
 use super::writes::Writes;
 use super::{Outcome, say};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) seed: u64,
     pub(crate) lasted: Duration,
     pub(crate) rounds: Vec<Round>,
+    /// How many different faults were to be drawn from.
+    pub(crate) drawable: usize,
     /// Faults that this machine cannot make.
     pub(crate) missing: Vec<&'static str>,
     /// What the recorder saw: by product, how many, the fullest window, and the limit.
@@ -54,6 +56,13 @@ pub(crate) struct Found {
     pub(crate) broken: BTreeMap<Bound, (usize, Vec<String>)>,
     pub(crate) counts: BTreeMap<&'static str, usize>,
     pub(crate) classes: BTreeMap<String, usize>,
+}
+
+impl Found {
+    /// How many different faults were made.
+    pub(crate) fn drawn(&self) -> usize {
+        self.rounds.iter().flat_map(|round| &round.faults).collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// What a run is asked for.
@@ -104,6 +113,7 @@ async fn course(brood: &Arc<Brood>, wish: &Wish, folder: &Path, scratch: &Path) 
     }
     sleep(CALM).await;
     let mut rounds = Vec::new();
+    let drawable = wanted.len();
     let (mut deck, mut chance) = (Deck::new(wanted), Chance::of(wish.seed, wish.arm.name()));
     while begun.elapsed() < wish.length {
         let faults = deck.draw(&mut chance);
@@ -133,6 +143,7 @@ async fn course(brood: &Arc<Brood>, wish: &Wish, folder: &Path, scratch: &Path) 
         seed: wish.seed,
         lasted,
         rounds,
+        drawable,
         missing,
         arrivals,
         taken: watch.taken(),
@@ -245,6 +256,11 @@ fn judge_records(
             format!("{} {} of {} arrived twice", record.method, record.path, record.mark),
         );
     }
+    let told = notes.writes();
+    notes.count("writes told to be done", told.iter().filter(|told| told.is_good).count());
+    let (lost, invited) = records::untrue(&all, &told);
+    lost.into_iter().for_each(|why| notes.broken(Bound::Writes, why));
+    invited.into_iter().for_each(|why| notes.broken(Bound::Once, why));
     let own = |token: &str| records::digest(format!("Bearer {token}").as_bytes());
     let mut tokens: HashMap<String, String> =
         site.customers.values().map(|customer| (customer.name.clone(), own(&customer.token))).collect();

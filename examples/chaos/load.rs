@@ -4,9 +4,11 @@ use super::chance::Chance;
 use super::furnish::Customer;
 use super::http;
 use super::judge::{self, Asked};
-use super::notes::Notes;
-use super::records::MARK;
+use super::notes::{Notes, Told};
+use super::records::{MARK, digest};
 use super::site::Site;
+use super::wire::Message;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +55,9 @@ impl App {
             let (asked, request) = self.choose(&customer);
             let sent = Instant::now();
             let answer = http::call(self.door, &request, ANSWER_MAX).await;
+            if let (Asked::Write(body), Ok(answer)) = (&asked, &answer) {
+                self.notes.wrote(told(body, answer));
+            }
             let end = answer.map(|answer| judge::answer(&asked, Some(&customer), &answer));
             self.notes.ended(self.gateway, sent, end);
             sleep(Duration::from_millis(self.chance.within(100, 700))).await;
@@ -90,10 +95,22 @@ impl App {
                     "{{\"type\":\"401k\",\"frequency\":\"one_time\",\"description\":\"chaos {number}\"}}"
                 );
                 self.notes.count("writes sent", 1);
-                (Asked::Other, http::request("POST", "/employer/benefits", &headers, &body))
+                let request = http::request("POST", "/employer/benefits", &headers, &body);
+                (Asked::Write(digest(body.as_bytes())), request)
             }
             _ => (Asked::Other, get("/employer/nothing-of-finch")),
         }
+    }
+}
+
+/// What this answer says of the write with this body.
+fn told(body: &str, answer: &Message) -> Told {
+    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    Told {
+        body: body.to_owned(),
+        class: answer.header("perch-class").unwrap_or_else(|| judge::BARE.to_owned()),
+        is_good: (200..300).contains(&answer.status()),
+        is_retryable: json["perch"]["retryable"] == true,
     }
 }
 

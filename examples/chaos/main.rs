@@ -113,12 +113,22 @@ fn chaos(options: Options) -> Outcome<bool> {
     std::fs::write(&file, &report)?;
     writeln!(std::io::stdout(), "{report}")?;
     say(&format!("written to {}", file.display()));
-    let is_good = found.iter().all(|found| found.broken.is_empty());
-    say(match is_good {
-        true => "every bound holds",
-        false => "A BOUND IS BROKEN; the same seed brings the same faults in the same order",
-    });
+    let (is_good, word) = verdict(&found);
+    say(word);
     Ok(is_good)
+}
+
+/// The last word. Where nothing was broken on purpose, nothing was shown to hold.
+fn verdict(found: &[course::Found]) -> (bool, &'static str) {
+    if found.iter().any(|found| !found.broken.is_empty()) {
+        return (false, "A BOUND IS BROKEN; the same seed brings the same faults in the same order");
+    }
+    match found.iter().any(|found| found.rounds.is_empty()) {
+        true => {
+            (false, "no fault was made in one of the worlds, so nothing was judged: ask for more minutes")
+        }
+        false => (true, "every bound holds"),
+    }
 }
 
 /// The lines of standard input, read by a thread of its own.
@@ -133,4 +143,43 @@ fn orders() -> tokio::sync::mpsc::Receiver<String> {
 
 fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "chaos: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use course::{Found, Round};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    #[test]
+    fn a_run_that_did_nothing_is_no_good_run() {
+        let round = |fault: &str| Round {
+            faults: vec![fault.to_owned()],
+            lasted: Duration::ZERO,
+            recovered: Vec::new(),
+            classes: BTreeMap::new(),
+        };
+        let found = |rounds: Vec<Round>| Found {
+            arm: plan::Arm::Alone,
+            seed: 1,
+            lasted: Duration::ZERO,
+            rounds,
+            drawable: 3,
+            missing: Vec::new(),
+            arrivals: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            classes: BTreeMap::new(),
+        };
+        let some = || found(vec![round("a"), round("b"), round("a")]);
+        assert_eq!(some().drawn(), 2);
+        assert!(report::markdown(&[some()], &[]).contains("Faults drawn: 2 of 3."));
+        assert!(verdict(&[some()]).0);
+        assert!(!verdict(&[some(), found(Vec::new())]).0, "one world without a fault");
+        let mut broken = some();
+        broken.broken.insert(notes::Bound::Panics, (1, vec!["x".to_owned()]));
+        assert!(!verdict(&[broken]).0);
+    }
 }

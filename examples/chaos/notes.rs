@@ -48,7 +48,7 @@ impl Bound {
             Bound::Limits => "no window at the recorder holds more than its limit, and Finch refused nothing",
             Bound::Tokens => "no token and no secret is anywhere but in `Authorization` on the way to Finch",
             Bound::Writes => "nothing that was acknowledged is lost",
-            Bound::Once => "no write reached Finch twice",
+            Bound::Once => "no write reached Finch twice, and none that did is told to be sent again",
             Bound::Customers => "no call went out or was answered for another customer",
             Bound::Memory => "no gateway grew by more than 128 MiB",
             Bound::Recovery => {
@@ -81,6 +81,18 @@ struct State {
     /// Gateway, from, to.
     excuses: Vec<(usize, Instant, Option<Instant>)>,
     counts: BTreeMap<&'static str, usize>,
+    writes: Vec<Told>,
+}
+
+/// What an app was told of a write to Finch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// A digest of the body, which no other write has.
+    pub(crate) body: String,
+    pub(crate) class: String,
+    /// Whether it was told that it may be sent again; a good answer says no.
+    pub(crate) is_good: bool,
+    pub(crate) is_retryable: bool,
 }
 
 /// Written to by everybody.
@@ -115,6 +127,16 @@ impl Notes {
     /// What was counted.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
         self.with().counts.clone()
+    }
+
+    /// A write was answered.
+    pub(crate) fn wrote(&self, told: Told) {
+        self.with().writes.push(told);
+    }
+
+    /// What apps were told of their writes.
+    pub(crate) fn writes(&self) -> Vec<Told> {
+        self.with().writes.clone()
     }
 
     /// From now on calls at this gateway may be lost.

@@ -38,8 +38,8 @@ impl Limits {
     /// Of products, in a window.
     pub(crate) const PRODUCTS: [(&'static str, usize); 4] =
         [("company", 20), ("directory", 20), ("individual", 20), ("benefits", 12)];
-    /// Of the address.
-    pub(crate) const IP: Limit = Limit { count: 200, window: Duration::from_secs(10) };
+    /// Of the address: less than its products allow together, so that it is what binds now and then.
+    pub(crate) const IP: Limit = Limit { count: 100, window: Duration::from_secs(10) };
 
     /// What the recorder's notes of this kind may hold.
     pub(crate) fn of(name: &str) -> Option<Limit> {
@@ -137,5 +137,17 @@ impl Options {
             Some(arm) => vec![(arm, length)],
             None => vec![(Arm::Shared, length * 2 / 3), (Arm::Alone, length / 3)],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_can_be_overrun_by_what_its_products_allow() {
+        let windows = Limits::IP.window.as_secs() / window().as_secs();
+        let products: usize = Limits::PRODUCTS.iter().map(|(_, limit)| limit).sum();
+        assert!(products * usize::try_from(windows).expect("a few") > Limits::IP.count + SABOTAGE);
     }
 }

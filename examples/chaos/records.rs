@@ -1,10 +1,11 @@
 //! What arrived at Finch, as the recorder wrote it down, and what can be judged from that alone.
 
 use super::Outcome;
+use super::notes::Told;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -127,6 +128,24 @@ pub(crate) fn sent_twice(records: &[Record]) -> Vec<&Record> {
         .collect()
 }
 
+/// Writes of which apps were told what the recorder has not seen: done, and never came; or not done and to be sent again,
+/// and it came.
+pub(crate) fn untrue(records: &[Record], told: &[Told]) -> (Vec<String>, Vec<String>) {
+    let is_write = |r: &&Record| !r.was_refused && r.method == "POST" && r.product() == Some("benefits");
+    let came: HashSet<&str> = records.iter().filter(is_write).map(|record| record.body.as_str()).collect();
+    let (mut lost, mut invited) = (Vec::new(), Vec::new());
+    for told in told {
+        let has_come = came.contains(told.body.as_str());
+        if told.is_good && !has_come {
+            lost.push(format!("a write was told to be done ({}) and never came to Finch", told.class));
+        }
+        if !told.is_good && told.is_retryable && has_come {
+            invited.push(format!("a write that came to Finch was told ({}) to be sent again", told.class));
+        }
+    }
+    (lost, invited)
+}
+
 /// Requests that were made for one customer and carried the token of another. `tokens`: digest of `Authorization` by
 /// customer.
 pub(crate) fn crossed<'a>(records: &'a [Record], tokens: &HashMap<String, String>) -> Vec<&'a Record> {
@@ -177,6 +196,30 @@ mod tests {
         ];
         let twice: Vec<&str> = sent_twice(&all).iter().map(|record| record.body.as_str()).collect();
         assert_eq!(twice, ["a"]);
+    }
+
+    #[test]
+    fn what_an_app_was_told_of_a_write_is_held_against_what_came() {
+        let came = [
+            request("POST", "/employer/benefits", "", "t", "a"),
+            request("POST", "/employer/individual", "", "t", "c"),
+        ];
+        let told = |body: &str, is_good, is_retryable| Told {
+            body: body.to_owned(),
+            class: "x".to_owned(),
+            is_good,
+            is_retryable,
+        };
+        let judge = |told: Told| {
+            let (lost, invited) = untrue(&came, &[told]);
+            (lost.len(), invited.len())
+        };
+        assert_eq!(judge(told("a", true, false)), (0, 0));
+        assert_eq!(judge(told("b", true, false)), (1, 0), "done, and it never came");
+        assert_eq!(judge(told("c", true, false)), (1, 0), "another request with that body is not it");
+        assert_eq!(judge(told("a", false, true)), (0, 1), "it came, and would be sent again");
+        assert_eq!(judge(told("a", false, false)), (0, 0));
+        assert_eq!(judge(told("b", false, true)), (0, 0));
     }
 
     #[test]

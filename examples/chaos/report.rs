@@ -49,7 +49,9 @@ fn world(out: &mut String, found: &Found) {
     let troubled: Duration = found.rounds.iter().map(|round| round.lasted).sum();
     let _ = writeln!(
         out,
-        "\nFaults lasted {} s in all. Calls in all: {}.",
+        "\nFaults drawn: {} of {}. They lasted {} s in all. Calls in all: {}.",
+        found.drawn(),
+        found.drawable,
         troubled.as_secs(),
         list(&found.classes)
     );

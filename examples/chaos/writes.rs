@@ -31,6 +31,8 @@ struct Exchanged {
     customer: String,
     connection: String,
     reference: String,
+    /// Whose data it must give.
+    company: String,
     /// In which life of Finch's: one that was killed since knows it no more.
     life: usize,
 }
@@ -41,6 +43,8 @@ struct State {
     exchanged: Vec<Exchanged>,
     paused: BTreeSet<String>,
     resumed: BTreeSet<String>,
+    /// The newest sealing key that a rotation told of.
+    key: u64,
     /// Digests of `Authorization` of connections that were made.
     tokens: HashMap<String, String>,
     /// How often Finch was killed, and whether codes of this life can be told from those before.
@@ -110,12 +114,44 @@ impl Writes {
                     brake += 1;
                 }
                 80..92 => self.resume(&site, &notes, gateway).await,
-                92..96 if site.perch(gateway, &["keys", "rotate"], String::new()).await.is_ok() => {
-                    notes.count("key rotations acknowledged", 1);
-                }
+                92..96 => self.rotate(&site, &notes, gateway).await,
                 _ => {}
             }
             sleep(Duration::from_millis(chance.within(PAUSE_MILLIS.0, PAUSE_MILLIS.1))).await;
+        }
+    }
+
+    async fn rotate(&self, site: &Site, notes: &Notes, gateway: usize) {
+        let told = site.perch(gateway, &["keys", "rotate", "-o", "json"], String::new()).await;
+        let Ok(told) = told else { return };
+        let told: Value = serde_json::from_str(&told).unwrap_or_default();
+        match told["key"].as_u64() {
+            Some(key) => {
+                notes.count("key rotations acknowledged", 1);
+                let mut state = self.with();
+                state.key = state.key.max(key);
+            }
+            None => notes.broken(Bound::Writes, format!("a rotation told of no key: {told}")),
+        }
+    }
+
+    /// The newest key that was told of seals, or one that came after it.
+    async fn verify_key(&self, site: &Site, notes: &Notes, gateway: usize) {
+        let until = Instant::now() + KNOWN_MAX;
+        loop {
+            let wanted = self.with().key;
+            if wanted == 0 {
+                return;
+            }
+            let told = site.perch(gateway, &["keys", "list", "-o", "json"], String::new()).await;
+            match told.map_err(|why| why.to_string()).and_then(|told| seals(&told)) {
+                Ok(key) if key >= wanted => return notes.count("acknowledged writes looked for", 1),
+                Err(_) | Ok(_) if Instant::now() < until => sleep(Duration::from_millis(200)).await,
+                told => {
+                    let what = format!("key {wanted} was told to seal, and gateway {gateway} says {told:?}");
+                    return notes.broken(Bound::Writes, what);
+                }
+            }
         }
     }
 
@@ -145,24 +181,27 @@ impl Writes {
         let body = json!({ "client_id": "x", "client_secret": "y", "code": code });
         let done = post(site, notes, gateway, "/auth/token", &body).await?;
         let text = |name: &str| done[name].as_str().unwrap_or_default().to_owned();
-        let exchanged = Exchanged {
+        let mut exchanged = Exchanged {
             customer: name.clone(),
             connection: text("connection_id"),
             reference: text("access_token"),
+            company: text("company_id"),
             life,
         };
         if exchanged.reference != format!("connection:{}", exchanged.connection) {
             notes.broken(Bound::Tokens, format!("an exchange gave {} and no reference", name));
         }
         notes.count("exchanges acknowledged", 1);
-        self.with().exchanged.push(exchanged);
-        // For the recorder's judge; an error only leaves this one out.
-        let all = http::json(site.doors.finch, "GET", "/_sim/connections", &[], "").await?;
+        // Who it is: Finch's word, which no link has damaged. Without it the answer's own has to do.
+        let all = http::json(site.doors.finch, "GET", "/_sim/connections", &[], "").await;
+        let all = all.unwrap_or_default();
         let rows = all["connections"].as_array().into_iter().flatten();
-        for customer in rows.filter_map(|row| furnish::read(row).ok()).filter(|c| c.name == name) {
-            let bearer = format!("Bearer {}", customer.token);
+        for known in rows.filter_map(|row| furnish::read(row).ok()).filter(|known| known.name == name) {
+            let bearer = format!("Bearer {}", known.token);
             self.with().tokens.insert(name.clone(), super::records::digest(bearer.as_bytes()));
+            exchanged.company = known.company;
         }
+        self.with().exchanged.push(exchanged);
         Ok(())
     }
 
@@ -212,6 +251,7 @@ impl Writes {
         for exchanged in exchanged {
             self.verify_exchanged(site, notes, &exchanged, chance.place(site.arm.gateways())).await;
         }
+        self.verify_key(site, notes, chance.place(site.arm.gateways())).await;
         for gateway in 0..site.arm.gateways() {
             self.verify_pauses(site, notes, gateway).await;
             for path in ["/metrics", "/api/config", "/api/requests", "/readyz?verbose"] {
@@ -222,7 +262,7 @@ impl Writes {
 
     /// Its row is there and its token opens; and it serves while Finch knows it.
     async fn verify_exchanged(&self, site: &Site, notes: &Notes, exchanged: &Exchanged, gateway: usize) {
-        let Exchanged { customer, connection, reference, life } = exchanged;
+        let Exchanged { connection, customer, life, .. } = exchanged;
         notes.count("acknowledged writes looked for", 1);
         let until = Instant::now() + KNOWN_MAX;
         loop {
@@ -231,7 +271,7 @@ impl Writes {
                 true => {
                     site.perch(gateway, &["connections", "show", connection], String::new()).await.map(drop)
                 }
-                false => get(site, notes, gateway, reference, customer).await,
+                false => get(site, notes, gateway, exchanged).await,
             };
             match told {
                 Ok(()) => return,
@@ -290,13 +330,29 @@ async fn post(site: &Site, notes: &Notes, gateway: usize, path: &str, body: &Val
     }
 }
 
-async fn get(site: &Site, notes: &Notes, gateway: usize, reference: &str, customer: &str) -> Outcome<()> {
-    let (bearer, mark) = (format!("Bearer {reference}"), format!("{}{customer}", super::records::MARK));
+/// The key that seals rows, in what `perch keys list` says.
+fn seals(told: &str) -> Result<u64, String> {
+    let keys: Value = serde_json::from_str(told).map_err(|why| why.to_string())?;
+    let mut all = keys.as_array().into_iter().flatten();
+    let primary = all.find(|key| key["purpose"] == "record" && key["state"] == "primary");
+    primary.and_then(|key| key["key"].as_u64()).ok_or_else(|| format!("no key seals: {told}"))
+}
+
+/// Its own company's data, and no other 200.
+async fn get(site: &Site, notes: &Notes, gateway: usize, of: &Exchanged) -> Outcome<()> {
+    let (bearer, mark) =
+        (format!("Bearer {}", of.reference), format!("{}{}", super::records::MARK, of.customer));
     let headers =
         [("Authorization", bearer.as_str()), ("User-Agent", mark.as_str()), ("Perch-Max-Wait", "5")];
     let asked = http::request("GET", "/employer/company", &headers, "");
     match noted(site, notes, gateway, &asked).await {
-        Ok(answer) if answer.status() == 200 => Ok(()),
+        Ok(answer) if answer.status() == 200 => {
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            match body["id"] == of.company.as_str() {
+                true => Ok(()),
+                false => Err(format!("a company {} instead of {}", body["id"], of.company).into()),
+            }
+        }
         Ok(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned().into()),
         Err(lost) => Err(format!("{lost:?}").into()),
     }
@@ -335,4 +391,22 @@ async fn operator(
         notes.broken(Bound::Tokens, format!("{why} at {path}"));
     }
     (answer.status() == 200).then(|| serde_json::from_slice(&answer.body).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_that_seals_is_read_from_the_list() {
+        let row =
+            |key: u64, purpose: &str, state: &str| json!({ "key": key, "purpose": purpose, "state": state });
+        let list = json!([
+            row(1, "index", "primary"),
+            row(2, "record", "decrypt_only"),
+            row(3, "record", "primary")
+        ]);
+        assert_eq!(seals(&list.to_string()), Ok(3));
+        assert!(seals("[]").is_err() && seals("x").is_err());
+    }
 }

@@ -19,8 +19,9 @@ use perch::vault::{NewConnection, Status, Vault, VaultError, VaultOptions};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::{Barrier, OnceCell};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 const LONG: Duration = Duration::from_secs(3600);
@@ -177,9 +178,14 @@ async fn writers_of_one_server_take_turns_and_lose_nothing() {
     let server = PostgresServer::start().await;
     let url = server.database("perch").await;
     let mut writers = tokio::task::JoinSet::new();
+    let (turn, reader) = (Arc::new(Barrier::new(6)), Arc::new(OnceCell::new()));
+    // Which token was acknowledged under which version.
+    let journal = Arc::new(Mutex::new(BTreeMap::new()));
     // All at once, on a server that has no tables yet.
     for writer in 0..6 {
+        let journal = Arc::clone(&journal);
         let store = postgres(&url);
+        let (turn, reader, url) = (Arc::clone(&turn), Arc::clone(&reader), url.clone());
         writers.spawn(async move {
             let vault = open(store, LONG).await;
             for n in 0..EACH {
@@ -187,8 +193,28 @@ async fn writers_of_one_server_take_turns_and_lose_nothing() {
                     .seal(new(&format!("c{writer}-{n}"), &format!("t{writer}-{n}")), NOW)
                     .await
                     .expect("sealed");
-                // And one that all of them fight for.
-                vault.seal(new("c", "t"), NOW).await.expect("sealed");
+                // And one that all of them fight for, each with a token of its own.
+                let token = format!("shared-{writer}-{n}");
+                let sealed = vault.seal(new("c", &token), NOW).await.expect("sealed");
+                let before = journal.lock().expect("nobody panics in here").insert(sealed.version, token);
+                assert_eq!(before, None, "a version is given once");
+                // When all are done with this round, the newest that was acknowledged is what is stored.
+                if turn.wait().await.is_leader() {
+                    let newest = journal
+                        .lock()
+                        .expect("nobody panics in here")
+                        .last_key_value()
+                        .map(|(version, token)| (*version, token.clone()));
+                    let stored = reader
+                        .get_or_init(|| open(postgres(&url), Duration::ZERO))
+                        .await
+                        .connection(&id("c"))
+                        .await
+                        .expect("there");
+                    let token = stored.token.as_ref().map(|token| token.expose().to_owned());
+                    assert_eq!(token.map(|token| (stored.facts.version, token)), newest, "round {n}");
+                }
+                turn.wait().await;
             }
         });
     }
@@ -404,13 +430,26 @@ async fn an_event_that_comes_to_any_replica_is_delivered_once_and_by_another_whe
     let (world, mut gateways) = gateways(&told(&app.url()), 2).await;
     let hooks: Vec<SocketAddr> = gateways.iter().map(|(process, _, _)| hook_door(process)).collect();
     for n in 0..6_usize {
-        let body = event("test", &format!("c{n}")).to_string();
-        let kept = send(App::at(hooks[n % 2]), &format!("m{n}"), seconds(), body.as_bytes()).await;
-        assert_eq!(kept.status, 200, "{}", kept.text());
+        let (body, id, at) = (event("test", &format!("c{n}")).to_string(), format!("m{n}"), seconds());
+        let tell = |door| send(App::at(door), &id, at, body.as_bytes());
+        // The very same at both doors at once.
+        let (one, other) = tokio::join!(tell(hooks[0]), tell(hooks[1]));
+        assert_eq!((one.status, other.status), (200, 200), "{} {}", one.text(), other.text());
     }
     app.arrived(6).await;
     let waiting = async || world.database.ask("SELECT count(*) FROM webhook WHERE state <> 'done'").await;
     until("all are delivered", async || waiting().await.as_deref() == Some("0")).await;
+    // A replay of what was delivered is thanked for, and nothing comes of it.
+    for n in 0..6_usize {
+        let body = event("test", &format!("c{n}")).to_string();
+        for door in &hooks {
+            let again = send(App::at(*door), &format!("m{n}"), seconds(), body.as_bytes()).await;
+            assert_eq!(again.status, 200, "{}", again.text());
+        }
+    }
+    let kept = world.database.ask("SELECT count(*) FROM webhook").await;
+    assert_eq!(kept.as_deref(), Some("6"), "each is kept once");
+    assert_eq!(waiting().await.as_deref(), Some("0"), "none waits again");
     assert_eq!(app.requests().len(), 6, "each once");
     // The one that delivers dies; as soon as its silence counts, the other goes on.
     let delivered = |process: &Process| process.err.text().contains("is delivered");

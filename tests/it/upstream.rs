@@ -213,6 +213,8 @@ async fn bytes_behind_an_answer_reach_nobody() {
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{evil}"),
         format!("HTTP/1.1 204 No Content\r\n\r\n{evil}"),
         format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
+        format!("HTTP/1.1 304 Not Modified\r\n\r\n{evil}"),
+        format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
         format!("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{{}}{evil}"),
         format!("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n{evil}"),
     ] {
@@ -225,6 +227,11 @@ async fn bytes_behind_an_answer_reach_nobody() {
         let carriers = finch.carriers();
         assert_ne!(carriers[before], carriers[before + 1], "kept after {first:?}");
     }
+    // A body that belongs to no answer because the question was a HEAD: Finch is asked none.
+    let before = finch.requests().len();
+    let head = acme(&world).call("HEAD", "/employer/company", "".into()).await;
+    assert!(head.status >= 400 && head.bytes.is_empty(), "{} {}", head.status, head.text());
+    assert_eq!(finch.requests().len(), before, "a HEAD reached Finch");
     lines(world).await;
 }
 
@@ -301,6 +308,34 @@ async fn a_reflected_secret_is_taken_out_and_counted() {
 }
 
 /// U21: errors are read up to a bound and never inflated.
+/// An error whose gzip is `{"message":"INFLATEDmmm…"}` (RFC 1951): a stored block, a block of runs, a stored block.
+fn bomb() -> Vec<u8> {
+    const RUNS: usize = (16 << 20) / 258;
+    let stored = |text: &str, is_last: u8| {
+        let length = u16::try_from(text.len()).expect("short");
+        [&[is_last][..], &length.to_le_bytes(), &(!length).to_le_bytes(), text.as_bytes()].concat()
+    };
+    // A run is 258 times the byte before: 11000101, then distance 00000. The block: 0, kind 01, runs, the end 0000000.
+    let run = [true, true, false, false, false, true, false, true, false, false, false, false, false];
+    let bits: Vec<bool> =
+        [false, true, false].into_iter().chain(run.repeat(RUNS)).chain([false; 7]).collect();
+    let byte = |bits: &[bool]| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at);
+    let gzip = [
+        vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255],
+        stored("{\"message\":\"INFLATEDm", 0),
+        bits.chunks(8).map(byte).collect(),
+        stored("\"}", 1),
+        vec![0; 8],
+    ]
+    .concat();
+    let head = format!(
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
+         Content-Length: {}\r\n\r\n",
+        gzip.len()
+    );
+    [head.into_bytes(), gzip].concat()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_is_read_up_to_a_bound() {
     let (world, finch) = world(setup().settings(ONCE)).await;
@@ -318,6 +353,11 @@ async fn an_error_is_read_up_to_a_bound() {
         assert!(answer.bytes.len() < 64 << 10, "{} bytes", answer.bytes.len());
         assert_eq!(answer.json()["perch"]["class"], "finch_error");
     }
+    // U21: sixteen mebibytes in less than a hundred kibibytes, sound in every bit that is read.
+    finch.next([Act::Write(bomb()), Act::Close]);
+    let answer_ = acme(&world).get("/employer/company").await;
+    assert_eq!((answer_.status, answer_.class()), (500, "finch_error"));
+    assert!(answer_.bytes.len() < 64 << 10 && !answer_.text().contains("INFLATED"), "{}", answer_.text());
     // U19: what Finch says about waiting is not believed blindly.
     for value in ["-1", "999999999999999999999", "soon", "Mon, 01 Jan 9999 00:00:00 GMT", "1e9", ""] {
         finch.next([answer("503 Service Unavailable", &format!("Retry-After: {value}\r\n"), "{}")]);

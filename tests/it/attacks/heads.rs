@@ -64,6 +64,16 @@ async fn a_head_that_is_not_plain_http_is_refused() {
     Siege::clear().await.assert_refused(rows(APPS)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_not_plain_http_is_refused_over_tls_too() {
+    Siege::over_tls().await.assert_refused(rows(APPS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_not_plain_http_is_refused_on_a_unix_socket_too() {
+    Siege::over_a_unix_socket().await.assert_refused(rows(APPS)).await;
+}
+
 /// A head of a mebibyte, sent whole: no more of it is held than its bound, and it is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_without_end_is_cut() {

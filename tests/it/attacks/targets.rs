@@ -10,6 +10,11 @@ pub(super) fn rows(site: Site, evil: SocketAddr) -> Vec<Row> {
         format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nPerch-Customer: acme\r\n\r\n").into_bytes()
     };
     let long = format!("/employer/company?{}", "a".repeat(9_000));
+    // What would be served if it were read with more goodwill: each door's own good path in disguise.
+    let get = site.get;
+    let (parent, leaf) = get.rsplit_once('/').expect("a path");
+    let (start, end) = leaf.split_at(1);
+    let escaped: String = start.bytes().map(|byte| format!("%{byte:x}")).collect();
     let mut rows = vec![
         ("T01", absolute(format!("http://{evil}/employer/company"), &evil.to_string()), 400, Perch),
         ("T01 other host", absolute(format!("http://{evil}/employer/company"), "perch"), 400, Parser),
@@ -35,19 +40,22 @@ pub(super) fn rows(site: Site, evil: SocketAddr) -> Vec<Row> {
         ("T06", format!("@{evil}/employer/company")),
         ("T07", "employer/company".to_owned()),
         ("T07 query", "?x".to_owned()),
-        ("T08", "/employer/../introspect".to_owned()),
-        ("T08 one", "/employer/./company".to_owned()),
-        ("T09", "/employer/%2e%2e/introspect".to_owned()),
-        ("T10", "/employer/..;/introspect".to_owned()),
-        ("T11", "/employer\\..\\introspect".to_owned()),
-        ("T12", "/employer%2fcompany".to_owned()),
-        ("T13", "/employer/%252e%252e/introspect".to_owned()),
-        ("T14", "/employer/company%00".to_owned()),
-        ("T15", "/employer/\0company".to_owned()),
-        ("T17", "/employer/\u{1}company".to_owned()),
+        ("T05 own path", format!("/{get}")),
+        ("T08", format!("/x/..{get}")),
+        ("T08 above", format!("{parent}/../{leaf}")),
+        ("T08 one", format!("{parent}/./{leaf}")),
+        ("T09", format!("/x/%2e%2e{get}")),
+        ("T09 letter", format!("{parent}/{escaped}{end}")),
+        ("T10", format!("/x/..;{get}")),
+        ("T11", format!("/x\\..{get}")),
+        ("T12", format!("{parent}%2f{leaf}")),
+        ("T13", format!("/x/%252e%252e{get}")),
+        ("T14", format!("{get}%00")),
+        ("T15", format!("{parent}/\0{leaf}")),
+        ("T17", format!("{parent}/\u{1}{leaf}")),
         ("T18", "/employer/company#x".to_owned()),
-        ("T19", "/employer/cömpany".to_owned()),
-        ("T21", "/employer/com pany".to_owned()),
+        ("T19", format!("{parent}/ö{leaf}")),
+        ("T21", format!("{parent}/{start} {end}")),
         ("T22", "/employer/%zz".to_owned()),
         ("T22 query", "/employer/company?a=%zz".to_owned()),
     ] {

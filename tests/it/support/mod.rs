@@ -17,6 +17,7 @@ pub mod manifests;
 pub mod manual;
 pub mod metrics;
 pub mod page;
+pub mod panics;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
@@ -162,6 +163,7 @@ pub struct World {
     /// The settings that it began with.
     first: String,
     environment: Environ,
+    panics: panics::NoPanic,
 }
 
 impl World {
@@ -232,6 +234,7 @@ impl World {
             settings,
             first: toml,
             environment,
+            panics: panics::watch(),
         }
     }
 
@@ -248,7 +251,9 @@ impl World {
 
     /// Stops the gateway; its lines are written then.
     pub async fn stop(&mut self) -> usize {
-        self.gateway.take().expect("it runs").stop().await
+        let left = self.gateway.take().expect("it runs").stop().await;
+        self.panics.assert();
+        left
     }
 
     /// Stops the gateway and starts another on the same store.

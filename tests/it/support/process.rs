@@ -147,6 +147,7 @@ impl Process {
         self.out.end().await;
         self.err.end().await;
         let status = self.child.wait().expect("it is our child");
+        super::panics::assert_none_told(&self.err.text());
         Ended { code: status.code(), out: self.out.text(), err: self.err.text() }
     }
 
@@ -167,6 +168,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            super::panics::assert_none_told(&String::from_utf8_lossy(&self.err.bytes()));
+        }
     }
 }
 
@@ -223,6 +227,7 @@ impl World {
         let err = Stream::of(child.stderr.take().expect("a pipe"));
         err.end().await;
         let status = child.wait().expect("it is our child");
+        super::panics::assert_none_told(&err.text());
         Ended { code: status.code(), out: String::new(), err: err.text() }
     }
 
