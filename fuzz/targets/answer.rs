@@ -1,7 +1,7 @@
 //! The whole gateway under the bytes of any Finch: the app gets exactly one whole answer, never the token, and the next
 //! call gets its own answer and nothing that was left of this one.
 
-use super::rig::{PATIENCE, Rig, answers, tells_a_secret};
+use super::rig::{PATIENCE, Rig, Whole, answers, tells_a_secret};
 use std::sync::Mutex;
 
 /// A gateway that an answer may have taught not to call any more; then there is a new one.
@@ -26,10 +26,12 @@ pub fn target(data: &[u8]) {
         heard = ask(&rig, call, said);
     }
     assert!(!tells_a_secret(&heard), "the token, or the secret");
-    assert_eq!(answers(&heard).len(), 1, "{}", String::from_utf8_lossy(&heard));
+    assert_eq!(answers(&heard, Whole::All).len(), 1, "{}", String::from_utf8_lossy(&heard));
     let is_kept = !rig.is_unsaid();
     let next = rig.send(b"GET /employer/company HTTP/1.1\r\nHost: perch\r\nPerch-Customer: globex\r\nConnection: close\r\n\r\n");
-    let [(status, body)] = &answers(&next)[..] else { panic!("{}", String::from_utf8_lossy(&next)) };
+    let [(status, body)] = &answers(&next, Whole::All)[..] else {
+        panic!("{}", String::from_utf8_lossy(&next))
+    };
     assert!(
         *status != 200 || body == b"{\"id\":\"c\"}",
         "another's answer: {}",

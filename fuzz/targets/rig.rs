@@ -1,8 +1,10 @@
 //! A whole gateway in this process with a Finch below HTTP behind it, started once and used by every input.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use perch::app::{Gateway, open_vault};
 use perch::config::{Address, Environ, load};
-use perch::finch::endpoints::ENDPOINTS;
+use perch::finch::endpoints::{Auth, ENDPOINTS};
 use perch::types::{AccessToken, ConnectionId, CustomerId, Environment, UnixMillis};
 use perch::vault::{NewConnection, Status, kek};
 use std::io::{self, Write};
@@ -216,8 +218,8 @@ async fn next_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec
     }
 }
 
-/// Fails unless this is one request that means one thing: to an endpoint, with the token of one customer.
-pub fn assert_lawful(request: &[u8]) {
+/// Fails unless this is one request that means one thing, to an endpoint; how that wants to be shown who asks.
+pub fn assert_lawful(request: &[u8]) -> Auth {
     let shown = String::from_utf8_lossy(request);
     let end = request
         .windows(4)
@@ -233,7 +235,8 @@ pub fn assert_lawful(request: &[u8]) {
             (template.split('/').collect(), path.split('/').collect());
         wanted.len() == said.len() && wanted.iter().zip(said).all(|(w, s)| w.starts_with('{') || *w == s)
     };
-    assert!(ENDPOINTS.iter().any(|e| e.method.as_str() == method && fits(e.path)), "no endpoint: {shown}");
+    let endpoint = ENDPOINTS.iter().find(|e| e.method.as_str() == method && fits(e.path));
+    let endpoint = endpoint.unwrap_or_else(|| panic!("no endpoint: {shown}"));
     assert!(target.bytes().all(|b| b.is_ascii_graphic() && b != b'#'), "{shown}");
     let mut names = Vec::new();
     let mut length = 0;
@@ -250,10 +253,20 @@ pub fn assert_lawful(request: &[u8]) {
     }
     assert!(names.iter().any(|name| name == "host"), "{shown}");
     assert_eq!(request.len() - end - 4, length, "{shown}");
+    endpoint.auth
 }
 
-/// The answers in what was heard: each is whole, but for one that the end of the connection ends.
-pub fn answers(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
+/// Whether what ends too soon is a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    /// Each answer must have all of its bytes.
+    All,
+    /// The last may break off: a client that has left, or asked with HEAD, hears no more.
+    ButTheLast,
+}
+
+/// The answers in what was heard.
+pub fn answers(mut heard: &[u8], whole: Whole) -> Vec<(u16, Vec<u8>)> {
     let mut answers = Vec::new();
     while !heard.is_empty() {
         let shown = String::from_utf8_lossy(heard).into_owned();
@@ -281,12 +294,12 @@ pub fn answers(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
             _ if status < 200 || status == 204 || status == 304 => Vec::new(),
             (Some(length), None) => {
                 let length: usize = length.parse().unwrap_or_else(|_| panic!("no length: {shown}"));
-                // To a HEAD the length stands for a body that is not there.
+                assert!(whole == Whole::ButTheLast || length <= heard.len(), "it breaks off: {shown}");
                 let (body, rest) = heard.split_at(length.min(heard.len()));
                 heard = rest;
                 body.to_vec()
             }
-            (None, Some(_)) => chunks(&mut heard),
+            (None, Some(_)) => chunks(&mut heard, whole),
             (None, None) => std::mem::take(&mut heard).to_vec(),
             (Some(_), Some(_)) => panic!("two framings: {shown}"),
         };
@@ -297,7 +310,7 @@ pub fn answers(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
     answers
 }
 
-fn chunks(heard: &mut &[u8]) -> Vec<u8> {
+fn chunks(heard: &mut &[u8], whole: Whole) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = heard.windows(2).position(|window| window == b"\r\n") {
         let size =
@@ -308,12 +321,41 @@ fn chunks(heard: &mut &[u8]) -> Vec<u8> {
             *heard = rest.strip_prefix(b"\r\n").unwrap_or(rest);
             return body;
         }
+        assert!(whole == Whole::ButTheLast || size + 2 <= rest.len(), "a chunk breaks off");
         let (chunk, rest) = rest.split_at(size.min(rest.len()));
         body.extend_from_slice(chunk);
         *heard = rest.strip_prefix(b"\r\n").unwrap_or(rest);
     }
+    assert!(whole == Whole::ButTheLast, "there is no last chunk");
     *heard = &[];
     body
+}
+
+/// Fails unless a request shows Finch what its endpoint wants: the token of somebody who was named, or perch's own name and
+/// secret, or nothing.
+pub fn assert_shows(request: &[u8], wanted: Auth, is_named: impl Fn(&str) -> bool) {
+    let end = request.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(request.len());
+    let head = String::from_utf8_lossy(&request[..end]);
+    let shown: Vec<&str> = head
+        .split("\r\n")
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("authorization"))
+        .map(|(_, value)| value.trim())
+        .collect();
+    let is_own =
+        |value: &str| value == format!("Basic {}", STANDARD.encode(format!("sim-client:{CLIENT_SECRET}")));
+    let is_of_a_named = |value: &str| {
+        CUSTOMERS
+            .iter()
+            .any(|customer| is_named(customer) && value == format!("Bearer {}", token_of(customer)))
+    };
+    let is_right = match (&shown[..], wanted) {
+        ([value], Auth::Bearer) => is_of_a_named(value),
+        ([value], Auth::Basic) => is_own(value),
+        ([], Auth::InBody | Auth::NoAuth) => true,
+        _ => false,
+    };
+    assert!(is_right, "{wanted:?} is wanted: {head}");
 }
 
 /// Takes access lines, and fails where one is no JSON object or tells a secret.
