@@ -67,7 +67,7 @@ pub fn documents() -> BTreeMap<String, Vec<Value>> {
     all
 }
 
-/// Puts what the containers of these take from ConfigMaps into them, as a kubelet does. What is not there fails.
+/// Puts what the containers of these take from a `ConfigMap` into them, as a kubelet does. What is not there fails.
 fn look_up(documents: &mut [Value]) {
     let maps = documents.to_vec();
     for pod in documents {
