@@ -165,6 +165,10 @@ class Pod:
             return False
 
     def stop(self):
+        if not (self.folder / "pid").exists():
+            # It was refused before anything of it ran.
+            shutil.rmtree(self.folder)
+            return
         pid = int((self.folder / "pid").read_text(encoding="utf-8"))
         os.kill(pid, signal.SIGTERM)
         until(f"{self.name} ends", lambda: not is_there(pid))
