@@ -174,9 +174,12 @@ async fn the_commands_install_it_connect_a_customer_and_move_it_to_servers_with_
     cluster.desk.does(before).await;
     cluster.desk.does(renew).await;
     cluster.desk.does(&call.replace("acme", "birch")).await;
-    assert!(cluster.desk.does(list).await.contains("birch"));
+    let told = cluster.desk.does(list).await;
+    let birch = told.lines().find(|line| line.contains("birch")).expect("it is connected");
+    let birch = birch.split_whitespace().find(|word| word.len() == 36).expect("the id of its connection");
     let told = cluster.desk.does(restore).await;
-    assert!(told.contains("birch"), "the log names who has to connect again: {told}");
+    let lost = format!("lost: the token of connection {birch}");
+    assert!(told.contains(&lost), "the log names what has to be connected again: {told}");
     let told = cluster.desk.does(list).await;
     assert!(told.contains("acme") && !told.contains("birch"), "{told}");
 
