@@ -159,9 +159,13 @@ async fn v12_another_apps_customer_is_nobody_where_apps_are_users() {
 async fn another_apps_customer_is_nobody(mut world: World, known: Known) {
     world.open().await;
     // What is left of a limit is told in each answer, and another while a shared ledger is not joined yet.
-    let is_joined = async || !world.operator().get("/readyz").await.text().contains("degraded");
-    until("quota is counted as it will be", is_joined).await;
     let app = known.mine(&world);
+    let nobody = app.clone().with("perch-customer", "nobody");
+    let is_joined = async || {
+        let answer = nobody.get("/employer/directory").await;
+        answer.headers.get("ratelimit").is_some_and(|left| left.to_str().unwrap().contains("r=1000"))
+    };
+    until("quota is counted as it will be", is_joined).await;
     let (globex, acme) =
         (connection_of(&world, "globex", "gusto").await, connection_of(&world, "acme", "gusto").await);
     let bearer = |text: String| app.clone().with("authorization", &format!("Bearer {text}"));
